@@ -1,0 +1,1 @@
+"""Watch logs in, a served two-stage recommender out."""

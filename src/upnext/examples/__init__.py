@@ -1,0 +1,1 @@
+"""Tables to arrays: the only encoder, for training and for serving alike."""

@@ -1,0 +1,1 @@
+"""Item vectors in, the nearest candidates of a user vector out."""

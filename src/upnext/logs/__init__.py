@@ -1,0 +1,1 @@
+"""Raw events in, clean tables out."""

@@ -1,0 +1,1 @@
+"""Releases on disk: written once, hashed, labelled. Knows files, no model."""

@@ -1,0 +1,1 @@
+"""Stage 1: which few hundred items of the whole catalogue?"""
