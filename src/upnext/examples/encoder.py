@@ -1,0 +1,251 @@
+"""What is learned from the training logs by counting, and the one way from tables to arrays.
+
+Training and serving encode with the same object: training builds it, the release keeps it.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from upnext.errors import ConfigError, DataError
+from upnext.examples.catalogue import Catalogue, build_catalogue
+from upnext.examples.history import EventLog, History
+from upnext.examples.searches import explode_tokens, query_tokens
+from upnext.examples.vocabulary import UNKNOWN_ROW, Vocabulary
+from upnext.schema import Logs, RecommendationRequest, Rows, TimesMs
+
+MS_PER_HOUR = 3_600_000
+MS_PER_DAY = 24 * MS_PER_HOUR
+NUM_HOURS, NUM_WEEKDAYS = 24, 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExamplesConfig:
+    """What of the logs becomes input.
+
+    max_items: items kept, the most watched first; None keeps all.
+    min_watches: an item watched less often in training is unknown.
+    max_search_tokens: unigrams and bigrams kept, the most frequent first.
+    max_tags: tags of an item that are used, the first ones.
+    num_watches, num_searches, num_shown: slots of history: last watches, last search tokens, last
+        impressions.
+    user_features: columns of the users table that are embedded.
+    """
+
+    max_items: int | None = None
+    min_watches: int = 1
+    max_search_tokens: int = 100_000
+    max_tags: int = 4
+    num_watches: int = 50
+    num_searches: int = 50
+    num_shown: int = 100
+    user_features: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("min_watches", "max_tags", "num_watches", "num_searches", "num_shown"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"[examples] {name}", expected="1 or more", got=str(getattr(self, name))
+                )
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Vocabularies and item arrays; turns logs, and requests, into a `History`."""
+
+    config: ExamplesConfig
+    catalogue: Catalogue
+    search_tokens: Vocabulary
+    user_features: Mapping[str, Vocabulary]
+
+    @property
+    def context_sizes(self) -> tuple[int, ...]:
+        """Rows of each context table: hour of the day, weekday, then the declared user features."""
+        features = (vocabulary.num_rows for vocabulary in self.user_features.values())
+        return (NUM_HOURS, NUM_WEEKDAYS, *features)
+
+    def context_rows(self, feature_rows: Rows, at_ms: TimesMs) -> Rows:
+        """[B, C]: hour of the day and weekday of each time in UTC, then the user features."""
+        hour = (at_ms // MS_PER_HOUR) % NUM_HOURS
+        weekday = (at_ms // MS_PER_DAY + 3) % NUM_WEEKDAYS  # 1 January 1970 was a Thursday
+        return np.column_stack([hour, weekday, feature_rows]).astype(np.int32)
+
+    def history(self, logs: Logs, users: Vocabulary) -> History:
+        """The past of all `users`, from row 0 on; the reserved rows have none.
+
+        Events of users that are not in the vocabulary belong to nobody and stay out; build it from
+        the same logs.
+        """
+        watches = logs.watches.frame
+        tokens = explode_tokens(logs.searches.frame) if logs.searches else None
+        shown = logs.impressions.frame if logs.impressions else None
+        return History(
+            watches=self._events(watches, "started_at_ms", "item_id", self.catalogue.items, users),
+            searches=self._events(tokens, "searched_at_ms", "token", self.search_tokens, users),
+            shown=self._events(shown, "shown_at_ms", "item_id", self.catalogue.items, users),
+            feature_rows=self._feature_rows(logs, users),
+        )
+
+    def request_history(self, request: RecommendationRequest, at_ms: int) -> History:
+        """The past of one user, row 0, as a request tells it.
+
+        Watches without a time are taken to have ended just before the request, in their order;
+        those without a watch time as watched to the end.
+        """
+        past = list(request.history or ())
+        count = len(past)
+        rows = self.catalogue.items.rows([watch.item_id for watch in past])
+        started = [
+            at_ms - (count - place) if watch.started_at_ms is None else watch.started_at_ms
+            for place, watch in enumerate(past)
+        ]
+        spent = [
+            float(self.catalogue.duration_s[row])
+            if watch.watch_time_s is None
+            else watch.watch_time_s
+            for row, watch in zip(rows, past, strict=True)
+        ]
+        tokens = [token for query in request.searches or () for token in query_tokens(query)]
+        features = [
+            vocabulary.row(request.user_features[name])
+            if name in request.user_features
+            else UNKNOWN_ROW
+            for name, vocabulary in self.user_features.items()
+        ]
+        return History(
+            watches=_one_user(rows, np.array(started, np.int64), np.array(spent, np.float32)),
+            searches=_one_user(
+                self.search_tokens.rows(tokens),
+                np.arange(at_ms - len(tokens), at_ms, dtype=np.int64),
+            ),
+            shown=EventLog.empty(1),
+            feature_rows=np.array([features], np.int32).reshape(1, len(features)),
+        )
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Plain arrays by name, for a release; the config is kept apart."""
+        vocabularies = {"search_tokens": self.search_tokens} | {
+            f"user_features.{name}": vocabulary for name, vocabulary in self.user_features.items()
+        }
+        arrays = {f"catalogue.{name}": value for name, value in self.catalogue.to_arrays().items()}
+        for name, vocabulary in vocabularies.items():
+            arrays |= {f"{name}.ids": vocabulary.ids, f"{name}.order": vocabulary.order}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], config: ExamplesConfig) -> "Encoder":
+        """The inverse of `to_arrays`."""
+
+        def vocabulary(name: str) -> Vocabulary:
+            return Vocabulary(arrays[f"{name}.ids"], arrays[f"{name}.order"])
+
+        prefix = "catalogue."
+        catalogue = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        return cls(
+            config=config,
+            catalogue=Catalogue.from_arrays(catalogue),
+            search_tokens=vocabulary("search_tokens"),
+            user_features={
+                name: vocabulary(f"user_features.{name}") for name in config.user_features
+            },
+        )
+
+    def _events(
+        self,
+        frame: pl.DataFrame | None,
+        time: str,
+        key: str,
+        vocabulary: Vocabulary,
+        users: Vocabulary,
+    ) -> EventLog:
+        if frame is None:
+            return EventLog.empty(users.num_rows)
+        user_rows = users.rows(frame["user_id"])
+        known = user_rows > UNKNOWN_ROW
+        spent = frame["watch_time_s"].to_numpy() if key == "item_id" else np.zeros(frame.height)
+        return EventLog.from_events(
+            user_rows=user_rows[known],
+            rows=vocabulary.rows(frame[key])[known],
+            at_ms=frame[time].to_numpy()[known],
+            num_users=users.num_rows,
+            watch_time_s=spent[known].astype(np.float32),
+        )
+
+    def _feature_rows(self, logs: Logs, users: Vocabulary) -> Rows:
+        feature_rows = np.full((users.num_rows, len(self.user_features)), UNKNOWN_ROW, np.int32)
+        if logs.users is None or not self.user_features:
+            return feature_rows
+        places = users.rows(logs.users.frame["user_id"])
+        known = places > UNKNOWN_ROW
+        for column, (name, vocabulary) in enumerate(self.user_features.items()):
+            values = _feature_column(logs, name).cast(pl.String)
+            feature_rows[places[known], column] = vocabulary.rows(values)[known]
+        return feature_rows
+
+
+def build_encoder(logs: Logs, config: ExamplesConfig) -> Encoder:
+    """Counts the training logs.
+
+    Raises:
+        DataError: a declared user feature is no column of the users table.
+    """
+    tokens = (
+        explode_tokens(logs.searches.frame)["token"]
+        if logs.searches
+        else pl.Series([], dtype=pl.String)
+    )
+    return Encoder(
+        config=config,
+        catalogue=build_catalogue(
+            logs,
+            max_items=config.max_items,
+            min_watches=config.min_watches,
+            max_tags=config.max_tags,
+        ),
+        search_tokens=Vocabulary.by_frequency(tokens, max_ids=config.max_search_tokens),
+        user_features={
+            name: Vocabulary.by_frequency(_feature_column(logs, name).cast(pl.String))
+            for name in config.user_features
+        },
+    )
+
+
+def user_vocabulary(logs: Logs) -> Vocabulary:
+    """Every user with an event of any kind, or a line in the users table."""
+    frames = [logs.watches, logs.impressions, logs.searches, logs.users]
+    ids = [table.frame["user_id"].unique() for table in frames if table is not None]
+    return Vocabulary.by_frequency(pl.concat(ids))
+
+
+def now_ms() -> int:
+    """This moment, in milliseconds since 1970 in UTC."""
+    return time.time_ns() // 1_000_000
+
+
+def _feature_column(logs: Logs, name: str) -> pl.Series:
+    columns = logs.users.frame.columns if logs.users else []
+    if logs.users is None or name not in columns:
+        raise DataError(
+            "users",
+            expected=f"a column {name}",
+            got=", ".join(columns) or "no users table",
+            hint="[examples] user_features names columns of the users table.",
+        )
+    return logs.users.frame[name]
+
+
+def _one_user(
+    rows: Rows, at_ms: TimesMs, watch_time_s: NDArray[np.float32] | None = None
+) -> EventLog:
+    return EventLog.from_events(
+        user_rows=np.zeros(len(rows), np.int64),
+        rows=rows,
+        at_ms=at_ms,
+        num_users=1,
+        watch_time_s=watch_time_s,
+    )

@@ -1,0 +1,155 @@
+"""Stage-1 examples: windows of history and the context of a moment → the watched item."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upnext.examples.encoder import MS_PER_DAY, Encoder
+from upnext.examples.history import History, Indices
+from upnext.examples.quantiles import quantile_bounds, to_quantile, with_powers
+from upnext.examples.vocabulary import UNKNOWN_ROW, Vocabulary
+from upnext.schema import Floats, Rows, TimesMs, Watches
+
+NEVER_DAYS = 10_000.0
+"""Days since the last watch of a user who never watched."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """B moments of users, as retrieval sees them, without their histories' contents.
+
+    Windows [lo, hi) point into `History.watches` and `History.searches`; so a training step can
+    read each event once although many windows hold it. context_rows [B, C] are rows of the
+    context tables; context_values [B, V] lie in [0, 1].
+    """
+
+    user_rows: Indices
+    watch_lo: Indices
+    watch_hi: Indices
+    search_lo: Indices
+    search_hi: Indices
+    context_rows: Rows
+    context_values: Floats
+
+    def __len__(self) -> int:
+        return len(self.user_rows)
+
+    def __getitem__(self, chosen: slice | NDArray[Any]) -> "Queries":
+        return Queries(*(value[chosen] for value in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class QueryEncoder:
+    """Encodes moments for retrieval; `idle_bounds`: quantiles of days since the last watch."""
+
+    encoder: Encoder
+    idle_bounds: Floats
+
+    num_context_values = 5
+
+    def queries(self, history: History, user_rows: NDArray[Any], at_ms: TimesMs) -> Queries:
+        """What may be known of user_rows[b] at at_ms[b]: events strictly before, and the clock."""
+        config = self.encoder.config
+        watch_lo, watch_hi = history.watches.window_before(user_rows, at_ms, config.num_watches)
+        search_lo, search_hi = history.searches.window_before(user_rows, at_ms, config.num_searches)
+        idle = to_quantile(idle_days(history, watch_lo, watch_hi, at_ms), self.idle_bounds)
+        watched = (watch_hi - watch_lo) / config.num_watches
+        searched = (search_hi - search_lo) / config.num_searches
+        return Queries(
+            user_rows=np.asarray(user_rows, np.int64),
+            watch_lo=watch_lo,
+            watch_hi=watch_hi,
+            search_lo=search_lo,
+            search_hi=search_hi,
+            context_rows=self.encoder.context_rows(history.feature_rows[user_rows], at_ms),
+            context_values=np.column_stack([with_powers(idle), watched, searched]).astype(
+                np.float32
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class WatchExamples:
+    """Queries and the item row that each was followed by; example_age_days [B] is 0 or more."""
+
+    history: History
+    queries: Queries
+    item_rows: Rows
+    example_age_days: Floats
+
+
+def build_watch_examples(
+    encoder: Encoder, history: History, *, completed_share: float
+) -> tuple[QueryEncoder, WatchExamples]:
+    """Every completed watch of a known item is an example, from whatever source it came.
+
+    The user's *next* watch is predicted from what came before it, never a held-out one from its
+    surroundings. `completed_share`: watches of a smaller share of the item's duration are history,
+    but no positives; an unknown duration counts as completed.
+    Example age is t_max − t in days, t_max being the last training watch.
+    Source: Covington, Adams, Sargin 2016, sections 3.1, 3.3, 3.4.
+    """
+    log = history.watches
+    needed_s = completed_share * encoder.catalogue.duration_s[log.rows]
+    targets = np.flatnonzero((log.rows > UNKNOWN_ROW) & (log.watch_time_s >= needed_s))
+    user_rows, at_ms = log.user_rows()[targets], log.at_ms[targets]
+    lo, hi = log.window_before(user_rows, at_ms, encoder.config.num_watches)
+    query_encoder = QueryEncoder(encoder, quantile_bounds(idle_days(history, lo, hi, at_ms)))
+    last_ms = at_ms.max(initial=0)
+    return query_encoder, WatchExamples(
+        history=history,
+        queries=query_encoder.queries(history, user_rows, at_ms),
+        item_rows=log.rows[targets],
+        example_age_days=((last_ms - at_ms) / MS_PER_DAY).astype(np.float32),
+    )
+
+
+def idle_days(history: History, watch_lo: Indices, watch_hi: Indices, at_ms: TimesMs) -> Floats:
+    """Days since the last watch before each time, [B]; `NEVER_DAYS` where there is none."""
+    last, watched = history.watches.slots(watch_lo, watch_hi, 1)
+    last_ms = history.watches.take(history.watches.at_ms, last, watched)[:, 0]
+    days = np.where(watched[:, 0], (at_ms - last_ms) / MS_PER_DAY, NEVER_DAYS)
+    return days.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class WatchTargets:
+    """Watches to be predicted: at at_ms[b] user user_rows[b] went on to watch item_rows[b].
+
+    item_rows is 1 where training did not know the item: it counts, and nothing can hit it.
+    """
+
+    history: History
+    user_rows: Indices
+    at_ms: TimesMs
+    item_rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.user_rows)
+
+    def __getitem__(self, chosen: slice | NDArray[Any]) -> "WatchTargets":
+        return WatchTargets(
+            self.history, self.user_rows[chosen], self.at_ms[chosen], self.item_rows[chosen]
+        )
+
+    def sample(self, num_targets: int, *, seed: int) -> "WatchTargets":
+        """At most `num_targets` of them, drawn without replacement, in their order."""
+        if len(self) <= num_targets:
+            return self
+        drawn = np.random.default_rng(seed).choice(len(self), num_targets, replace=False)
+        return self[np.sort(drawn)]
+
+
+def watch_targets(
+    encoder: Encoder, history: History, users: Vocabulary, watches: Watches
+) -> WatchTargets:
+    """Every one of these watches as a target, in order of time; `history` may go on beyond them."""
+    frame = watches.frame.sort("started_at_ms", maintain_order=True)
+    return WatchTargets(
+        history=history,
+        user_rows=users.rows(frame["user_id"]).astype(np.int64),
+        at_ms=frame["started_at_ms"].to_numpy(),
+        item_rows=encoder.catalogue.items.rows(frame["item_id"]),
+    )

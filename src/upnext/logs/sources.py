@@ -1,0 +1,118 @@
+"""Where raw logs lie and how their owner writes them: files, column names, units and limits."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from upnext.errors import ConfigError
+from upnext.schema import (
+    IMPRESSION_COLUMNS,
+    ITEM_COLUMNS,
+    SEARCH_COLUMNS,
+    USER_COLUMNS,
+    WATCH_COLUMNS,
+    Column,
+)
+
+TableName = Literal["watches", "impressions", "searches", "items", "users"]
+TimeUnit = Literal["ms", "s", "us", "ns", "iso8601"]
+DurationUnit = Literal["s", "ms"]
+
+TABLE_COLUMNS: Mapping[TableName, Mapping[str, Column]] = {
+    "items": ITEM_COLUMNS,
+    "users": USER_COLUMNS,
+    "watches": WATCH_COLUMNS,
+    "impressions": IMPRESSION_COLUMNS,
+    "searches": SEARCH_COLUMNS,
+}
+TABLES_WITH_FEATURES = frozenset[TableName]({"items", "users"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource:
+    """The files of one table and what is particular about them.
+
+    >>> TableSource(files="export/plays-*.csv", columns={"user_id": "uid"}, time_unit="s").time_unit
+    's'
+    """
+
+    files: str | None = None
+    """A file, a directory or a glob, relative to the logs directory. None: the table's own place,
+    `watches/` or `watches.parquet` (or .csv, .tsv, .jsonl, .ndjson; text may end in .gz)."""
+
+    columns: dict[str, str] = field(default_factory=dict)
+    """Our column name → the name in the files. A column not named here keeps its own name."""
+
+    time_unit: TimeUnit = "ms"
+    """What times are counted in since 1970 (UTC). `iso8601`: text; without a zone it is UTC.
+    Parquet timestamps carry their own unit and need none."""
+
+    duration_unit: DurationUnit = "s"
+    """What watch times and durations are counted in."""
+
+    separator: str | None = None
+    """What stands between two fields of a CSV line. None: a comma, in .tsv files a tab."""
+
+    tags_separator: str = "|"
+    """What stands between two tags where they are written as text; JSON lists need none."""
+
+    def __post_init__(self) -> None:
+        for name in ("separator", "tags_separator"):
+            value = getattr(self, name)
+            if value is not None and (len(value) != 1 or value in '"\r\n'):
+                raise ConfigError(
+                    f"TableSource.{name}", expected="one character, no quote", got=repr(value)
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogsConfig:
+    """The section [logs] of `run.toml`: the source of each table and what counts as a bad row."""
+
+    watches: TableSource = TableSource()
+    impressions: TableSource = TableSource()
+    searches: TableSource = TableSource()
+    items: TableSource = TableSource()
+    users: TableSource = TableSource()
+
+    max_watch_time_s: float = 86_400.0
+    """Longest believable watch, in seconds; a longer one is quarantined."""
+
+    max_watch_share: float | None = None
+    """Longest believable watch as a multiple of its item's duration. None: no such limit,
+    because players loop."""
+
+    ids_max_bytes: int = 256
+    """Longest believable id, in UTF-8 bytes."""
+
+    skip_unreadable_files: bool = False
+    """True: a file that cannot be opened is left out and reported. False: it is an error."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_watch_time_s", "max_watch_share", "ids_max_bytes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"LogsConfig.{name}", expected="more than 0", got=repr(value))
+        for table, columns in TABLE_COLUMNS.items():
+            if table not in TABLES_WITH_FEATURES:
+                _refuse_unknown_columns(table, self.source(table), columns)
+
+    def source(self, table: TableName) -> TableSource:
+        """The source of one table."""
+        source: TableSource = getattr(self, table)
+        return source
+
+
+def _refuse_unknown_columns(table: str, source: TableSource, columns: Mapping[str, Column]) -> None:
+    for name in source.columns:
+        if name not in columns:
+            near = difflib.get_close_matches(name, columns, n=1)
+            raise ConfigError(
+                f"LogsConfig.{table}.columns",
+                expected=f"one of {', '.join(columns)}",
+                got=f"the unknown column {name!r}",
+                hint=f"did you mean {near[0]!r}?"
+                if near
+                else "our name comes first: ours = 'file's'.",
+            )

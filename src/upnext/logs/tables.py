@@ -1,0 +1,223 @@
+"""The files of one table, whatever their format, become one typed table with a verdict per row."""
+
+import dataclasses
+import difflib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from upnext.errors import DataError
+from upnext.logs.cells import Cells, clean_cells, clean_feature
+from upnext.logs.check import CheckedTable, UnreadableFile, Verdicts
+from upnext.logs.formats import RawFile, find_files, read_file
+from upnext.logs.sources import (
+    TABLE_COLUMNS,
+    TABLES_WITH_FEATURES,
+    LogsConfig,
+    TableName,
+    TableSource,
+)
+from upnext.schema import KIND_DTYPES, Column
+
+
+def read_table(
+    name: TableName,
+    directory: Path,
+    config: LogsConfig,
+    now_ms: int,
+    unreadable: list[UnreadableFile],
+) -> CheckedTable | None:
+    """All files of a table, typed; None where it has no files and need not have any.
+
+    Args:
+        unreadable: takes on the files that were left out.
+    """
+    files = _read_files(name, directory, config, unreadable)
+    if not files:
+        return None
+    reasons: list[str] = []
+    blanked: Counter[str] = Counter()
+    frames, codes = [], []
+    for file in files:
+        verdicts = Verdicts(np.zeros(file.frame.height, np.uint8), reasons)
+        frames.append(_clean_file(file, name, config, now_ms, verdicts, blanked))
+        codes.append(verdicts.codes)
+    table = CheckedTable(
+        name=name,
+        frame=_stacked(frames, name),
+        verdicts=Verdicts(np.concatenate(codes), reasons),
+        files=files,
+        blanked=blanked,
+        unused_columns=_unused_columns(files, name, config.source(name)),
+    )
+    for column, what in TABLE_COLUMNS[name].items():
+        # Some files may lack an optional column that others have.
+        if not what.required and column in table.frame.columns:
+            table.verdicts.refuse(f"null {column}", table.frame[column].is_null())
+    return table
+
+
+def _read_files(
+    name: TableName, directory: Path, config: LogsConfig, unreadable: list[UnreadableFile]
+) -> list[RawFile]:
+    source = config.source(name)
+    paths = find_files(directory, name, source.files)
+    if not paths and source.files is not None:
+        raise nothing_found(directory, name, f"files that match {source.files!r}")
+    wanted = None
+    if name not in TABLES_WITH_FEATURES:
+        wanted = {source.columns.get(column, column) for column in TABLE_COLUMNS[name]}
+    files = []
+    for path in paths:
+        short_name = _short_name(path, directory)
+        try:
+            files.append(read_file(path, short_name, wanted=wanted, separator=source.separator))
+        except DataError as error:
+            if not config.skip_unreadable_files:
+                raise
+            unreadable.append(UnreadableFile(file=error.where, cause=error.got))
+    if paths and not files:
+        raise nothing_found(directory, name, "at least one readable file")
+    return files
+
+
+def _clean_file(
+    raw: RawFile,
+    table: TableName,
+    config: LogsConfig,
+    now_ms: int,
+    verdicts: Verdicts,
+    blanked: Counter[str],
+) -> pl.DataFrame:
+    """The columns of one file under our names and in our types; bad cells go on record."""
+    source = config.source(table)
+    cleaned: dict[str, pl.Series] = {}
+    for name, column in TABLE_COLUMNS[table].items():
+        if source.columns.get(name, name) not in raw.frame.columns:
+            if column.required and not column.nullable:
+                raise _missing_column(raw, table, name, source.columns.get(name, name))
+            if column.nullable:
+                cleaned[name] = all_null(name, column, raw.frame.height)
+            continue
+        cells = _clean_column(raw, name, column, source, config)
+        if "watched" in cleaned and name == "watch_time_s":
+            cells = _zero_where_not_watched(cells, cleaned["watched"])
+        cleaned[name] = cells.values
+        if column.nullable:
+            blanked.update({reason: mask.sum() for reason, mask in cells.faults})
+        else:
+            _refuse_bad_cells(verdicts, cells, column, config, now_ms)
+    for name, raw_name in _feature_names(raw, table, source).items():
+        cells = clean_feature(raw.frame[raw_name].alias(name), is_text=raw.is_text)
+        cleaned[name] = cells.values
+        blanked.update({reason: mask.sum() for reason, mask in cells.faults})
+    return pl.DataFrame(cleaned)
+
+
+def _clean_column(
+    raw: RawFile, name: str, column: Column, source: TableSource, config: LogsConfig
+) -> Cells:
+    raw_name = source.columns.get(name, name)
+    return clean_cells(
+        raw.frame[raw_name].alias(name),
+        column.kind,
+        where=f"{raw.name}, {raw_name}",
+        source=source,
+        ids_max_bytes=config.ids_max_bytes,
+    )
+
+
+def _refuse_bad_cells(
+    verdicts: Verdicts, cells: Cells, column: Column, config: LogsConfig, now_ms: int
+) -> None:
+    name = cells.values.name
+    verdicts.refuse(f"null {name}", cells.missing)
+    for reason, mask in cells.faults:
+        verdicts.refuse(reason, mask)
+    if name == "watch_time_s":
+        limit_s = config.max_watch_time_s
+        verdicts.refuse(f"watch_time_s above {limit_s:.15g}", cells.values > limit_s)
+    if column.kind == "time_ms":
+        verdicts.refuse("time in the future", cells.values > now_ms)
+
+
+def _zero_where_not_watched(cells: Cells, watched: pl.Series) -> Cells:
+    is_zero = cells.missing & (~watched).fill_null(False)
+    zero = pl.lit(0.0, pl.Float32)
+    filled = pl.select(pl.when(is_zero).then(zero).otherwise(cells.values)).to_series()
+    return dataclasses.replace(
+        cells, values=filled.alias(cells.values.name), missing=cells.missing & ~is_zero
+    )
+
+
+def _feature_names(raw: RawFile, table: TableName, source: TableSource) -> dict[str, str]:
+    """Our name → the file's name of each column that is a declared feature."""
+    if table not in TABLES_WITH_FEATURES:
+        return {}
+    ours = TABLE_COLUMNS[table]
+    renamed = {new: old for new, old in source.columns.items() if new not in ours}
+    missing = [old for old in renamed.values() if old not in raw.columns]
+    if missing:
+        raise _missing_column(raw, table, missing[0], missing[0])
+    taken = set(ours) | set(source.columns.values()) | set(renamed)
+    return renamed | {name: name for name in raw.frame.columns if name not in taken}
+
+
+def _unused_columns(files: list[RawFile], table: TableName, source: TableSource) -> tuple[str, ...]:
+    ours = {source.columns.get(name, name) for name in TABLE_COLUMNS[table]}
+    unused = {
+        column
+        for file in files
+        for column in set(file.columns) - ours - set(_feature_names(file, table, source).values())
+    }
+    return tuple(sorted(unused))
+
+
+def _stacked(frames: list[pl.DataFrame], table: str) -> pl.DataFrame:
+    """The files of a table as one; ids of mixed types become strings."""
+    if len(frames) == 1:
+        return frames[0]
+    try:
+        return pl.concat(frames, how="diagonal_relaxed", rechunk=False)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(
+            table, expected="columns of like types in all files", got=str(error)
+        ) from error
+
+
+def all_null(name: str, column: Column, length: int) -> pl.Series:
+    """A column of which nothing is known."""
+    dtype = KIND_DTYPES[column.kind][-1]
+    return pl.Series(name, [None], dtype=dtype).new_from_index(0, length)
+
+
+def nothing_found(directory: Path, table: str, expected: str) -> DataError:
+    """The error for a table whose files are not there."""
+    present = ", ".join(sorted(p.name for p in directory.iterdir())) if directory.is_dir() else ""
+    return DataError(
+        str(directory),
+        expected=expected,
+        got=present or "nothing",
+        hint=f"[logs.{table}] files = '...' says where they are: a file, a directory or a glob.",
+    )
+
+
+def _missing_column(raw: RawFile, table: str, name: str, raw_name: str) -> DataError:
+    near = difflib.get_close_matches(raw_name, raw.columns, n=1)
+    suggestion = near[0] if near else "the name in the file"
+    return DataError(
+        raw.name,
+        expected=f"a column {raw_name}",
+        got=", ".join(raw.columns) or "no columns",
+        hint=f"did you mean {suggestion!r}? "
+        * bool(near)
+        + f"The column map gives it another name: [logs.{table}] columns = "
+        f"{{ {name} = {suggestion!r} }}.",
+    )
+
+
+def _short_name(path: Path, directory: Path) -> str:
+    is_inside = path.is_relative_to(directory)
+    return path.relative_to(directory).as_posix() if is_inside else str(path)

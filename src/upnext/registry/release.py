@@ -1,0 +1,285 @@
+"""Releases on disk: written once, in one step, under the next free version, and never changed.
+
+REGISTRY/releases/3/manifest.json      what the release says of itself and of each file
+REGISTRY/releases/3/manifest.sha256    the manifest's own hash; `sha256sum -c` reads it
+REGISTRY/releases/3/...                the files, in folders of the writer's choice
+"""
+
+import errno
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from upnext.errors import ReleaseError
+from upnext.registry.files import (
+    FileEntry,
+    check_kind,
+    describe_file,
+    force_to_disk,
+    force_tree_to_disk,
+    is_safe_name,
+    list_files,
+    make_read_only,
+    map_array,
+)
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+SEAL = "manifest.sha256"
+
+_UNFINISHED = ".unfinished-"
+_ABANDONED_AFTER_S = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a release says of itself; `created_at` is ISO 8601 in UTC."""
+
+    format_version: int
+    version: int
+    created_at: str
+    metadata: dict[str, Any]
+    files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """One immutable directory of files, opened for reading; names are like `ranking/model.onnx`."""
+
+    path: Path
+    version: int
+    created_at: str
+    metadata: Mapping[str, Any]
+    files: Mapping[str, FileEntry]
+
+    def file(self, name: str) -> Path:
+        """Where a file lies. Raises ReleaseError where the release has no such file."""
+        if name not in self.files:
+            raise ReleaseError(
+                f"release {self.version}, {name}",
+                expected=f"one of {', '.join(self.files) or 'no files at all'}",
+                got="no such file",
+            )
+        return self.path / name
+
+    def array(self, name: str) -> NDArray[Any]:
+        """A memory-mapped, read-only array. Raises ReleaseError where it is not a plain array."""
+        return map_array(self.file(name))
+
+    def json(self, name: str) -> Any:
+        """The plain values in a JSON file. Raises ReleaseError where it is not JSON."""
+        try:
+            return json.loads(self.file(name).read_bytes())
+        except ValueError as error:
+            where = f"release {self.version}, {name}"
+            raise ReleaseError(where, expected="JSON", got=str(error)) from None
+
+
+def publish(
+    registry: Path,
+    write_files: Callable[[Path], Mapping[str, Any]],
+    *,
+    created_at: datetime | None = None,
+) -> Release:
+    """Makes a release of the files that `write_files` puts into an empty directory.
+
+    `write_files` returns the metadata: plain values that JSON can hold, such as the config, the
+    watermark of the data and the metrics. Every file is hashed and forced to disk, the manifest
+    last; then the directory takes the next free version in one rename. A crash before it leaves
+    a hidden directory that a later publish clears away; two publishers get two versions.
+
+    Raises:
+        ReleaseError: a file is of a kind that could hold code (see `check_kind`), is a symlink,
+            or takes the manifest's name; the metadata are not plain values; nothing was written.
+    """
+    releases = registry / "releases"
+    releases.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(releases)
+    directory = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=releases))
+    try:
+        metadata = dict(write_files(directory))
+        files = _describe(directory)
+        force_tree_to_disk(directory)
+        created = _utc_text(created_at or datetime.now(UTC))
+        version = _take_next_version(registry, directory, created, metadata, files)
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    make_read_only(releases / str(version))
+    force_to_disk(releases)
+    force_to_disk(registry)
+    return open_release(registry, version, verify=False)
+
+
+def open_release(registry: Path, version: int, *, verify: bool = True) -> Release:
+    """Opens a release after comparing it with its manifest.
+
+    The manifest is checked against its hash, and the directory must hold exactly its files in
+    their sizes. `verify` also hashes every file (about a second for each gigabyte).
+
+    Raises:
+        ReleaseError: there is no such release, or it is not what was published; the error names
+            the file.
+    """
+    path = registry / "releases" / str(version)
+    if path.is_symlink() or not path.is_dir():
+        there = ", ".join(map(str, list_releases(registry))) or "nothing yet"
+        raise ReleaseError(
+            str(path),
+            expected="a release",
+            got="no such directory",
+            hint=f"published: {there}.",
+        )
+    manifest = _read_manifest(path)
+    if manifest.version != version:
+        raise _damaged(path / MANIFEST, expected=f"version {version}", got=str(manifest.version))
+    _compare(path, manifest.files, verify=verify)
+    return Release(
+        path=path,
+        version=version,
+        created_at=manifest.created_at,
+        metadata=manifest.metadata,
+        files=manifest.files,
+    )
+
+
+def list_releases(registry: Path) -> list[int]:
+    """The versions of all published releases, oldest first; whether they are whole is not asked."""
+    releases = registry / "releases"
+    names = [path.name for path in releases.iterdir()] if releases.is_dir() else []
+    return sorted(int(name) for name in names if re.fullmatch("[1-9][0-9]*", name))
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The bytes of manifest.json: indented JSON, keys in the order of the fields, files sorted.
+
+    Raises:
+        ReleaseError: the metadata hold something that JSON cannot, such as NaN or an array.
+    """
+    try:
+        text = json.dumps(asdict(manifest), indent=2, ensure_ascii=False, allow_nan=False)
+        return f"{text}\n".encode()
+    except (TypeError, ValueError) as error:
+        raise ReleaseError(
+            "the metadata of a release",
+            expected="plain values: text, finite numbers, true, false, null, lists and mappings",
+            got=str(error),
+        ) from None
+
+
+def _describe(directory: Path) -> dict[str, FileEntry]:
+    paths = list_files(directory)
+    if not paths:
+        raise ReleaseError("a new release", expected="at least one file", got="none")
+    for name, path in paths.items():
+        if name in (MANIFEST, SEAL):
+            raise ReleaseError(str(path), expected="another name", got="the manifest's own")
+        check_kind(path)
+    return {name: describe_file(path) for name, path in paths.items()}
+
+
+def _take_next_version(
+    registry: Path,
+    directory: Path,
+    created_at: str,
+    metadata: dict[str, Any],
+    files: dict[str, FileEntry],
+) -> int:
+    while True:
+        version = max(list_releases(registry), default=0) + 1
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            version=version,
+            created_at=created_at,
+            metadata=metadata,
+            files=files,
+        )
+        _write_manifest(directory, manifest)
+        try:
+            # A rename replaces no directory that holds files, and every release holds some.
+            directory.rename(registry / "releases" / str(version))
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return version
+
+
+def _write_manifest(directory: Path, manifest: Manifest) -> None:
+    content = encode_manifest(manifest)
+    seal = f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode()
+    for name, data in ((MANIFEST, content), (SEAL, seal)):
+        (directory / name).write_bytes(data)
+        force_to_disk(directory / name)
+    force_to_disk(directory)
+
+
+def _read_manifest(path: Path) -> Manifest:
+    try:
+        content, seal = (path / MANIFEST).read_bytes(), (path / SEAL).read_bytes()
+    except OSError as error:
+        raise _damaged(path, expected=f"{MANIFEST} and {SEAL}", got=str(error)) from None
+    if seal != f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode():
+        raise _damaged(path / MANIFEST, expected=f"the hash in {SEAL}", got="another")
+    try:
+        # Read alone and first: a later format may have other fields.
+        format_version = msgspec.json.decode(content, type=dict[str, Any]).get("format_version")
+        if format_version != FORMAT_VERSION:
+            raise ReleaseError(
+                str(path / MANIFEST),
+                expected=f"format version {FORMAT_VERSION}",
+                got=repr(format_version),
+                hint="a newer upnext reads newer releases.",
+            )
+        return msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(path / MANIFEST, expected="a manifest", got=str(error)) from None
+
+
+def _compare(path: Path, entries: Mapping[str, FileEntry], *, verify: bool) -> None:
+    for name in entries:
+        if not is_safe_name(name) or name in (MANIFEST, SEAL):
+            raise _damaged(path / MANIFEST, expected="names inside the release", got=repr(name))
+    paths = list_files(path)
+    if extra := sorted(set(paths) - set(entries) - {MANIFEST, SEAL}):
+        raise _damaged(path, expected="only the manifest's files", got=f"also {', '.join(extra)}")
+    for name, entry in entries.items():
+        if name not in paths:
+            raise _damaged(path / name, expected="a file", got="none")
+        size_bytes = paths[name].stat().st_size
+        if size_bytes != entry.size_bytes:
+            wanted = f"{entry.size_bytes:,} bytes"
+            raise _damaged(path / name, expected=wanted, got=f"{size_bytes:,}")
+        if verify and (got := describe_file(paths[name]).sha256) != entry.sha256:
+            raise _damaged(path / name, expected=f"SHA-256 {entry.sha256}", got=got)
+        check_kind(paths[name])
+
+
+def _damaged(where: Path, *, expected: str, got: str) -> ReleaseError:
+    hint = "the release changed after it was published; publish anew, or use another version."
+    return ReleaseError(str(where), expected=expected, got=got, hint=hint)
+
+
+def _remove_abandoned(releases: Path) -> None:
+    for path in releases.glob(f"{_UNFINISHED}*"):
+        try:
+            age_s = time.time() - path.stat().st_mtime
+        except FileNotFoundError:
+            continue  # its publisher finished just now
+        if age_s > _ABANDONED_AFTER_S:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _utc_text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

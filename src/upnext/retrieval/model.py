@@ -1,0 +1,177 @@
+"""The retrieval network: averaged history, searches and context through a tower → user vector."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from upnext.errors import ConfigError
+from upnext.examples.history import EventLog, Indices
+from upnext.examples.vocabulary import UNKNOWN_ROW
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalNetworkConfig:
+    """Sizes of the retrieval network.
+
+    vector_size: D of user and item vectors.
+    embedding_size: size of the embeddings of past watches.
+    search_embedding_size, context_embedding_size: likewise of search tokens and context features.
+    hidden_sizes: layers of the tower before the user vector, widest first.
+    activation: of the hidden layers; the paper's is relu.
+    user_vector_activation: whether the user vector passes the activation too, as in the paper; a
+        linear last layer lets a user vector have negative entries.
+    example_age: whether the age of the training example is an input (0 at serving).
+    dropout: share of the averaged history's entries that a training step drops.
+    """
+
+    vector_size: int = 64
+    embedding_size: int = 64
+    search_embedding_size: int = 32
+    context_embedding_size: int = 8
+    hidden_sizes: tuple[int, ...] = (256, 128)
+    activation: Literal["relu", "silu"] = "relu"
+    user_vector_activation: bool = False
+    example_age: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(
+                "[retrieval.network] dropout", expected="0 or more, below 1", got=str(self.dropout)
+            )
+
+
+class RetrievalModel(nn.Module):
+    """Tables and tower. The item vectors are a table of their own, not the watch embeddings.
+
+    Source: Covington, Adams, Sargin 2016, section 3.2.
+    """
+
+    def __init__(
+        self,
+        config: RetrievalNetworkConfig,
+        *,
+        num_items: int,
+        num_search_tokens: int,
+        context_sizes: Sequence[int],
+        num_context_values: int,
+        longest_age_days: float,
+    ) -> None:
+        super().__init__()
+        self.watch_embeddings = _table(num_items, config.embedding_size)
+        self.search_embeddings = _table(num_search_tokens, config.search_embedding_size)
+        self.item_vectors = _table(num_items, config.vector_size)
+        self.tower = Tower(
+            config,
+            context_sizes=context_sizes,
+            num_context_values=num_context_values,
+            longest_age_days=longest_age_days,
+        )
+
+
+class Tower(nn.Module):
+    """Everything dense between the averaged embeddings and the user vector; exported as it is."""
+
+    def __init__(
+        self,
+        config: RetrievalNetworkConfig,
+        *,
+        context_sizes: Sequence[int],
+        num_context_values: int,
+        longest_age_days: float,
+    ) -> None:
+        super().__init__()
+        self.contexts = nn.ModuleList(
+            nn.Embedding(size, config.context_embedding_size) for size in context_sizes
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.example_age = config.example_age
+        self.longest_age_days = max(longest_age_days, 1e-6)
+        activation = nn.ReLU if config.activation == "relu" else nn.SiLU
+        width = (
+            config.embedding_size
+            + config.search_embedding_size
+            + config.context_embedding_size * len(context_sizes)
+            + num_context_values
+            + (2 if config.example_age else 0)
+        )
+        layers: list[nn.Module] = []
+        for size in config.hidden_sizes:
+            layers += [nn.Linear(width, size), activation()]
+            width = size
+        layers.append(nn.Linear(width, config.vector_size))
+        if config.user_vector_activation:
+            layers.append(activation())
+        self.layers = nn.Sequential(*layers)
+
+    def forward(
+        self,
+        watch_mean: torch.Tensor,
+        search_mean: torch.Tensor,
+        context_rows: torch.Tensor,
+        context_values: torch.Tensor,
+        example_age_days: torch.Tensor,
+    ) -> torch.Tensor:
+        """[B, E], [B, Es], [B, C], [B, V], [B] → user vectors [B, D].
+
+        Example age enters as a share x of the training period, with √x for the recent days.
+        """
+        contexts = [table(context_rows[:, place]) for place, table in enumerate(self.contexts)]
+        parts = [self.dropout(watch_mean), search_mean, *contexts, context_values]
+        if self.example_age:
+            share = (example_age_days / self.longest_age_days).clamp(min=0.0)[:, None]
+            parts += [share, share.sqrt()]
+        user_vectors: torch.Tensor = self.layers(torch.cat(parts, dim=1))
+        return user_vectors
+
+
+def window_means(table: nn.Embedding, log: EventLog, lo: Indices, hi: Indices) -> torch.Tensor:
+    """Mean embedding of the events in each window [lo, hi): [B, E]; zero for an empty window.
+
+    Windows of one user overlap almost wholly. Each event's embedding is read once and prefix sums
+    are taken; a window's sum is then one difference, and its gradient as cheap. Unknown rows count
+    as absent. `hi` must not fall from one window to the next.
+    """
+    events, local_lo, local_hi = _covering_events(lo, hi)
+    rows = log.rows[events].astype(np.int64)
+    known = rows > UNKNOWN_ROW
+    counts = np.concatenate([[0], np.cumsum(known)])
+    window_counts = np.maximum(counts[local_hi] - counts[local_lo], 1).astype(np.float32)
+    device = table.weight.device
+    embedded = table(torch.from_numpy(rows[known]).to(device))
+    prefix = torch.cat([embedded.new_zeros(1, embedded.shape[1]), embedded.cumsum(dim=0)])
+    first = torch.from_numpy(counts[local_lo]).to(device)
+    end = torch.from_numpy(counts[local_hi]).to(device)
+    size = torch.from_numpy(window_counts).to(device)
+    return (prefix[end] - prefix[first]) / size[:, None]
+
+
+def _covering_events(lo: Indices, hi: Indices) -> tuple[Indices, Indices, Indices]:
+    """The events that any window holds, each once, and the windows as places among them."""
+    opens = np.ones(len(lo), bool)
+    opens[1:] = lo[1:] > hi[:-1]
+    segment = np.cumsum(opens) - 1
+    closes = np.append(opens[1:], True)
+    segment_lo, segment_hi = lo[opens], hi[closes]
+    offsets = np.concatenate([[0], np.cumsum(segment_hi - segment_lo)])
+    shift = segment_lo - offsets[:-1]
+    events = np.arange(offsets[-1]) + np.repeat(shift, segment_hi - segment_lo)
+    return events, lo - shift[segment], hi - shift[segment]
+
+
+def _table(num_rows: int, size: int) -> nn.Embedding:
+    table = nn.Embedding(num_rows, size)
+    nn.init.normal_(table.weight, std=size**-0.5)
+    with torch.no_grad():
+        table.weight[: UNKNOWN_ROW + 1] = 0.0
+    return table
+
+
+def as_array(weights: torch.Tensor) -> NDArray[Any]:
+    """A detached float32 copy in main memory."""
+    return weights.detach().to("cpu", torch.float32).numpy().copy()

@@ -1,0 +1,322 @@
+"""Trains the retrieval network on watch examples, with Recall@K on later watches as its guide."""
+
+import copy
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+
+from upnext.errors import ConfigError, DataError
+from upnext.evaluation.metrics import recall_at_k
+from upnext.evaluation.ranks import SeenRows, rank_targets
+from upnext.examples.encoder import Encoder
+from upnext.examples.history import History, Indices
+from upnext.examples.vocabulary import NUM_RESERVED_ROWS
+from upnext.examples.watches import (
+    Queries,
+    QueryEncoder,
+    WatchExamples,
+    WatchTargets,
+    build_watch_examples,
+)
+from upnext.retrieval.loss import full_softmax_loss, sampled_softmax_loss
+from upnext.retrieval.model import RetrievalModel, RetrievalNetworkConfig, window_means
+from upnext.retrieval.sampling import NegativeSampler, SamplerName, negative_sampler
+from upnext.schema import Floats
+
+EXAMPLES_PER_RUN = 32
+"""Consecutive examples of one user that stay together in a batch, so that they share reads."""
+
+VALIDATION_K = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalConfig:
+    """How stage 1 learns.
+
+    network: sizes, see `RetrievalNetworkConfig`.
+    completed_share: a watch of a smaller share of the item's duration is no positive.
+    examples_per_user: examples that each user gives to an epoch at most, drawn anew each time, so
+        that heavy users do not dominate; None takes all.
+    loss: sampled_softmax, or full_softmax over the whole catalogue. With a catalogue no larger
+        than num_negatives the full softmax is the cheaper one and is taken in any case.
+    num_negatives: negatives drawn for each batch and shared by its examples.
+    sampler: how negatives are drawn; sampler_power: exponent of the unigram sampler.
+    batch_size: examples a step. learning_rate: of Adam.
+    weight_decay: decoupled decay per step, times the learning rate (AdamW).
+    num_epochs: passes over the examples at most.
+    patience: epochs without a better Recall@50 on validation after which training stops.
+    num_validation_events: watches that validation ranks, drawn once.
+    seed: of initial weights, example order and negatives.
+    """
+
+    network: RetrievalNetworkConfig = field(default_factory=RetrievalNetworkConfig)
+    completed_share: float = 0.0
+    examples_per_user: int | None = 100
+    loss: Literal["sampled_softmax", "full_softmax"] = "sampled_softmax"
+    num_negatives: int = 2_000
+    sampler: SamplerName = "unigram"
+    sampler_power: float = 0.75
+    batch_size: int = 2_048
+    learning_rate: float = 0.002
+    weight_decay: float = 0.0
+    num_epochs: int = 20
+    patience: int = 3
+    num_validation_events: int = 5_000
+    seed: int = 7
+
+    def __post_init__(self) -> None:
+        for name in ("num_negatives", "batch_size", "num_epochs", "patience"):
+            if getattr(self, name) < 1:
+                got = str(getattr(self, name))
+                raise ConfigError(f"[retrieval] {name}", expected="1 or more", got=got)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalEpoch:
+    """What one pass over the examples gave; loss in nats per example."""
+
+    epoch: int
+    loss: float
+    validation_recall: float
+    examples_per_s: float
+
+
+@dataclass(frozen=True)
+class TrainedRetrieval:
+    """The network of the best epoch and all that is needed to ask it."""
+
+    model: RetrievalModel
+    query_encoder: QueryEncoder
+    epochs: tuple[RetrievalEpoch, ...]
+
+    def user_vectors(self, history: History, queries: Queries) -> Floats:
+        """[B, D] at example age 0, as in serving. Queries of any order."""
+        order = np.lexsort((queries.watch_hi, queries.user_rows))
+        vectors = np.empty((len(queries), self.model.item_vectors.embedding_dim), np.float32)
+        self.model.eval()
+        with torch.inference_mode():
+            for start in range(0, len(order), 4_096):
+                part = order[start : start + 4_096]
+                vectors[part] = _user_vectors(self.model, history, queries[part]).cpu().numpy()
+        return vectors
+
+    def item_vectors(self) -> Floats:
+        """[N, D], float32."""
+        table: Floats = self.model.item_vectors.weight.detach().cpu().numpy()
+        return table
+
+
+def train_retrieval(
+    encoder: Encoder,
+    history: History,
+    validation: WatchTargets | None,
+    config: RetrievalConfig,
+    *,
+    mask_watched: bool = True,
+    on_epoch: Callable[[RetrievalEpoch], None] = lambda _: None,
+) -> TrainedRetrieval:
+    """Learns to predict each user's next watch.
+
+    Args:
+        encoder: built from the training logs.
+        history: of the training logs alone.
+        validation: later watches; without them the last epoch is kept.
+        mask_watched: whether validation leaves watched items out, as serving will.
+
+    Raises: DataError: no watch of a known item is long enough to be an example.
+    """
+    query_encoder, examples = build_watch_examples(
+        encoder, history, completed_share=config.completed_share
+    )
+    if not len(examples.queries):
+        raise DataError(
+            "retrieval examples",
+            expected="completed watches of known items",
+            got="none",
+            hint="lower [retrieval] completed_share or [examples] min_watches.",
+        )
+    torch.set_flush_denormal(True)
+    torch.manual_seed(config.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = RetrievalModel(
+        config.network,
+        num_items=encoder.catalogue.num_rows,
+        num_search_tokens=encoder.search_tokens.num_rows,
+        context_sizes=encoder.context_sizes,
+        num_context_values=query_encoder.num_context_values,
+        longest_age_days=float(examples.example_age_days.max()),
+    ).to(device)
+    trained = TrainedRetrieval(model, query_encoder, ())
+    step = _Step(model, examples, config, encoder.catalogue.num_watches)
+    if validation is not None:
+        validation = validation.sample(config.num_validation_events, seed=config.seed)
+    epochs: list[RetrievalEpoch] = []
+    best_weights = model.state_dict()
+    for epoch in range(config.num_epochs):
+        began = time.perf_counter()
+        losses = [step(batch) for batch in epoch_batches(examples.queries.user_rows, config, epoch)]
+        seconds = time.perf_counter() - began
+        recall = np.nan if validation is None else _recall(trained, validation, mask_watched)
+        result = RetrievalEpoch(
+            epoch=epoch,
+            loss=float(np.mean(losses)),
+            validation_recall=float(recall),
+            examples_per_s=step.num_examples / seconds,
+        )
+        epochs.append(result)
+        on_epoch(result)
+        best = max(range(len(epochs)), key=lambda e: np.nan_to_num(epochs[e].validation_recall))
+        if validation is None or best == epoch:
+            best_weights = copy.deepcopy(model.state_dict())
+        elif epoch - best >= config.patience:
+            break
+    model.load_state_dict(best_weights)
+    model.eval()
+    return TrainedRetrieval(model, query_encoder, tuple(epochs))
+
+
+def epoch_batches(user_rows: Indices, config: RetrievalConfig, epoch: int) -> Iterator[Indices]:
+    """The examples of one epoch in batches of about `batch_size`, each in the order of the log.
+
+    `user_rows` [n] does not fall. Each user gives `examples_per_user` at most, chosen at random.
+    Runs of a user's consecutive examples stay together and are shuffled among each other.
+    """
+    generator = np.random.default_rng((config.seed, epoch))
+    chosen = np.arange(len(user_rows))
+    if config.examples_per_user is not None:
+        shuffled = np.lexsort((generator.random(len(user_rows)), user_rows))
+        chosen = np.sort(shuffled[_place_in_group(user_rows[shuffled]) < config.examples_per_user])
+    run_in_user = _place_in_group(user_rows[chosen]) // EXAMPLES_PER_RUN
+    begins = np.ones(len(chosen), bool)
+    begins[1:] = np.diff(user_rows[chosen]) != 0
+    begins[1:] |= np.diff(run_in_user) != 0
+    run = np.cumsum(begins) - 1
+    run_lengths = np.bincount(run)
+    shuffled_runs = generator.permutation(len(run_lengths))
+    ends = np.cumsum(run_lengths[shuffled_runs])
+    batch_of_run = np.empty(len(run_lengths), np.int64)
+    batch_of_run[shuffled_runs] = (ends - 1) // config.batch_size
+    batch = batch_of_run[run]
+    by_batch = chosen[np.argsort(batch, kind="stable")]
+    for part in np.split(by_batch, np.cumsum(np.bincount(batch))[:-1]):
+        if len(part):
+            yield part
+
+
+def _place_in_group(groups: Indices) -> Indices:
+    """0, 1, 2, … within each stretch of equal values."""
+    places = np.arange(len(groups))
+    begins = np.ones(len(groups), bool)
+    begins[1:] = groups[1:] != groups[:-1]
+    return places - np.maximum.accumulate(np.where(begins, places, 0))
+
+
+class _Step:
+    """One step of gradient descent on a batch of examples."""
+
+    def __init__(
+        self,
+        model: RetrievalModel,
+        examples: WatchExamples,
+        config: RetrievalConfig,
+        num_watches: Indices,
+    ) -> None:
+        self.model = model
+        self.examples = examples
+        self.config = config
+        self.num_examples = 0
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.device = model.item_vectors.weight.device
+        num_items = len(num_watches) - NUM_RESERVED_ROWS
+        self.sampler: NegativeSampler | None = None
+        if config.loss == "sampled_softmax" and num_items > config.num_negatives:
+            self.sampler = negative_sampler(
+                config.sampler, num_watches=num_watches, power=config.sampler_power
+            )
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def __call__(self, batch: Indices) -> float:
+        self.model.train()
+        examples = self.examples
+        user_vectors = _user_vectors(
+            self.model,
+            examples.history,
+            examples.queries[batch],
+            torch.from_numpy(examples.example_age_days[batch]),
+        )
+        rows = torch.from_numpy(examples.item_rows[batch].astype(np.int64)).to(self.device)
+        loss = self._loss(user_vectors, rows)
+        value = loss.item()
+        if not np.isfinite(value):
+            raise FloatingPointError(
+                f"retrieval: the loss became {value} in the batch that begins with example "
+                f"{batch[0]}; a lower [retrieval] learning_rate usually helps."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.num_examples += len(batch)
+        return value
+
+    def _loss(self, user_vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        table = self.model.item_vectors
+        if self.sampler is None:
+            real_items = table.weight[NUM_RESERVED_ROWS:]
+            return full_softmax_loss(
+                user_vectors, real_items, positive_rows=rows - NUM_RESERVED_ROWS
+            )
+        drawn, log_q = self.sampler.draw(self.config.num_negatives, self.generator)
+        negative_rows = drawn.to(self.device)
+        return sampled_softmax_loss(
+            user_vectors,
+            table(rows),
+            table(negative_rows),
+            positive_rows=rows,
+            negative_rows=negative_rows,
+            negative_log_q=log_q.to(self.device),
+        )
+
+
+def _user_vectors(
+    model: RetrievalModel,
+    history: History,
+    queries: Queries,
+    example_age_days: torch.Tensor | None = None,
+) -> torch.Tensor:
+    device = model.item_vectors.weight.device
+    age = torch.zeros(len(queries)) if example_age_days is None else example_age_days
+    vectors: torch.Tensor = model.tower(
+        window_means(model.watch_embeddings, history.watches, queries.watch_lo, queries.watch_hi),
+        window_means(
+            model.search_embeddings, history.searches, queries.search_lo, queries.search_hi
+        ),
+        torch.from_numpy(queries.context_rows).to(device, torch.int64),
+        torch.from_numpy(queries.context_values).to(device),
+        age.to(device),
+    )
+    return vectors
+
+
+def _recall(trained: TrainedRetrieval, targets: WatchTargets, mask_watched: bool) -> float:
+    history = targets.history
+    queries = trained.query_encoder.queries(history, targets.user_rows, targets.at_ms)
+    user_vectors = trained.user_vectors(history, queries)
+    item_vectors = trained.item_vectors()
+    seen = history.watches.all_before(targets.user_rows, targets.at_ms) if mask_watched else None
+    ranked = rank_targets(
+        lambda part: user_vectors[part] @ item_vectors.T,
+        targets.item_rows,
+        num_rows=len(item_vectors),
+        seen=None if seen is None else SeenRows(*seen),
+        top_k=VALIDATION_K,
+    )
+    return float(recall_at_k(ranked.ranks, VALIDATION_K).mean())

@@ -1,0 +1,107 @@
+"""The description of the HTTP interface that machines read: OpenAPI 3.1, made from the types."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from upnext.serving.wire import AnswerBody, ErrorBody, RequestBody
+
+EXAMPLE_REQUEST: Mapping[str, Any] = {
+    "user_id": "u00017",
+    "history": [{"item_id": "v00421", "watch_time_s": 312.5}, {"item_id": "v00007"}],
+    "searches": ["slow ramen"],
+    "user_features": {"region": "north"},
+    "k": 2,
+    "label": "stable",
+}
+EXAMPLE_ANSWER: Mapping[str, Any] = {
+    "items": [
+        {
+            "item_id": "v00312",
+            "title": "Slow ramen for beginners, part 3",
+            "expected_watch_time_s": 87.2,
+            "retrieval_score": 5.31,
+            "retrieval_rank": 4,
+        },
+        {
+            "item_id": "v01101",
+            "title": None,
+            "expected_watch_time_s": 61.0,
+            "retrieval_score": 6.02,
+            "retrieval_rank": 1,
+        },
+    ],
+    "release": "8",
+    "num_candidates": 300,
+    "timings_ms": {"retrieval": 0.9, "ranking": 3.1},
+    "degraded": [],
+    "label": "stable",
+}
+EXAMPLE_ERROR: Mapping[str, Any] = {
+    "error": {
+        "where": "body",
+        "expected": "one of user_id, history, searches, user_features, k, at_ms, "
+        "exclude_watched, label",
+        "got": "the unknown field 'user'",
+        "hint": "did you mean 'user_id'?",
+    }
+}
+
+
+def openapi_document() -> dict[str, Any]:
+    """Every route, what it takes and what it answers, with an example of each."""
+    (request, answer, error), schemas = msgspec.json.schema_components(
+        [RequestBody, AnswerBody, ErrorBody], ref_template="#/components/schemas/{name}"
+    )
+    recommendations = {
+        "summary": "Recommends items to a user",
+        "operationId": "recommend",
+        "requestBody": {"required": True, "content": _json(request, EXAMPLE_REQUEST)},
+        "responses": {
+            "200": {
+                "description": "The items, best first. An unknown user gets them too.",
+                "headers": {
+                    "X-Upnext-Release": {
+                        "description": "The version of the release that answered.",
+                        "schema": {"type": "string"},
+                    }
+                },
+                "content": _json(answer, EXAMPLE_ANSWER),
+            },
+            "400": _failure("The body is no request.", error),
+            "404": _failure("No release has this label.", error),
+            "413": _failure("The body is over 1 MiB.", error),
+            "500": _failure("The server failed; its log says why.", error),
+            "503": _failure("No release is loaded yet.", error),
+        },
+    }
+    state = {"type": "object"}
+    health = {"200": {"description": "The process lives.", "content": _json(state)}}
+    readiness = {
+        "200": {"description": "Requests are answered.", "content": _json(state)},
+        "503": {"description": "No release is loaded yet.", "content": _json(state)},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "upnext", "version": "1"},
+        "paths": {
+            "/v1/recommendations": {"post": recommendations},
+            "/healthz": {"get": _question("Is the process alive?", "healthz", health)},
+            "/readyz": {"get": _question("Which releases answer?", "readyz", readiness)},
+        },
+        "components": {"schemas": schemas},
+    }
+
+
+def _json(schema: Mapping[str, Any], example: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    content = {"schema": schema} if example is None else {"schema": schema, "example": example}
+    return {"application/json": content}
+
+
+def _failure(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": _json(schema, EXAMPLE_ERROR)}
+
+
+def _question(summary: str, operation_id: str, responses: Mapping[str, Any]) -> dict[str, Any]:
+    return {"summary": summary, "operationId": operation_id, "responses": responses}

@@ -1,0 +1,128 @@
+"""The JSON that clients send and get: its fields, its limits, and what is said of a wrong one."""
+
+import dataclasses
+import difflib
+import re
+import reprlib
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from upnext.errors import RequestError, UpnextError
+from upnext.schema import RecommendationRequest, Recommendations
+from upnext.serving.live import DEFAULT_LABEL
+
+_IdNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_TimeMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC, up to year 9999.")]
+
+
+class PastWatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A watch that a request brings along."""
+
+    item_id: str | _IdNumber
+    started_at_ms: _TimeMs | None = None
+    watch_time_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+
+
+class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who asks, for how many, and under which label; every field may be left out."""
+
+    user_id: str | _IdNumber | None = None
+    history: list[PastWatchBody] | None = None
+    searches: list[str] | None = None
+    user_features: dict[str, str] = {}
+    k: Annotated[int, Meta(ge=1, le=1000, description="How many items.")] = 10
+    at_ms: _TimeMs | None = None
+    exclude_watched: bool = True
+    label: str = DEFAULT_LABEL
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerBody(Recommendations):
+    """The recommendations, and the label under which they were asked for."""
+
+    label: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorDetail:
+    """Where something is wrong, what was expected there, what came, and a way out."""
+
+    where: str
+    expected: str
+    got: str
+    hint: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorBody:
+    """What every answer but 200 holds."""
+
+    error: ErrorDetail
+
+
+def decode_request(body: bytes) -> tuple[RecommendationRequest, str]:
+    """A request and its label out of a JSON body.
+
+    Raises:
+        RequestError: it is no JSON, a field is unknown, or a value has the wrong type or size.
+    """
+    try:
+        decoded = msgspec.json.decode(body, type=RequestBody)
+    except msgspec.ValidationError as error:
+        raise _wrong_value(str(error), body) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RequestError("body", expected="JSON", got=str(error)) from None
+    request = msgspec.convert(decoded, RecommendationRequest, from_attributes=True)
+    return request, decoded.label
+
+
+def encode_answer(answer: Recommendations, label: str) -> bytes:
+    """The JSON of an answer."""
+    fields = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
+    return msgspec.json.encode(AnswerBody(**fields, label=label))
+
+
+def encode_error(error: UpnextError) -> bytes:
+    """The JSON of an error."""
+    detail = ErrorDetail(where=error.where, expected=error.expected, got=error.got, hint=error.hint)
+    return msgspec.json.encode(ErrorBody(error=detail))
+
+
+_ANSWER_FIELDS = [answer_field.name for answer_field in dataclasses.fields(Recommendations)]
+
+
+def _wrong_value(message: str, body: bytes) -> RequestError:
+    """Tells a `msgspec.ValidationError` in our own four parts.
+
+    Its messages read "Expected `int`, got `str` - at `$.k`" or "Object contains unknown field
+    `kk`"; the value itself is looked up where the message leaves it out.
+    """
+    what, _, path = message.partition(" - at ")
+    path = path.strip("`") or "$"
+    where = path.replace("$", "body", 1)
+    if unknown := re.fullmatch("Object contains unknown field `(.*)`", what, re.DOTALL):
+        body_type = PastWatchBody if path.startswith("$.history[") else RequestBody
+        names = body_type.__struct_fields__
+        near = difflib.get_close_matches(unknown[1], names, n=1)
+        return RequestError(
+            where,
+            expected=f"one of {', '.join(names)}",
+            got=f"the unknown field {reprlib.repr(unknown[1])}",
+            hint=f"did you mean {near[0]!r}?" if near else "",
+        )
+    if missing := re.fullmatch("Object missing required field `(.*)`", what):
+        return RequestError(where, expected=f"a field {missing[1]}", got="none")
+    expected, _, got = what.replace("`", "").removeprefix("Expected ").partition(", got ")
+    return RequestError(where, expected=expected, got=got or _value_at(path, body))
+
+
+def _value_at(path: str, body: bytes) -> str:
+    try:
+        value: Any = msgspec.json.decode(body)
+        for name, position in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+            value = value[name] if name else value[int(position)]
+        return reprlib.repr(value)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return "another value"

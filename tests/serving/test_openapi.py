@@ -1,0 +1,88 @@
+"""The description agrees with the application, and its examples with the types."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from starlette.routing import Route
+
+from upnext.errors import RequestError
+from upnext.serving.app import create_app
+from upnext.serving.live import LiveReleases, Recommender
+from upnext.serving.openapi import (
+    EXAMPLE_ANSWER,
+    EXAMPLE_ERROR,
+    EXAMPLE_REQUEST,
+    openapi_document,
+)
+from upnext.serving.wire import AnswerBody, ErrorBody, decode_request, encode_error
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(node, dict):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node:
+        if isinstance(child, (dict, list)):
+            yield from _nodes(child)
+
+
+def _open(version: int) -> Recommender:
+    raise NotImplementedError(version)
+
+
+def test_every_route_is_described_with_its_method() -> None:
+    app = create_app(LiveReleases(_open))
+    routes = {
+        (route.path, method.lower())
+        for route in app.routes
+        if isinstance(route, Route)
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    paths = openapi_document()["paths"]
+    described = {(path, method) for path, methods in paths.items() for method in methods}
+    assert described == routes - {("/", "get"), ("/openapi.json", "get")}
+
+
+def test_every_reference_leads_to_a_schema() -> None:
+    document = openapi_document()
+    references = [node["$ref"] for node in _nodes(document) if "$ref" in node]
+    assert len(references) > 3
+    for reference in references:
+        place: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step]
+        assert place["type"] == "object"
+
+
+def test_every_operation_has_what_openapi_3_1_demands() -> None:
+    document = json.loads(msgspec.json.encode(openapi_document()))
+    assert document["openapi"] == "3.1.0"
+    assert {"title", "version"} <= set(document["info"])
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    for operation in operations:
+        assert operation["responses"]
+        for status, response in operation["responses"].items():
+            assert status.isdigit()
+            assert response["description"]
+
+
+def test_the_examples_are_of_their_types() -> None:
+    decode_request(json.dumps(EXAMPLE_REQUEST).encode())
+    answer = msgspec.convert(EXAMPLE_ANSWER, AnswerBody)
+    assert msgspec.to_builtins(answer) == EXAMPLE_ANSWER
+    error = msgspec.convert(EXAMPLE_ERROR, ErrorBody)
+    assert msgspec.to_builtins(error) == EXAMPLE_ERROR
+
+
+def test_the_example_of_an_error_is_what_really_comes() -> None:
+    with pytest.raises(RequestError) as caught:
+        decode_request(b'{"user": "u00017"}')
+    assert json.loads(encode_error(caught.value)) == EXAMPLE_ERROR
+
+
+def test_the_limits_of_k_are_in_the_description() -> None:
+    k = openapi_document()["components"]["schemas"]["RequestBody"]["properties"]["k"]
+    assert (k["minimum"], k["maximum"], k["default"]) == (1, 1000, 10)

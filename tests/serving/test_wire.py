@@ -1,0 +1,139 @@
+"""What JSON becomes a request, and what is said of JSON that does not."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from upnext.errors import RequestError
+from upnext.schema import PastWatch, Recommendation, RecommendationRequest, Recommendations
+from upnext.serving.wire import PastWatchBody, RequestBody, decode_request, encode_answer
+
+
+def test_an_empty_object_asks_for_the_defaults() -> None:
+    assert decode_request(b"{}") == (RecommendationRequest(), "stable")
+
+
+def test_every_field_arrives() -> None:
+    body = {
+        "user_id": 7,
+        "history": [{"item_id": "v1", "started_at_ms": 5, "watch_time_s": 2}, {"item_id": 3}],
+        "searches": ["ramen"],
+        "user_features": {"region": "north"},
+        "k": 3,
+        "at_ms": 1000,
+        "exclude_watched": False,
+        "label": "canary",
+    }
+    request, label = decode_request(json.dumps(body).encode())
+    assert label == "canary"
+    assert request == RecommendationRequest(
+        user_id=7,
+        history=[
+            PastWatch(item_id="v1", started_at_ms=5, watch_time_s=2.0),
+            PastWatch(item_id=3),
+        ],
+        searches=["ramen"],
+        user_features={"region": "north"},
+        k=3,
+        at_ms=1000,
+        exclude_watched=False,
+    )
+
+
+def test_the_wire_has_the_fields_of_the_schema() -> None:
+    asked = [field.name for field in dataclasses.fields(RecommendationRequest)]
+    assert list(RequestBody.__struct_fields__) == [*asked, "label"]
+    watch = [field.name for field in dataclasses.fields(PastWatch)]
+    assert list(PastWatchBody.__struct_fields__) == watch
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "expected", "got"),
+    [
+        (b'{"k": 0}', "body.k", "int >= 1", "0"),
+        (b'{"k": 1001}', "body.k", "int <= 1000", "1001"),
+        (b'{"k": 1.5}', "body.k", "int", "float"),
+        (b'{"k": "10"}', "body.k", "int", "str"),
+        (b'{"k": true}', "body.k", "int", "bool"),
+        (b'{"user_id": []}', "body.user_id", "int | str | null", "array"),
+        (b'{"user_id": 9223372036854775808}', "body.user_id", "int <= 9223372036854775807", None),
+        (b'{"history": [{"item_id": 1}, {}]}', "body.history[1]", "a field item_id", "none"),
+        (
+            b'{"history": [{"item_id": 1, "watch_time_s": -1}]}',
+            "body.history[0].watch_time_s",
+            "float >= 0.0",
+            "-1",
+        ),
+        (b'{"searches": "ramen"}', "body.searches", "array | null", "str"),
+        (b'{"user_features": {"age": 7}}', "body.user_features[...]", "str", "int"),
+        (b'{"at_ms": -1}', "body.at_ms", "int >= 0", "-1"),
+        (b"[]", "body", "object", "array"),
+        (b"", "body", "JSON", "Input data was truncated"),
+        (b"{", "body", "JSON", None),
+        (b'{"k": NaN}', "body", "JSON", None),
+        (b'{"\xff": 1}', "body", "JSON", None),
+        (b'{"user_id": "half a pair: \\ud800, then text"}', "body", "JSON", None),
+    ],
+)
+def test_a_wrong_value_is_told_by_place(
+    body: bytes, where: str, expected: str, got: str | None
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        decode_request(body)
+    assert (caught.value.where, caught.value.expected) == (where, expected)
+    assert got is None or caught.value.got == got
+
+
+def test_an_unknown_field_is_told_with_the_nearest_known_one() -> None:
+    with pytest.raises(RequestError, match="unknown field 'user'") as caught:
+        decode_request(b'{"user": 1}')
+    assert caught.value.hint == "did you mean 'user_id'?"
+    with pytest.raises(RequestError, match="one of item_id, started_at_ms") as caught:
+        decode_request(b'{"history": [{"item": 1}]}')
+    assert caught.value.where == "body.history[0]"
+    assert caught.value.hint == "did you mean 'item_id'?"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000,
+        b'{"k": 0, "history": ' + b"[" * 100_000,
+        b'{"k": ' + b"9" * 100_000 + b"}",
+        b'{"history": [{"item_id": 1, "watch_time_s": 1e999}]}',
+        b'{"' + b"k" * 100_000 + b'": 1}',
+    ],
+)
+def test_a_hostile_body_is_told_briefly(body: bytes) -> None:
+    with pytest.raises(RequestError) as caught:
+        decode_request(body)
+    assert len(str(caught.value)) < 500
+
+
+@given(body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_bytes_that_are_no_object_are_refused(body: bytes) -> None:
+    assume(not body.strip().startswith(b"{"))
+    with pytest.raises(RequestError) as caught:
+        decode_request(body)
+    assert caught.value.where == "body"
+
+
+def test_an_answer_is_the_recommendations_and_the_label() -> None:
+    item = Recommendation(
+        item_id="v1",
+        title="Slow ramen",
+        expected_watch_time_s=None,
+        retrieval_score=0.5,
+        retrieval_rank=1,
+    )
+    answer = Recommendations(
+        items=[item], release="8", num_candidates=1, timings_ms={"retrieval": 0.5}
+    )
+    assert json.loads(encode_answer(answer, "stable")) == {
+        **dataclasses.asdict(answer),
+        "degraded": [],
+        "label": "stable",
+    }
