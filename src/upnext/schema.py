@@ -57,8 +57,8 @@ IMPRESSION_COLUMNS: Mapping[str, Column] = {
     "position": Column("count"),
     "watched": Column("flag"),
     "watch_time_s": Column("seconds"),
-    "source": Column("text", required=False),
-    "propensity": Column("number", required=False),
+    "source": Column("text", required=False, nullable=True),
+    "propensity": Column("number", required=False, nullable=True),
 }
 SEARCH_COLUMNS: Mapping[str, Column] = {
     "user_id": Column("id"),

@@ -167,10 +167,18 @@ def test_flags_and_counts() -> None:
 
 
 def test_tags_from_lists_json_and_separated_text() -> None:
-    text = pl.Series(["a|b", '["a", "c|d"]', "[broken", "", "a||b"])
+    text = pl.Series(["a|b", '["a", "c|d"]', "[broken", "", "a||b", '[["a"]]', "[1, null]"])
     tags = clean(text, "ids")
-    assert tags.values.to_list() == [["a", "b"], ["a", "c|d"], None, None, ["a", "b"]]
-    assert faults(tags) == {"x is not a list": [2]}
+    assert tags.values.to_list() == [
+        ["a", "b"],
+        ["a", "c|d"],
+        None,
+        None,
+        ["a", "b"],
+        None,
+        ["1"],
+    ]
+    assert faults(tags) == {"x is not a list": [2, 5]}
     numbers = clean(pl.Series([[1, None, 2], None]), "ids")
     assert numbers.values.to_list() == [["1", "2"], None]
     assert clean(pl.Series(["a,b"]), "ids", tags_separator=",").values.to_list() == [["a", "b"]]

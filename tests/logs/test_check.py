@@ -185,22 +185,60 @@ def test_a_quarantine_that_cannot_be_written_is_an_error(tmp_path: Path) -> None
 cell = st.sampled_from(
     [b"", b"a", b"7", b"-1", b"nan", b"\xff", b"\x00", b'"', b'"x,\ny"', b"1e99"]
 )
-lines = st.lists(cell, min_size=1, max_size=5).map(b",".join)
+csv_line = st.lists(cell, min_size=1, max_size=5).map(b",".join)
+json_line = st.sampled_from(
+    [
+        b'{"user_id": 1, "item_id": 7, "started_at_ms": 2, "watch_time_s": 3}',
+        b'{"user_id": "u", "item_id": null, "started_at_ms": 2, "watch_time_s": 3}',
+        b'{"user_id": "u\xff", "item_id": "a", "started_at_ms": 2, "watch_time_s": "x"}',
+        b'{"user_id": "u", "item_id": "a"',
+        b'{"watch_time_s": [1]}',
+        b"\xff\x00",
+        b"",
+    ]
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(lines, max_size=6), min_size=1, max_size=3))
-def test_accepted_and_quarantined_are_what_was_read(files: list[list[bytes]]) -> None:
+@given(
+    watches=st.lists(csv_line, max_size=8),
+    more_watches=st.lists(json_line, max_size=6),
+    searches=st.lists(csv_line, max_size=6),
+    items=st.lists(csv_line, max_size=6),
+)
+def test_accepted_and_quarantined_are_what_was_read(
+    watches: list[bytes], more_watches: list[bytes], searches: list[bytes], items: list[bytes]
+) -> None:
+    good_json = b'{"user_id": "w", "item_id": "a", "started_at_ms": 1, "watch_time_s": 2}\n'
+    files = {
+        "watches.csv": HEADER + GOOD + b"\n".join(watches),
+        "watches.jsonl": good_json + b"\n".join(more_watches),
+        "searches.csv": b"user_id,searched_at_ms,query\nu,1,q\n" + b"\n".join(searches),
+        "items.csv": b"item_id,duration_s,title,mood\na,9,x,y\n" + b"\n".join(items),
+    }
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        (directory / "watches").mkdir()
-        for i, rows in enumerate(files):
-            text = HEADER + GOOD + b"\n".join(rows)
-            (directory / "watches" / f"{i}.csv").write_bytes(text)
+        for file, content in files.items():
+            (directory / file).write_bytes(content)
         logs, report = read_logs(directory, now_ms=NOW_MS)
-        table = report.tables["watches"]
-        assert logs.watches.frame.height == table.num_accepted
-        assert table.num_accepted + sum(table.quarantined.values()) == table.num_read
-        path = directory / "quarantine" / "watches.parquet"
-        num_kept = pl.read_parquet(path).height if path.exists() else 0
-        assert num_kept == table.num_read - table.num_accepted
+        assert logs.watches.frame.height == report.tables["watches"].num_accepted >= 2
+        assert logs.items.frame.height == report.tables["items"].num_accepted
+        for table, counts in report.tables.items():
+            assert counts.num_accepted + sum(counts.quarantined.values()) == counts.num_read
+            path = directory / "quarantine" / f"{table}.parquet"
+            num_kept = pl.read_parquet(path).height if path.exists() else 0
+            assert num_kept == counts.num_read - counts.num_accepted
+
+
+@given(json_lines=st.lists(json_line, max_size=9))
+@settings(max_examples=20, deadline=None)
+def test_every_line_with_anything_in_it_counts_as_read(json_lines: list[bytes]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        report = check(Path(name), HEADER + GOOD)
+        (Path(name) / "watches.jsonl").write_bytes(
+            b'{"user_id": "w", "item_id": "a", "started_at_ms": 1, "watch_time_s": 2}\n'
+            + b"\n".join(json_lines)
+        )
+        again = check_logs(Path(name), now_ms=NOW_MS)
+    num_more = again.tables["watches"].num_read - report.tables["watches"].num_read
+    assert num_more == 1 + sum(line.strip() != b"" for line in json_lines)

@@ -61,6 +61,12 @@ class EventLog:
         """The user of each event, [E]."""
         return np.repeat(np.arange(self.num_users), np.diff(self.starts))
 
+    def of_user(self, user_row: int) -> "EventLog":
+        """The events of one user, as user 0."""
+        lo, hi = int(self.starts[user_row]), int(self.starts[user_row + 1])
+        starts = np.array([0, hi - lo], np.int64)
+        return EventLog(starts, self.rows[lo:hi], self.at_ms[lo:hi], self.watch_time_s[lo:hi])
+
     def window_before(
         self, user_rows: NDArray[Any], at_ms: TimesMs, max_events: int
     ) -> tuple[Indices, Indices]:
@@ -117,6 +123,15 @@ class History:
     searches: EventLog
     shown: EventLog
     feature_rows: Rows
+
+    def of_user(self, user_row: int) -> "History":
+        """The past of one user, as user 0."""
+        return History(
+            self.watches.of_user(user_row),
+            self.searches.of_user(user_row),
+            self.shown.of_user(user_row),
+            self.feature_rows[user_row : user_row + 1],
+        )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for a release."""

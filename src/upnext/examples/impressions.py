@@ -45,6 +45,20 @@ class RankingInputs:
         return vars(self)
 
 
+EMBEDDED_ROWS: Mapping[str, tuple[str, str]] = {
+    "item_vectors": ("item", "item_rows"),
+    "channel_vectors": ("channel", "channel_rows"),
+    "tag_vectors": ("tag", "tag_rows"),
+    "history_item_vectors": ("item", "history_rows"),
+    "history_channel_vectors": ("channel", "history_channel_rows"),
+}
+"""Which table's vectors, at which rows, each embedded input of the network holds.
+
+One shared table per ID space, fed separately per feature. Source: Covington, Adams, Sargin 2016,
+section 4.1.
+"""
+
+
 @dataclass(frozen=True)
 class ImpressionExamples:
     """R logged requests with their M impressions, request after request.

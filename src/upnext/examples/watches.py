@@ -72,11 +72,13 @@ class QueryEncoder:
 
 @dataclass(frozen=True)
 class WatchExamples:
-    """Queries and the item row that each was followed by; example_age_days [B] is 0 or more."""
+    """Queries, and of the watch that followed each: time, item, seconds, age (0 or more)."""
 
     history: History
     queries: Queries
+    at_ms: TimesMs
     item_rows: Rows
+    watch_time_s: Floats
     example_age_days: Floats
 
 
@@ -101,7 +103,9 @@ def build_watch_examples(
     return query_encoder, WatchExamples(
         history=history,
         queries=query_encoder.queries(history, user_rows, at_ms),
+        at_ms=at_ms,
         item_rows=log.rows[targets],
+        watch_time_s=log.watch_time_s[targets],
         example_age_days=((last_ms - at_ms) / MS_PER_DAY).astype(np.float32),
     )
 

@@ -1,1 +1,16 @@
 """Item vectors in, the nearest candidates of a user vector out."""
+
+from upnext.index.approximate import ApproximateIndex
+from upnext.index.choose import Index, IndexConfig, build_index, load_index
+from upnext.index.exact import ExactIndex
+from upnext.index.hashing import HashingIndex
+
+__all__ = [
+    "ApproximateIndex",
+    "ExactIndex",
+    "HashingIndex",
+    "Index",
+    "IndexConfig",
+    "build_index",
+    "load_index",
+]

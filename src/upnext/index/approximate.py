@@ -1,12 +1,13 @@
 """The index for large catalogues: items in cells, of which a search opens the nearest few.
 
-faiss' inverted file with 8 bits a number. Only the proposals come from the compressed vectors; their
-scores and order are the true inner products. How many cells a search opens is measured at build.
+faiss' inverted file with 8 bits a number. The compressed vectors only propose; scores and order are
+the true inner products. How many cells a search opens is measured at build.
 """
 
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +31,7 @@ from upnext.schema import Floats, Rows
 CELLS_PER_ROOT = 4
 """Cells = 4 √N: as many cells to compare with as items to compare in a handful of them."""
 MIN_ITEMS_PER_CELL = 39
-"""Fewer, and faiss warns that the centres of the cells are not to be trusted."""
+"""What faiss asks for, to trust the centres of the cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class ApproximateIndex:
         num_cells = int(min(CELLS_PER_ROOT * len(items) ** 0.5, len(items) / MIN_ITEMS_PER_CELL))
         num_cells = max(1, num_cells)
         metric = faiss.METRIC_INNER_PRODUCT
-        cells = faiss.index_factory(items.shape[1], f"IVF{num_cells},SQ8", metric)
+        cells: Any = faiss.index_factory(items.shape[1], f"IVF{num_cells},SQ8", metric)
+        cells.cp.min_points_per_centroid = 1  # a handful of items is an ordinary catalogue here
         cells.train(items)
         cells.add(items)
         index = cls(item_vectors, cells, num_probes=num_cells, recall_at_100=1.0)
@@ -83,25 +85,26 @@ class ApproximateIndex:
         open cells hold too few items are answered exactly.
         """
         check_user_vectors(user_vectors, self.item_vectors)
-        num_proposed = num_proposals(k + k // 4, excluded_rows, self.item_vectors)
-        if num_proposed == 0 or len(user_vectors) == 0:
+        if k == 0 or len(user_vectors) == 0:
             return ExactIndex(self.item_vectors).search(user_vectors, k)
+        num_proposed = num_proposals(k + k // 4, excluded_rows, self.item_vectors)
         queries = np.ascontiguousarray(user_vectors, np.float32)
-        parameters = faiss.SearchParametersIVF(nprobe=self.num_probes)
+        parameters = faiss.SearchParametersIVF()
+        parameters.nprobe = self.num_probes
         _, ids = self.cells.search(queries, num_proposed, params=parameters)
         proposed = np.where(ids >= 0, ids + FIRST_ITEM_ROW, NO_ROW)
         rows, scores = best_candidates(user_vectors, proposed, self.item_vectors, k, excluded_rows)
-        short = np.flatnonzero(rows[:, -1] == NO_ROW)
-        if len(short):
-            excluded = None if excluded_rows is None else [excluded_rows[user] for user in short]
-            exact = ExactIndex(self.item_vectors)
-            rows[short], scores[short] = exact.search(
-                user_vectors[short], k, excluded_rows=excluded
+        are_short = rows[:, -1] == NO_ROW
+        if are_short.any():
+            rows[are_short], scores[are_short] = ExactIndex(self.item_vectors).search(
+                user_vectors[are_short],
+                k,
+                excluded_rows=excluded_rows and list(compress(excluded_rows, are_short)),
             )
         return rows, scores
 
     def _tuned(self, min_recall: float, queries: Floats) -> Self:
-        """The same index with the fewest probes that reach the recall; all cells do at the least."""
+        """The same index with the fewest probes that reach the recall, or else with all."""
         truth, _ = ExactIndex(self.item_vectors).search(queries, 100)
 
         def recall(num_probes: int) -> float:

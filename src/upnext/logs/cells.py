@@ -3,7 +3,7 @@
 Each function takes one column of one file and works on it whole.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -24,6 +24,7 @@ _ISO_8601 = (
     r"(?:[T ](?<minute>[0-9]{2}:[0-9]{2})(?<second>:[0-9]{2}(?:\.[0-9]+)?)?)?"
     r" ?(?<zone>[Zz]|[+-][0-9]{2}(?::?[0-9]{2})?)?$"
 )
+_FLAT_JSON_LIST = r'^\s*\[(?:\s*(?:"(?:[^"\\]|\\.)*"|[^"\[\]{}]))*\]\s*$'
 _ROUNDED = r"^-?[0-9](\.[0-9]+)?[eE]\+[0-9]+$"
 _FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
@@ -81,14 +82,7 @@ def clean_cells(
             values, faults = _texts(raw)
         case "ids":
             values, faults = _id_lists(raw, source.tags_separator)
-    missing = raw.is_null()
-    if kind == "id" and raw.dtype.is_float():
-        missing = missing | raw.is_nan()  # pandas writes a missing integer as NaN
-    faults = [(reason, mask.fill_null(False) & ~missing) for reason, mask in faults]
-    faults = [(reason, mask) for reason, mask in faults if mask.any()]
-    for _, mask in faults:
-        values = _without(values, mask)
-    return Cells(values=values.alias(raw.name), missing=missing, faults=tuple(faults))
+    return _as_cells(raw, values, faults)
 
 
 def clean_feature(raw: pl.Series, *, is_text: bool) -> Cells:
@@ -100,13 +94,8 @@ def clean_feature(raw: pl.Series, *, is_text: bool) -> Cells:
     if not _is_textual(raw.dtype):
         return Cells(values=raw, missing=raw.is_null(), faults=())
     raw = _decoded(raw)
-    values, faults = _texts(raw)
-    faults = [(reason, mask) for reason, mask in faults if mask.any()]
-    for _, mask in faults:
-        values = _without(values, mask)
-    if is_text:
-        values = _numbers_if_all_are(values)
-    return Cells(values=values, missing=raw.is_null(), faults=tuple(faults))
+    cells = _as_cells(raw, *_texts(raw))
+    return replace(cells, values=_numbers_if_all_are(cells.values)) if is_text else cells
 
 
 def are_integers(values: pl.Series) -> bool:
@@ -121,6 +110,18 @@ def are_integers(values: pl.Series) -> bool:
         return bool((back == part).fill_null(part.is_null()).all())
 
     return values.dtype == pl.Int64 or (survive(values.head(1_000)) and survive(values))
+
+
+def _as_cells(raw: pl.Series, values: pl.Series, faults: list[Fault]) -> Cells:
+    missing = raw.is_null()
+    if raw.dtype.is_float() and values.dtype == pl.Int64:
+        missing = missing | raw.is_nan()  # pandas writes a missing integer as NaN
+    present = ~missing
+    found = [(reason, mask.fill_null(False) & present) for reason, mask in faults]
+    found = [(reason, mask) for reason, mask in found if mask.any()]
+    for _, mask in found:
+        values = _without(values, mask)
+    return Cells(values=values.alias(raw.name), missing=missing, faults=tuple(found))
 
 
 def _is_textual(dtype: pl.DataType) -> bool:
@@ -140,7 +141,10 @@ def _refuse_type(dtype: pl.DataType, kind: ColumnKind, where: str, time_unit: Ti
         "count": (is_number, "numbers or text"),
         "flag": (is_number or dtype == pl.Boolean, "true and false, 0 and 1, or text"),
         "text": (is_number, "text"),
-        "ids": (dtype == pl.List and not dtype.inner.is_nested(), "lists of text, or text"),  # type: ignore[attr-defined]
+        "ids": (
+            isinstance(dtype, pl.List) and not dtype.inner.is_nested(),
+            "lists of text, or text",
+        ),
     }[kind]
     if not (allowed or _is_textual(dtype)):
         raise DataError(
@@ -291,25 +295,20 @@ def _texts(raw: pl.Series) -> tuple[pl.Series, list[Fault]]:
 
 
 def _id_lists(raw: pl.Series, separator: str) -> tuple[pl.Series, list[Fault]]:
-    strings = pl.List(pl.String)
+    faults: list[Fault] = []
     if raw.dtype == pl.String:
         is_json = raw.str.strip_chars().str.starts_with("[").fill_null(False)
-        split = raw.str.split(separator)
-        decoded = _without(raw, ~is_json)
-        is_list = decoded.str.json_path_match("$").is_not_null()
-        lists = _without(decoded, ~is_list).str.json_decode(strings)
-        lists = lists.zip_with(is_json, split)
-        broken = is_json & ~is_list
+        is_list = raw.str.contains(_FLAT_JSON_LIST) & raw.str.json_path_match("$").is_not_null()
+        is_broken = is_json & ~is_list.fill_null(False)
+        as_json = _without(raw, ~is_json | is_broken).str.json_decode(pl.List(pl.String))
+        lists = as_json.zip_with(is_json, raw.str.split(separator))
+        faults.append((f"{raw.name} is not a list", is_broken))
     else:
-        lists = raw.cast(strings)
-        broken = raw.is_null() & raw.is_not_null()
+        lists = raw.cast(pl.List(pl.String))
     tag = pl.element()
-    kept = lists.list.eval(tag.filter(tag.is_not_null() & (tag != "")))
-    damaged = lists.list.eval(tag.str.contains(f"[{_DAMAGED}\0]")).list.any()
-    return kept, [
-        (f"{raw.name} is not a list", broken),
-        (f"bad UTF-8 in {raw.name}", damaged),
-    ]
+    named = lists.list.eval(tag.filter(tag.is_not_null() & (tag != "")))
+    is_damaged = named.list.eval(tag.str.contains(f"[{_DAMAGED}\0]")).list.any()
+    return named, [*faults, (f"bad UTF-8 in {raw.name}", is_damaged)]
 
 
 def _numbers_if_all_are(text: pl.Series) -> pl.Series:

@@ -130,8 +130,15 @@ def _joined(
         whole.append(waiting.filter(is_whole).with_columns(end=pl.col("start") + num_more))
         is_open = (separator + waiting["text"]).str.contains(opens)
         waiting = waiting.filter(~is_whole & is_open)
-    found = pl.concat(whole).sort("start")
-    # A line inside an earlier record opens none of its own.
-    is_free = pl.col("start") > pl.col("end").cum_max().shift(1, fill_value=-1)
-    found = found.filter(is_free)
+    found = _without_inner(pl.concat(whole).sort("start"))
     return found["start"].to_numpy(), found["end"].to_numpy(), found["text"]
+
+
+def _without_inner(records: pl.DataFrame) -> pl.DataFrame:
+    """Leaves out what seems to begin on a line that an earlier record has taken already."""
+    kept, taken_to = [], -1
+    for i, (start, end) in enumerate(records.select("start", "end").iter_rows()):
+        if start > taken_to:
+            kept.append(i)
+            taken_to = end
+    return records[kept]

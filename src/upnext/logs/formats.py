@@ -58,7 +58,7 @@ def find_files(directory: Path, table: str, files: str | None) -> list[Path]:
     elif (directory / files).is_dir():
         found = list((directory / files).rglob("*"))
     else:
-        found = [Path(path) for path in glob.glob(str(directory / files), recursive=True)]
+        found = [directory / n for n in glob.glob(files, root_dir=directory, recursive=True)]
     quarantine = directory / QUARANTINE
     return sorted(
         path

@@ -53,10 +53,7 @@ def read_logs(
             has no good row.
     """
     now_ms = round(time.time() * 1_000) if now_ms is None else now_ms
-    unreadable: list[UnreadableFile] = []
-    found = {n: read_table(n, directory, config, now_ms, unreadable) for n in TABLE_COLUMNS}
-    tables = {name: table for name, table in found.items() if table is not None}
-    found.clear()
+    tables, unreadable = _read_tables(directory, config, now_ms)
     if "watches" not in tables and "impressions" not in tables:
         raise nothing_found(directory, "watches", "watches/ or impressions/ with files in it")
     _check_rows_together(tables, config)
@@ -67,7 +64,7 @@ def read_logs(
     frames = {name: tables.pop(name).accepted() for name in list(tables)}
     frames = _agree_on_ids({name: frame for name, frame in frames.items() if frame.height})
     derived = _derive_absent(frames)
-    report = CheckReport(tables=reports, unreadable_files=tuple(unreadable), derived=derived)
+    report = CheckReport(tables=reports, unreadable_files=unreadable, derived=derived)
     return _as_logs(frames), report
 
 
@@ -107,6 +104,14 @@ def write_logs(logs: Logs, directory: Path) -> None:
         unfinished = path.with_name(f".{path.name}.unfinished")
         table.frame.write_parquet(unfinished, compression="zstd")
         os.replace(unfinished, path)
+
+
+def _read_tables(
+    directory: Path, config: LogsConfig, now_ms: int
+) -> tuple[dict[TableName, CheckedTable], list[UnreadableFile]]:
+    unreadable: list[UnreadableFile] = []
+    found = {n: read_table(n, directory, config, now_ms, unreadable) for n in TABLE_COLUMNS}
+    return {name: table for name, table in found.items() if table is not None}, unreadable
 
 
 def _check_rows_together(tables: Mapping[TableName, CheckedTable], config: LogsConfig) -> None:

@@ -183,7 +183,9 @@ def _stacked(frames: list[pl.DataFrame], table: str) -> pl.DataFrame:
         return pl.concat(frames, how="diagonal_relaxed", rechunk=False)
     except pl.exceptions.PolarsError as error:
         raise DataError(
-            table, expected="columns of like types in all files", got=str(error)
+            table,
+            expected="columns of like types in all files",
+            got=str(error).splitlines()[0],
         ) from error
 
 

@@ -158,14 +158,15 @@ def train_retrieval(
     best_weights = model.state_dict()
     for epoch in range(config.num_epochs):
         began = time.perf_counter()
-        losses = [step(batch) for batch in epoch_batches(examples.queries.user_rows, config, epoch)]
+        batches = list(epoch_batches(examples.queries.user_rows, config, epoch))
+        losses = [step(batch) for batch in batches]
         seconds = time.perf_counter() - began
         recall = np.nan if validation is None else _recall(trained, validation, mask_watched)
         result = RetrievalEpoch(
             epoch=epoch,
             loss=float(np.mean(losses)),
             validation_recall=float(recall),
-            examples_per_s=step.num_examples / seconds,
+            examples_per_s=sum(map(len, batches)) / seconds,
         )
         epochs.append(result)
         on_epoch(result)
@@ -228,7 +229,6 @@ class _Step:
         self.model = model
         self.examples = examples
         self.config = config
-        self.num_examples = 0
         self.generator = torch.Generator().manual_seed(config.seed)
         self.device = model.item_vectors.weight.device
         num_items = len(num_watches) - NUM_RESERVED_ROWS
@@ -264,7 +264,6 @@ class _Step:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        self.num_examples += len(batch)
         return value
 
     def _loss(self, user_vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

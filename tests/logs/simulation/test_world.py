@@ -6,8 +6,8 @@ import pytest
 
 from upnext.config import config_from_table, config_to_table, read_config
 from upnext.errors import ConfigError
-from upnext.logs.naming import DEVICES
-from upnext.logs.world import (
+from upnext.logs.simulation.naming import DEVICES
+from upnext.logs.simulation.world import (
     DAY_MS,
     START_MS,
     Behaviour,

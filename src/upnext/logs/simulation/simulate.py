@@ -11,11 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from upnext.errors import DataError
-from upnext.logs.fatigue import RecentItems
-from upnext.logs.logging_policy import Groups, LoggingPolicy, Pages
-from upnext.logs.simulated_tables import DayEvents, items_of, users_of
-from upnext.logs.truth import Truth, save_truth
-from upnext.logs.world import (
+from upnext.logs.simulation.fatigue import RecentItems
+from upnext.logs.simulation.logging_policy import Groups, LoggingPolicy, Pages
+from upnext.logs.simulation.tables import DayEvents, items_of, users_of
+from upnext.logs.simulation.truth import Truth, save_truth
+from upnext.logs.simulation.world import (
     DAY_MS,
     LONGEST_S,
     START_MS,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from upnext.logs.naming import (
+from upnext.logs.simulation.naming import (
     BAIT_ENDINGS,
     BAIT_OPENINGS,
     TOPICS,

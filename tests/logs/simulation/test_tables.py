@@ -1,9 +1,9 @@
 import numpy as np
 import polars as pl
 
-from upnext.logs.naming import TOPICS
-from upnext.logs.simulated_tables import DayEvents, items_of, users_of
-from upnext.logs.world import START_MS, SimulationConfig, draw_world
+from upnext.logs.simulation.naming import TOPICS
+from upnext.logs.simulation.tables import DayEvents, items_of, users_of
+from upnext.logs.simulation.world import START_MS, SimulationConfig, draw_world
 from upnext.schema import Impressions, Searches, Watches
 
 WORLD = draw_world(SimulationConfig(num_users=20, num_items=300, num_days=2, num_channels=12))

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from upnext.errors import DataError
 from upnext.logs import simulate as room
-from upnext.logs.fatigue import Fatigue
-from upnext.logs.logging_policy import LoggingPolicy
-from upnext.logs.simulate import simulate
-from upnext.logs.truth import Truth, load_truth
-from upnext.logs.world import DAY_MS, START_MS, SimulationConfig
+from upnext.logs.simulation.fatigue import Fatigue
+from upnext.logs.simulation.logging_policy import LoggingPolicy
+from upnext.logs.simulation.simulate import simulate
+from upnext.logs.simulation.truth import Truth, load_truth
+from upnext.logs.simulation.world import DAY_MS, START_MS, SimulationConfig
 from upnext.schema import Impressions, Items, Searches, Users, Watches
 
 CONFIG = SimulationConfig(

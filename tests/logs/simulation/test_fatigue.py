@@ -3,9 +3,9 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upnext.logs.fatigue import NOTHING, PastItems, RecentItems
-from upnext.logs.truth import Truth
-from upnext.logs.world import SimulationConfig, draw_world
+from upnext.logs.simulation.fatigue import NOTHING, PastItems, RecentItems
+from upnext.logs.simulation.truth import Truth
+from upnext.logs.simulation.world import SimulationConfig, draw_world
 
 TRUTH = Truth(draw_world(SimulationConfig(num_users=3, num_items=60, num_days=1)))
 EVENTS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5)), max_size=40)

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.logs.logging_policy import SOURCES, Pages
-from upnext.logs.naming import (
+from upnext.logs.simulation.logging_policy import SOURCES, Pages
+from upnext.logs.simulation.naming import (
     DEVICES,
     REGIONS,
     channel_ids,
@@ -17,7 +17,7 @@ from upnext.logs.naming import (
     titles,
     topic_names,
 )
-from upnext.logs.world import World, seeded
+from upnext.logs.simulation.world import World, seeded
 from upnext.schema import Floats, Items, Rows, TimesMs, Users
 
 REQUESTS_PER_DAY = 1_000_000_000

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.errors import ConfigError
-from upnext.logs.naming import DEVICES, REGIONS, TOPICS, Source
+from upnext.logs.simulation.naming import DEVICES, REGIONS, TOPICS, Source
 from upnext.schema import Floats, Rows, TimesMs
 
 START_MS = 1_767_571_200_000

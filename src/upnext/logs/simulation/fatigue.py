@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.logs.truth import Truth
+from upnext.logs.simulation.truth import Truth
 from upnext.schema import Impressions, Rows, TimesMs, Watches
 
 NOTHING = -1

@@ -6,9 +6,9 @@ from typing import Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.logs.fatigue import NOTHING
-from upnext.logs.naming import Source
-from upnext.logs.world import DAY_MS, World
+from upnext.logs.simulation.fatigue import NOTHING
+from upnext.logs.simulation.naming import Source
+from upnext.logs.simulation.world import DAY_MS, World
 from upnext.schema import Floats, Rows, TimesMs
 
 SOURCES: tuple[Source, ...] = get_args(Source)

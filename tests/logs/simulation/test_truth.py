@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upnext.errors import DataError
-from upnext.logs.simulated_tables import items_of
-from upnext.logs.truth import Truth, load_truth, save_truth
-from upnext.logs.world import DAY_MS, START_MS, SimulationConfig, draw_world
+from upnext.logs.simulation.tables import items_of
+from upnext.logs.simulation.truth import Truth, load_truth, save_truth
+from upnext.logs.simulation.world import DAY_MS, START_MS, SimulationConfig, draw_world
 from upnext.schema import Floats, Rows, TimesMs
 
 CONFIG = SimulationConfig(num_users=50, num_items=400, num_days=5, num_channels=20)

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from upnext.config import config_from_table, config_to_table
 from upnext.errors import DataError
-from upnext.logs.naming import numbered_ids
-from upnext.logs.world import DAY_MS, STYLE_SIZE, SimulationConfig, World, draw_world
+from upnext.logs.simulation.naming import numbered_ids
+from upnext.logs.simulation.world import DAY_MS, STYLE_SIZE, SimulationConfig, World, draw_world
 from upnext.schema import Floats, Rows, TimesMs
 
 STYLE_EFFECT = 0.25
@@ -64,7 +64,7 @@ class Truth:
                − c_s log(1 + num_shown_before) − c_w [num_watched_before > 0] )
 
         The counts are over the user's last `fatigue_memory` impressions and watches, strictly
-        before `at_ms`; see `upnext.logs.fatigue`.
+        before `at_ms`; see `upnext.logs.simulation.fatigue`.
         """
         catalogue, b = self.world.catalogue, self.world.config.behaviour
         age_ms = at_ms[:, None] - catalogue.published_at_ms[item_rows]

@@ -5,9 +5,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from upnext.logs.fatigue import NOTHING
-from upnext.logs.logging_policy import SOURCES, Groups, LoggingPolicy
-from upnext.logs.world import DAY_MS, START_MS, LoggingWeights, SimulationConfig, draw_world
+from upnext.logs.simulation.fatigue import NOTHING
+from upnext.logs.simulation.logging_policy import SOURCES, Groups, LoggingPolicy
+from upnext.logs.simulation.world import (
+    DAY_MS,
+    START_MS,
+    LoggingWeights,
+    SimulationConfig,
+    draw_world,
+)
 from upnext.schema import Rows, TimesMs
 
 CONFIG = SimulationConfig(

@@ -1,0 +1,1 @@
+"""A small video platform whose true expected watch times are known."""

@@ -1,0 +1,1 @@
+"""One training day: logs → clean tables → both stages → index → published release."""

@@ -1,0 +1,177 @@
+"""What was trained becomes the files of a release: plain arrays, ONNX networks, JSON."""
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.export import Dim
+
+from upnext.config import config_to_table
+from upnext.examples.encoder import Encoder
+from upnext.examples.history import EventLog, History
+from upnext.examples.impressions import encode_ranking_inputs
+from upnext.examples.vocabulary import NUM_RESERVED_ROWS, Vocabulary
+from upnext.index import Index
+from upnext.pipeline.config import RunConfig
+from upnext.ranking.train import TrainedRanking
+from upnext.registry.release import Release, publish
+from upnext.retrieval.model import Tower
+from upnext.retrieval.train import TrainedRetrieval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """All that one training day made."""
+
+    config: RunConfig
+    encoder: Encoder
+    users: Vocabulary
+    history: History
+    retrieval: TrainedRetrieval
+    index: Index
+    ranking: TrainedRanking | None
+    facts: Mapping[str, Any]
+
+
+def publish_release(registry: Path, trained: Trained) -> Release:
+    """Writes a release, in one step, under the next free version."""
+
+    def write_files(directory: Path) -> Mapping[str, Any]:
+        table = config_to_table(trained.config)
+        (directory / "config.json").write_text(json.dumps(table, indent=2, sort_keys=True))
+        _save(directory / "encoder", trained.encoder.to_arrays())
+        _save(directory / "users", asdict(trained.users))
+        _save(directory / "history", trained.history.to_arrays())
+        _write_retrieval(directory / "retrieval", trained)
+        (directory / "index").mkdir()
+        trained.index.save(directory / "index")
+        if trained.ranking is not None:
+            _write_ranking(directory / "ranking", trained.encoder, trained.ranking)
+        return trained.facts
+
+    return publish(registry, write_files)
+
+
+def _save(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    folder.mkdir()
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def _write_retrieval(folder: Path, trained: Trained) -> None:
+    model = trained.retrieval.model
+    arrays = {
+        "watch_embeddings": _array(model.watch_embeddings),
+        "search_embeddings": _array(model.search_embeddings),
+        "item_vectors": _array(model.item_vectors),
+        "idle_bounds": trained.retrieval.query_encoder.idle_bounds,
+    }
+    _save(folder, arrays)
+    contexts = len(trained.encoder.context_sizes)
+    values = trained.retrieval.query_encoder.num_context_values
+    inputs = {
+        "watch_mean": torch.zeros(2, model.watch_embeddings.embedding_dim),
+        "search_mean": torch.zeros(2, model.search_embeddings.embedding_dim),
+        "context_rows": torch.zeros(2, contexts, dtype=torch.int64),
+        "context_values": torch.zeros(2, values),
+        "example_age_days": torch.zeros(2),
+    }
+    tower: Tower = model.tower
+    batch = Dim("batch")
+    _export(
+        tower,
+        folder / "tower.onnx",
+        inputs,
+        input_names=list(inputs),
+        output_name="user_vectors",
+        dynamic_shapes={name: {0: batch} for name in inputs},
+    )
+
+
+def _write_ranking(folder: Path, encoder: Encoder, ranking: TrainedRanking) -> None:
+    model = ranking.model
+    _save(folder, {name: _array(table) for name, table in model.tables.items()})
+    raw = encode_ranking_inputs(
+        encoder,
+        _nobody(len(encoder.user_features)),
+        user_rows=np.zeros(2, np.int64),
+        at_ms=np.zeros(2, np.int64),
+        request_index=np.array([0, 1, 1]),
+        item_rows=np.full(3, NUM_RESERVED_ROWS, np.int32),
+        position=np.zeros(3, np.float32),
+    )
+    inputs = {name: value.detach() for name, value in model.to("cpu").inputs(raw).items()}
+    requests, candidates = Dim("requests"), Dim("candidates")
+    of_request = {"context_rows", "shown_rows", "shown_age_s"}
+    shapes = {
+        name: {0: requests if name.startswith("history") or name in of_request else candidates}
+        for name in inputs
+    }
+    _export(
+        model.network,
+        folder / "network.onnx",
+        {"inputs": inputs},
+        input_names=list(inputs),
+        output_name="logits",
+        dynamic_shapes={"inputs": shapes},
+    )
+
+
+def _export(
+    network: nn.Module,
+    path: Path,
+    arguments: dict[str, Any],
+    *,
+    input_names: list[str],
+    output_name: str,
+    dynamic_shapes: Any,
+) -> None:
+    network.eval()
+    with _quietly():
+        torch.onnx.export(
+            network.to("cpu"),
+            (),
+            path,
+            kwargs=arguments,
+            input_names=input_names,
+            output_names=[output_name],
+            dynamic_shapes=dynamic_shapes,
+            dynamo=True,
+            external_data=False,
+            optimize=True,
+            verbose=False,
+        )
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """The exporter tells of every pass it makes; only its errors are worth reading."""
+    exporter = logging.getLogger("torch.onnx")
+    level = exporter.level
+    exporter.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        exporter.setLevel(level)
+
+
+def _array(table: nn.Module) -> NDArray[np.float32]:
+    weights: NDArray[np.float32] = table.get_parameter("weight").detach().cpu().numpy()
+    return weights
+
+
+def _nobody(num_features: int) -> History:
+    nothing = EventLog.empty(1)
+    return History(nothing, nothing, nothing, np.zeros((1, num_features), np.int32))
