@@ -5,7 +5,7 @@ once; a server asks it for one.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,11 +65,12 @@ class Ranker:
         at_ms: TimesMs,
         request_index: Indices,
         item_rows: Rows,
+        position: Floats | None = None,
     ) -> Floats:
         """[M] seconds per impression; user_rows, at_ms [R] ask, item_rows [M] are asked for.
 
-        Every item is scored as if it stood first on the page, so that the position that a logged
-        item had does not leak into the order.
+        Without a position every item is scored as if it stood first on the page, so that the
+        order that a page once had does not leak into the new one.
         """
         raw = encode_ranking_inputs(
             encoder,
@@ -78,7 +79,7 @@ class Ranker:
             at_ms=at_ms,
             request_index=request_index,
             item_rows=item_rows,
-            position=np.zeros(len(item_rows), np.float32),
+            position=np.zeros(len(item_rows), np.float32) if position is None else position,
         ).arrays()
         vectors = {
             name: self.tables[table][raw[rows_name]]
@@ -181,20 +182,19 @@ class Recommender:
     def user_vectors(self, history: History, queries: Queries) -> Floats:
         """[B, D]: stage 1 for B moments, at example age 0."""
         config = self.encoder.config
-        windows = {
-            "watch_mean": (
-                self.watch_embeddings,
-                history.watches.rows_in(queries.watch_lo, queries.watch_hi, config.num_watches),
-            ),
-            "search_mean": (
-                self.search_embeddings,
-                history.searches.rows_in(queries.search_lo, queries.search_hi, config.num_searches),
-            ),
-        }
+        watched = history.watches.rows_in(queries.watch_lo, queries.watch_hi, config.num_watches)
+        searched = history.searches.rows_in(
+            queries.search_lo, queries.search_hi, config.num_searches
+        )
         feed: dict[str, NDArray[Any]] = {
-            name: mean_vectors(table, rows) for name, (table, rows) in windows.items()
-        }
-        feed |= {
+            "watch_means": np.concatenate(
+                [
+                    mean_vectors(self.watch_embeddings, watched[:, -length:])
+                    for length in config.watch_windows
+                ],
+                axis=1,
+            ),
+            "search_mean": mean_vectors(self.search_embeddings, searched),
             "context_rows": queries.context_rows.astype(np.int64),
             "context_values": queries.context_values,
             "example_age_days": np.zeros(len(queries), np.float32),
@@ -202,6 +202,37 @@ class Recommender:
         names = {node.name for node in self.tower.get_inputs()}
         vectors: Floats = self.tower.run(None, {k: v for k, v in feed.items() if k in names})[0]
         return vectors
+
+    def candidates_of(
+        self, history: History, user_rows: Indices, at_ms: TimesMs, excluded: Sequence[Rows] | None
+    ) -> Rows:
+        """[B, K] stage 1 for B moments: rows of the nearest items, best first, -1 where too few."""
+        queries = self.query_encoder.queries(history, user_rows, at_ms)
+        rows, _ = self.index.search(
+            self.user_vectors(history, queries),
+            self.config.num_candidates,
+            excluded_rows=None if excluded is None else [np.unique(rows) for rows in excluded],
+        )
+        return rows
+
+    def ranked(
+        self, history: History, user_rows: Indices, at_ms: TimesMs, candidates: Rows
+    ) -> Rows:
+        """[B, K] stage 2 for B moments: the candidates [B, K] in order of expected watch time."""
+        if self.ranker is None:
+            return candidates
+        moments, places = np.nonzero(candidates >= NUM_RESERVED_ROWS)
+        seconds = np.full(candidates.shape, -np.inf, np.float32)
+        seconds[moments, places] = self.ranker.expected_watch_time_s(
+            self.encoder,
+            history,
+            user_rows=user_rows,
+            at_ms=at_ms,
+            request_index=moments,
+            item_rows=candidates[moments, places],
+        )
+        order = np.argsort(-seconds, axis=1, kind="stable")
+        return np.take_along_axis(candidates, order, axis=1)
 
     def candidates(
         self, user_vector: Floats, excluded_rows: Rows | None, *, at_least: int = 0

@@ -52,8 +52,8 @@ def most_watched_lately(
 ) -> MostWatched:
     """Counts the watches in the last `days` before `until_ms`.
 
-    On news one day is far better than seven; try some windows on validation. `until_ms`: the time
-    before which watches count; just after the last one, unless given.
+    On news a few hours are far better than a week; try some windows on validation. `until_ms`:
+    the time before which watches count; just after the last one, unless given.
 
     >>> at_ms = np.array([0, 5 * DAY_MS, 6 * DAY_MS])
     >>> most_watched_lately(np.array([2, 2, 3]), at_ms, num_rows=4, days=3).num_watches
@@ -66,8 +66,8 @@ def most_watched_lately(
 class WatchedTogetherConfig:
     """How pairs of watches count, and which of a user's last watches speak.
 
-    The defaults do well on films and series. On news, let only the last hours count: with
-    `days=0.25, popularity_weight=0.3` it beats every window of `most_watched_lately`.
+    The defaults do well on films. On news, let only the last hours count: with `days=0.25` and
+    `popularity_weight=0.3` it beat every window of `most_watched_lately` on Globo's clicks.
     """
 
     max_gap: int = 10

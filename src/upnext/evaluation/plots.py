@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from upnext.evaluation.metrics import CalibrationBin
 from upnext.evaluation.report import (
@@ -49,7 +50,7 @@ def plot_systems(systems: Sequence[SystemResult], path: Path) -> None:
     num_columns = min(PANELS_A_ROW, len(names))
     num_lines = -(-len(names) // num_columns)
     height = num_lines * (0.8 + 0.36 * len(systems))
-    figure = Figure(figsize=(1.6 + 3.4 * num_columns, height), layout="constrained")
+    figure = _figure(1.6 + 3.4 * num_columns, height)
     grid = figure.subplots(num_lines, num_columns, squeeze=False, sharey=True)
     for axes, name in zip(grid.flat, names, strict=False):
         values = [system.metrics.get(name, MetricValue(float("nan"))) for system in systems]
@@ -58,14 +59,14 @@ def plot_systems(systems: Sequence[SystemResult], path: Path) -> None:
         axes.set_title(metric_label(name), loc="left", fontsize=10, color=INK)
     for axes in grid.flat[len(names) :]:
         axes.set_axis_off()
-    _save(figure, path)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
 def plot_calibration(calibration: Sequence[CalibrationBin], path: Path) -> None:
     """Mean actual against mean expected watch time in each decile, beside the diagonal."""
     predicted = np.array([part.predicted_s for part in calibration])
     actual = np.array([part.actual_s for part in calibration])
-    figure = Figure(figsize=(4.8, 4.6), layout="constrained")
+    figure = _figure(4.8, 4.6)
     axes = figure.subplots()
     limit = 1.06 * max(float(predicted.max()), float(actual.max()), 1e-6)
     axes.plot([0, limit], [0, limit], color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
@@ -76,7 +77,7 @@ def plot_calibration(calibration: Sequence[CalibrationBin], path: Path) -> None:
     axes.set_ylabel("actual watch time, s an impression")
     axes.set_title("Calibration by decile", loc="left", fontsize=11, color=INK)
     _quiet(axes)
-    _save(figure, path)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
 def plot_funnel(funnel: Sequence[FunnelStep], path: Path) -> None:
@@ -84,7 +85,7 @@ def plot_funnel(funnel: Sequence[FunnelStep], path: Path) -> None:
     counts = np.array([step.num_events for step in funnel])
     before = np.concatenate([counts[:1], counts[:-1]])
     total = max(1, int(counts[0]))
-    figure = Figure(figsize=(7.6, 0.8 + 0.48 * len(funnel)), layout="constrained")
+    figure = _figure(7.6, 0.8 + 0.48 * len(funnel))
     axes = figure.subplots()
     places = np.arange(len(funnel))
     axes.barh(places, before, color=LOST, height=0.66)
@@ -100,12 +101,12 @@ def plot_funnel(funnel: Sequence[FunnelStep], path: Path) -> None:
     _quiet(axes)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
-    _save(figure, path)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
 def plot_policies(policies: Sequence[PolicyValue], path: Path) -> None:
     """True expected watch time of each way to choose."""
-    figure = Figure(figsize=(6.4, 1.0 + 0.4 * len(policies)), layout="constrained")
+    figure = _figure(6.4, 1.0 + 0.4 * len(policies))
     axes = figure.subplots()
     values = [
         MetricValue(policy.expected_watch_time_s, policy.low, policy.high) for policy in policies
@@ -113,7 +114,7 @@ def plot_policies(policies: Sequence[PolicyValue], path: Path) -> None:
     labels = [f"{policy.name}  ({policy.share_of_best:.0%} of best)" for policy in policies]
     _bars(axes, labels, values, [MODEL] * len(policies))
     axes.set_title("Expected watch time, s a slot", loc="left", fontsize=11, color=INK)
-    _save(figure, path)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
 def _bars(
@@ -143,10 +144,10 @@ def _bars(
     _quiet(axes)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    margins = {"w_pad": 0.1, "h_pad": 0.1, "hspace": 0.05, "wspace": 0.03}
-    figure.get_layout_engine().set(**margins)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure, inches, with room at the edges."""
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1, hspace=0.05, wspace=0.03)
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _quiet(axes: Axes) -> None:

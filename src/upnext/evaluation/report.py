@@ -149,7 +149,8 @@ def _head(report: EvaluationReport) -> str:
         for ms in (report.from_ms, report.until_ms)
     )
     sizes = " · ".join(f"{count:,} {name}" for name, count in report.counts.items())
-    return f"{report.protocol}\n{start} to {end} UTC · {sizes}\nIntervals: 95%, by user. ↓ lower is better."
+    window = f"{start} to {end} UTC · {sizes}"
+    return f"{report.protocol}\n{window}\nIntervals: 95%, by user. ↓ lower is better."
 
 
 def _systems(title: str, systems: Sequence[SystemResult]) -> str:
@@ -171,10 +172,11 @@ def _systems(title: str, systems: Sequence[SystemResult]) -> str:
 
 
 def _differences(differences: Sequence[Difference]) -> str:
-    rows = [
-        [line.system, "above", line.baseline, metric_label(line.metric), str(line.difference)]
-        for line in differences
-    ]
+    rows = []
+    for line in differences:
+        above = line.difference
+        text = f"{above.value:+.3f} [{above.low:+.3f}, {above.high:+.3f}]"
+        rows.append([line.system, "above", line.baseline, metric_label(line.metric), text])
     return f"Difference to the best baseline, paired by user\n{_aligned(rows)}" if rows else ""
 
 

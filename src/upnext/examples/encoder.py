@@ -34,6 +34,8 @@ class ExamplesConfig:
     max_tags: tags of an item that are used, the first ones.
     num_watches, num_searches, num_shown: slots of history: last watches, last search tokens, last
         impressions.
+    recent_watches: retrieval also averages the last so many watches each, beside all num_watches
+        of them; () leaves the paper's one average.
     user_features: columns of the users table that are embedded.
     """
 
@@ -44,7 +46,13 @@ class ExamplesConfig:
     num_watches: int = 50
     num_searches: int = 50
     num_shown: int = 100
+    recent_watches: tuple[int, ...] = (1, 5)
     user_features: tuple[str, ...] = ()
+
+    @property
+    def watch_windows(self) -> tuple[int, ...]:
+        """Lengths of the windows of watches that retrieval averages."""
+        return (*self.recent_watches, self.num_watches)
 
     def __post_init__(self) -> None:
         for name in ("min_watches", "max_tags", "num_watches", "num_searches", "num_shown"):

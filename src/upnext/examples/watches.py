@@ -138,6 +138,23 @@ class WatchTargets:
             self.history, self.user_rows[chosen], self.at_ms[chosen], self.item_rows[chosen]
         )
 
+    def history_rows(self, num_slots: int) -> Rows:
+        """[B, H] item rows of the last watches before each target, newest last, 0 pads."""
+        watches = self.history.watches
+        lo, hi = watches.window_before(self.user_rows, self.at_ms, num_slots)
+        return watches.rows_in(lo, hi, num_slots)
+
+    def watched_before(self) -> tuple[Indices, Rows]:
+        """All that each user had watched before: target b's are rows[starts[b] : starts[b + 1]]."""
+        return self.history.watches.all_before(self.user_rows, self.at_ms)
+
+    def first_watches(self) -> "WatchTargets":
+        """The targets that their users had not watched before."""
+        starts, rows = self.watched_before()
+        target_of = np.repeat(np.arange(len(self)), np.diff(starts))
+        again = target_of[(rows == self.item_rows[target_of]) & (rows > UNKNOWN_ROW)]
+        return self[np.setdiff1d(np.arange(len(self)), again)]
+
     def sample(self, num_targets: int, *, seed: int) -> "WatchTargets":
         """At most `num_targets` of them, drawn without replacement, in their order."""
         if len(self) <= num_targets:

@@ -24,6 +24,19 @@ class Split:
     validation_from_ms: int | None = None
     test_from_ms: int | None = None
 
+    @property
+    def train_and_validation(self) -> Logs:
+        """All that comes before the test."""
+        first, second = self.train, self.validation
+        impressions = [logs.impressions.frame for logs in (first, second) if logs.impressions]
+        searches = [logs.searches.frame for logs in (first, second) if logs.searches]
+        return replace(
+            first,
+            watches=Watches(pl.concat([first.watches.frame, second.watches.frame])),
+            impressions=Impressions(pl.concat(impressions)) if impressions else None,
+            searches=Searches(pl.concat(searches)) if searches else None,
+        )
+
 
 def split_by_time(logs: Logs, *, validation_days: float, test_days: float) -> Split:
     """The last `test_days` are the test, the `validation_days` before them validation.

@@ -41,18 +41,20 @@ class EvaluationConfig:
     mask_watched: whether items that the user has watched are left out of the ranking, as a
         recommender that excludes them would; a target that was watched before is then no target.
     num_targets: watches to be predicted, drawn once from all of the test part.
-    num_requests: logged requests, or moments on the simulator, whose order is measured.
+    num_requests: logged requests whose impressions are put in order.
+    num_funnel_targets: of the targets, those followed through all stages.
+    num_policy_moments: on simulated logs, moments at which whole pages are valued.
     fresh_days: an item is fresh until so many days after it was published.
     lately_days: windows of the baseline "most watched lately"; the best one on validation counts.
-    num_resamples: of the bootstrap.
     """
 
     mask_watched: bool = True
     num_targets: int = 20_000
     num_requests: int = 10_000
+    num_funnel_targets: int = 2_000
+    num_policy_moments: int = 2_000
     fresh_days: float = 3.0
     lately_days: tuple[float, ...] = (0.25, 1.0, 7.0)
-    num_resamples: int = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +62,12 @@ class RunConfig:
     """The whole of `run.toml`; it is kept in the release.
 
     rank: whether stage 2 is trained; without it a release answers in the order of retrieval.
+    refit: whether, after validation chose the number of epochs, both stages are trained anew on
+        training and validation together: a release is then a validation's length fresher.
     """
 
     rank: bool = True
+    refit: bool = False
     logs: LogsConfig = field(default_factory=LogsConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)

@@ -80,7 +80,9 @@ def _write_retrieval(folder: Path, trained: Trained) -> None:
     contexts = len(trained.encoder.context_sizes)
     values = trained.retrieval.query_encoder.num_context_values
     inputs = {
-        "watch_mean": torch.zeros(2, model.watch_embeddings.embedding_dim),
+        "watch_means": torch.zeros(
+            2, model.watch_embeddings.embedding_dim * len(trained.encoder.config.watch_windows)
+        ),
         "search_mean": torch.zeros(2, model.search_embeddings.embedding_dim),
         "context_rows": torch.zeros(2, contexts, dtype=torch.int64),
         "context_values": torch.zeros(2, values),

@@ -59,6 +59,7 @@ class RetrievalModel(nn.Module):
         num_items: int,
         num_search_tokens: int,
         context_sizes: Sequence[int],
+        num_watch_windows: int,
         num_context_values: int,
         longest_age_days: float,
     ) -> None:
@@ -69,6 +70,7 @@ class RetrievalModel(nn.Module):
         self.tower = Tower(
             config,
             context_sizes=context_sizes,
+            num_watch_windows=num_watch_windows,
             num_context_values=num_context_values,
             longest_age_days=longest_age_days,
         )
@@ -82,6 +84,7 @@ class Tower(nn.Module):
         config: RetrievalNetworkConfig,
         *,
         context_sizes: Sequence[int],
+        num_watch_windows: int,
         num_context_values: int,
         longest_age_days: float,
     ) -> None:
@@ -94,7 +97,7 @@ class Tower(nn.Module):
         self.longest_age_days = max(longest_age_days, 1e-6)
         activation = nn.ReLU if config.activation == "relu" else nn.SiLU
         width = (
-            config.embedding_size
+            config.embedding_size * num_watch_windows
             + config.search_embedding_size
             + config.context_embedding_size * len(context_sizes)
             + num_context_values
@@ -111,18 +114,18 @@ class Tower(nn.Module):
 
     def forward(
         self,
-        watch_mean: torch.Tensor,
+        watch_means: torch.Tensor,
         search_mean: torch.Tensor,
         context_rows: torch.Tensor,
         context_values: torch.Tensor,
         example_age_days: torch.Tensor,
     ) -> torch.Tensor:
-        """[B, E], [B, Es], [B, C], [B, V], [B] → user vectors [B, D].
+        """[B, W · E], [B, Es], [B, C], [B, V], [B] → user vectors [B, D].
 
         Example age enters as a share x of the training period, with √x for the recent days.
         """
         contexts = [table(context_rows[:, place]) for place, table in enumerate(self.contexts)]
-        parts = [self.dropout(watch_mean), search_mean, *contexts, context_values]
+        parts = [self.dropout(watch_means), search_mean, *contexts, context_values]
         if self.example_age:
             share = (example_age_days / self.longest_age_days).clamp(min=0.0)[:, None]
             parts += [share, share.sqrt()]
@@ -130,25 +133,30 @@ class Tower(nn.Module):
         return user_vectors
 
 
-def window_means(table: nn.Embedding, log: EventLog, lo: Indices, hi: Indices) -> torch.Tensor:
-    """Mean embedding of the events in each window [lo, hi): [B, E]; zero for an empty window.
+def window_means(
+    table: nn.Embedding, log: EventLog, lo: Indices, hi: Indices, lengths: Sequence[int]
+) -> torch.Tensor:
+    """Mean embeddings of the last `lengths` events of each window [lo, hi): [B, W · E].
 
     Windows of one user overlap almost wholly. Each event's embedding is read once and prefix sums
     are taken; a window's sum is then one difference, and its gradient as cheap. Unknown rows count
-    as absent. `hi` must not fall from one window to the next.
+    as absent; the mean of nothing is zero. `hi` must not fall from one window to the next.
     """
     events, local_lo, local_hi = _covering_events(lo, hi)
     rows = log.rows[events].astype(np.int64)
     known = rows > UNKNOWN_ROW
     counts = np.concatenate([[0], np.cumsum(known)])
-    window_counts = np.maximum(counts[local_hi] - counts[local_lo], 1).astype(np.float32)
     device = table.weight.device
     embedded = table(torch.from_numpy(rows[known]).to(device))
     prefix = torch.cat([embedded.new_zeros(1, embedded.shape[1]), embedded.cumsum(dim=0)])
-    first = torch.from_numpy(counts[local_lo]).to(device)
-    end = torch.from_numpy(counts[local_hi]).to(device)
-    size = torch.from_numpy(window_counts).to(device)
-    return (prefix[end] - prefix[first]) / size[:, None]
+    end = counts[local_hi]
+    summed = prefix[torch.from_numpy(end).to(device)]
+    means = []
+    for length in lengths:
+        first = counts[np.maximum(local_lo, local_hi - length)]
+        size = torch.from_numpy(np.maximum(end - first, 1).astype(np.float32)).to(device)
+        means.append((summed - prefix[torch.from_numpy(first).to(device)]) / size[:, None])
+    return torch.cat(means, dim=1)
 
 
 def _covering_events(lo: Indices, hi: Indices) -> tuple[Indices, Indices, Indices]:

@@ -101,7 +101,11 @@ class TrainedRetrieval:
         with torch.inference_mode():
             for start in range(0, len(order), 4_096):
                 part = order[start : start + 4_096]
-                vectors[part] = _user_vectors(self.model, history, queries[part]).cpu().numpy()
+                vectors[part] = (
+                    _user_vectors(self.model, self.query_encoder, history, queries[part])
+                    .cpu()
+                    .numpy()
+                )
         return vectors
 
     def item_vectors(self) -> Floats:
@@ -147,11 +151,12 @@ def train_retrieval(
         num_items=encoder.catalogue.num_rows,
         num_search_tokens=encoder.search_tokens.num_rows,
         context_sizes=encoder.context_sizes,
+        num_watch_windows=len(encoder.config.watch_windows),
         num_context_values=query_encoder.num_context_values,
         longest_age_days=float(examples.example_age_days.max()),
     ).to(device)
     trained = TrainedRetrieval(model, query_encoder, ())
-    step = _Step(model, examples, config, encoder.catalogue.num_watches)
+    step = _Step(trained, examples, config)
     if validation is not None:
         validation = validation.sample(config.num_validation_events, seed=config.seed)
     epochs: list[RetrievalEpoch] = []
@@ -221,21 +226,22 @@ class _Step:
 
     def __init__(
         self,
-        model: RetrievalModel,
+        trained: TrainedRetrieval,
         examples: WatchExamples,
         config: RetrievalConfig,
-        num_watches: Indices,
     ) -> None:
-        self.model = model
+        self.model = model = trained.model
+        self.query_encoder = trained.query_encoder
         self.examples = examples
         self.config = config
         self.generator = torch.Generator().manual_seed(config.seed)
         self.device = model.item_vectors.weight.device
-        num_items = len(num_watches) - NUM_RESERVED_ROWS
+        catalogue = trained.query_encoder.encoder.catalogue
+        num_items = catalogue.num_rows - NUM_RESERVED_ROWS
         self.sampler: NegativeSampler | None = None
         if config.loss == "sampled_softmax" and num_items > config.num_negatives:
             self.sampler = negative_sampler(
-                config.sampler, num_watches=num_watches, power=config.sampler_power
+                config.sampler, num_watches=catalogue.num_watches, power=config.sampler_power
             )
         self.optimizer = torch.optim.AdamW(
             model.parameters(),
@@ -249,6 +255,7 @@ class _Step:
         examples = self.examples
         user_vectors = _user_vectors(
             self.model,
+            self.query_encoder,
             examples.history,
             examples.queries[batch],
             torch.from_numpy(examples.example_age_days[batch]),
@@ -287,16 +294,27 @@ class _Step:
 
 def _user_vectors(
     model: RetrievalModel,
+    query_encoder: QueryEncoder,
     history: History,
     queries: Queries,
     example_age_days: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    device = model.item_vectors.weight.device
+    config, device = query_encoder.encoder.config, model.item_vectors.weight.device
     age = torch.zeros(len(queries)) if example_age_days is None else example_age_days
     vectors: torch.Tensor = model.tower(
-        window_means(model.watch_embeddings, history.watches, queries.watch_lo, queries.watch_hi),
         window_means(
-            model.search_embeddings, history.searches, queries.search_lo, queries.search_hi
+            model.watch_embeddings,
+            history.watches,
+            queries.watch_lo,
+            queries.watch_hi,
+            config.watch_windows,
+        ),
+        window_means(
+            model.search_embeddings,
+            history.searches,
+            queries.search_lo,
+            queries.search_hi,
+            (config.num_searches,),
         ),
         torch.from_numpy(queries.context_rows).to(device, torch.int64),
         torch.from_numpy(queries.context_values).to(device),
@@ -310,12 +328,11 @@ def _recall(trained: TrainedRetrieval, targets: WatchTargets, mask_watched: bool
     queries = trained.query_encoder.queries(history, targets.user_rows, targets.at_ms)
     user_vectors = trained.user_vectors(history, queries)
     item_vectors = trained.item_vectors()
-    seen = history.watches.all_before(targets.user_rows, targets.at_ms) if mask_watched else None
     ranked = rank_targets(
         lambda part: user_vectors[part] @ item_vectors.T,
         targets.item_rows,
         num_rows=len(item_vectors),
-        seen=None if seen is None else SeenRows(*seen),
+        seen=SeenRows(*targets.watched_before()) if mask_watched else None,
         top_k=VALIDATION_K,
     )
     return float(recall_at_k(ranked.ranks, VALIDATION_K).mean())

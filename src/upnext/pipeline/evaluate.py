@@ -1,0 +1,306 @@
+"""How good is a release? Measures the published object itself, beside baselines, on later days."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from upnext.config import config_from_table
+from upnext.evaluation.compare import Freshness, compare_retrieval, ranking_result
+from upnext.evaluation.metrics import CalibrationBin, calibration_by_decile
+from upnext.evaluation.ranks import RankedTargets, SeenRows, rank_targets
+from upnext.evaluation.report import (
+    Difference,
+    EvaluationReport,
+    FunnelStep,
+    PolicyValue,
+    SystemResult,
+)
+from upnext.examples.encoder import user_vocabulary
+from upnext.examples.history import History
+from upnext.examples.impressions import build_impression_examples
+from upnext.examples.vocabulary import NUM_RESERVED_ROWS, UNKNOWN_ROW, Vocabulary
+from upnext.examples.watches import WatchTargets, watch_targets
+from upnext.index import ExactIndex
+from upnext.logs.read import read_logs
+from upnext.logs.split import Split
+from upnext.pipeline.baselines import SLOTS, Baseline, best_baselines
+from upnext.pipeline.config import RunConfig
+from upnext.pipeline.policies import Oracle, policy_values
+from upnext.pipeline.train import split_logs
+from upnext.recommender import Recommender
+from upnext.registry.release import open_release
+from upnext.schema import Floats, Logs, Rows
+
+Say = Callable[[str], None]
+
+RETRIEVAL = "retrieval"
+BATCH_SIZE = 256
+PAGE_SIZE = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A release, the logs it is measured on, and what its users really went on to watch."""
+
+    config: RunConfig
+    recommender: Recommender
+    logs: Logs
+    split: Split
+    users: Vocabulary
+    history: History
+    targets: WatchTargets
+    validation: WatchTargets
+    num_rewatches: int
+
+    @classmethod
+    def prepare(cls, logs_directory: Path, registry: Path, version: int) -> "Bench":
+        """Opens the release and encodes the logs with *its* encoder."""
+        release = open_release(registry, version, verify=False)
+        config = config_from_table(release.json("config.json"), RunConfig, where="config.json")
+        recommender = Recommender.open(registry, version, num_threads=2)
+        logs, _ = read_logs(logs_directory, config.logs)
+        split = split_logs(logs, config.split)
+        users = user_vocabulary(logs)
+        history = recommender.encoder.history(logs, users)
+        encoder, masked = recommender.encoder, config.evaluation.mask_watched
+        validation = watch_targets(encoder, history, users, split.validation.watches)
+        every_target = watch_targets(encoder, history, users, split.test.watches)
+        targets = every_target.first_watches() if masked else every_target
+        return cls(
+            config=config,
+            recommender=recommender,
+            logs=logs,
+            split=split,
+            users=users,
+            history=history,
+            targets=targets.sample(config.evaluation.num_targets, seed=0),
+            validation=validation.first_watches() if masked else validation,
+            num_rewatches=len(every_target) - len(targets),
+        )
+
+    def baselines(self) -> tuple[Baseline, ...]:
+        """What the release has to beat, fitted on the logs that it was trained on."""
+        return best_baselines(
+            self.split.train,
+            self.split.train_and_validation if self.config.refit else self.split.train,
+            self.recommender.encoder,
+            self.users,
+            self.validation,
+            self.config.evaluation,
+        )
+
+
+def evaluate(
+    logs_directory: Path, registry: Path, version: int, *, say: Say = lambda _: None
+) -> EvaluationReport:
+    """Measures a release on the part of the logs that its training held out.
+
+    Stage 1 ranks the whole catalogue for each later watch; stage 2 orders the impressions that
+    were really shown; the funnel tells where targets are lost; on simulated logs the true value of
+    whole pages is told too. Histories are those of the moment: all events strictly before it.
+
+    Raises:
+        DataError: the logs cannot be used, or a part of the split is empty.
+        ReleaseError: there is no such release, or it is damaged.
+    """
+    bench = Bench.prepare(logs_directory, registry, version)
+    say(f"evaluation: retrieval, {len(bench.targets):,} watches")
+    baselines = bench.baselines()
+    systems, differences = _retrieval(bench, baselines)
+    say("evaluation: ranking")
+    ranking, calibration = _ranking(bench)
+    say("evaluation: funnel")
+    funnel = _funnel(bench)
+    say("evaluation: policies")
+    policies = _policies(bench, logs_directory, baselines)
+    targets = bench.targets
+    return EvaluationReport(
+        protocol=_protocol(bench),
+        from_ms=int(targets.at_ms.min()),
+        until_ms=int(targets.at_ms.max()) + 1,
+        counts={
+            "targets": len(targets),
+            "targets unknown to the vocabulary": int((targets.item_rows <= UNKNOWN_ROW).sum()),
+            "watches of items watched before, left out": bench.num_rewatches,
+            "users": len(np.unique(targets.user_rows)),
+            "items": bench.recommender.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
+        },
+        retrieval=systems,
+        differences=differences,
+        ranking=ranking,
+        calibration=calibration,
+        funnel=funnel,
+        policies=policies,
+        notes=_notes(bench),
+    )
+
+
+def _retrieval(
+    bench: Bench, baselines: tuple[Baseline, ...]
+) -> tuple[tuple[SystemResult, ...], tuple[Difference, ...]]:
+    targets, recommender = bench.targets, bench.recommender
+    user_vectors = _user_vectors(bench, targets)
+    rows = targets.history_rows(SLOTS)
+    seen = SeenRows(*targets.watched_before()) if bench.config.evaluation.mask_watched else None
+
+    def ranked(scores: Callable[[slice], Floats]) -> RankedTargets:
+        return rank_targets(
+            scores,
+            targets.item_rows,
+            num_rows=recommender.encoder.catalogue.num_rows,
+            seen=seen,
+            batch_size=BATCH_SIZE,
+        )
+
+    by_name = {RETRIEVAL: ranked(lambda part: user_vectors[part] @ recommender.item_vectors.T)}
+    for baseline in baselines:
+        by_name[baseline.name] = ranked(lambda part, one=baseline: one.scores(rows[part]))  # type: ignore[misc]
+    return compare_retrieval(
+        by_name,
+        targets.user_rows,
+        num_rows=recommender.encoder.catalogue.num_rows,
+        baseline_names=[baseline.name for baseline in baselines],
+        freshness=Freshness(
+            published_at_ms=recommender.encoder.catalogue.published_at_ms,
+            at_ms=targets.at_ms,
+            fresh_days=bench.config.evaluation.fresh_days,
+        ),
+    )
+
+
+def _ranking(bench: Bench) -> tuple[tuple[SystemResult, ...], tuple[CalibrationBin, ...]]:
+    """The impressions of the test days, as they were shown: at their positions."""
+    impressions, ranker = bench.split.test.impressions, bench.recommender.ranker
+    if impressions is None or ranker is None:
+        return (), ()
+    encoder = bench.recommender.encoder
+    examples = build_impression_examples(encoder, bench.history, bench.users, impressions)
+    generator = np.random.default_rng(0)
+    count = min(bench.config.evaluation.num_requests, examples.num_requests)
+    requests = np.sort(generator.choice(examples.num_requests, count, replace=False))
+    seconds = []
+    for start in range(0, count, BATCH_SIZE):
+        part = requests[start : start + BATCH_SIZE]
+        chosen, request_index = examples.impressions_of(part)
+        seconds.append(
+            ranker.expected_watch_time_s(
+                encoder,
+                bench.history,
+                user_rows=examples.user_rows[part],
+                at_ms=examples.at_ms[part],
+                request_index=request_index,
+                item_rows=examples.item_rows[chosen],
+                position=examples.position[chosen],
+            )
+        )
+    chosen, request_of = examples.impressions_of(requests)
+    predicted, actual = np.concatenate(seconds), examples.watch_time_s[chosen]
+    popularity = encoder.catalogue.num_watches[examples.item_rows[chosen]].astype(np.float32)
+    constant = np.full(len(chosen), actual.mean(), np.float32)
+    systems = {"ranking": predicted, "most watched": popularity, "the mean, always": constant}
+    results = tuple(
+        ranking_result(
+            name,
+            user_rows=examples.user_rows[requests][request_of],
+            request_ids=request_of,
+            watched=examples.watched[chosen],
+            watch_time_s=actual,
+            scores=scores,
+            scores_are_seconds=name != "most watched",
+            is_baseline=name != "ranking",
+        )
+        for name, scores in systems.items()
+    )
+    return results, tuple(calibration_by_decile(predicted, actual))
+
+
+def _funnel(bench: Bench) -> tuple[FunnelStep, ...]:
+    """How many of the targets come through each stage, as a request would."""
+    recommender = bench.recommender
+    targets = bench.targets.sample(bench.config.evaluation.num_funnel_targets, seed=1)
+    exact = ExactIndex.build(recommender.item_vectors)
+    in_exact = in_index = on_page = 0
+    for start in range(0, len(targets), BATCH_SIZE):
+        part = targets[start : start + BATCH_SIZE]
+        wanted = np.where(part.item_rows > UNKNOWN_ROW, part.item_rows, -2)[:, None]
+        excluded = _excluded(bench, part)
+        found, _ = exact.search(
+            _user_vectors(bench, part), recommender.config.num_candidates, excluded_rows=excluded
+        )
+        candidates = recommender.candidates_of(bench.history, part.user_rows, part.at_ms, excluded)
+        ranked = recommender.ranked(bench.history, part.user_rows, part.at_ms, candidates)
+        in_exact += int((found == wanted).any(axis=1).sum())
+        in_index += int((candidates == wanted).any(axis=1).sum())
+        on_page += int((ranked[:, :PAGE_SIZE] == wanted).any(axis=1).sum())
+    k = recommender.config.num_candidates
+    return (
+        FunnelStep(name="watches to be predicted", num_events=len(targets)),
+        FunnelStep(name="item is known", num_events=int((targets.item_rows > UNKNOWN_ROW).sum())),
+        FunnelStep(name=f"in the exact {k} nearest", num_events=in_exact),
+        FunnelStep(name=f"in the index's {k}", num_events=in_index),
+        FunnelStep(name=f"in the first {PAGE_SIZE} after ranking", num_events=on_page),
+    )
+
+
+def _policies(
+    bench: Bench, logs_directory: Path, baselines: tuple[Baseline, ...]
+) -> tuple[PolicyValue, ...]:
+    """Moments are those of the logged requests of the test days."""
+    impressions = bench.split.test.impressions
+    oracle = Oracle.open(logs_directory, bench.logs, bench.recommender, bench.users)
+    if oracle is None or impressions is None:
+        return ()
+    examples = build_impression_examples(
+        bench.recommender.encoder, bench.history, bench.users, impressions
+    )
+    moments = WatchTargets(
+        bench.history,
+        examples.user_rows,
+        examples.at_ms,
+        np.full(examples.num_requests, UNKNOWN_ROW, np.int32),
+    ).sample(bench.config.evaluation.num_policy_moments, seed=2)
+    rows = moments.history_rows(SLOTS)
+    return policy_values(
+        oracle,
+        bench.recommender,
+        moments,
+        {one.name: (lambda part, one=one: one.scores(rows[part])) for one in baselines},  # type: ignore[misc]
+    )
+
+
+def _user_vectors(bench: Bench, targets: WatchTargets) -> Floats:
+    queries = bench.recommender.query_encoder.queries(
+        bench.history, targets.user_rows, targets.at_ms
+    )
+    return bench.recommender.user_vectors(bench.history, queries)
+
+
+def _excluded(bench: Bench, targets: WatchTargets) -> list[Rows] | None:
+    if not bench.config.evaluation.mask_watched:
+        return None
+    starts, rows = targets.watched_before()
+    return list(np.split(rows, starts[1:-1]))
+
+
+def _protocol(bench: Bench) -> str:
+    masked = "left out" if bench.config.evaluation.mask_watched else "not left out"
+    match bench.config.split.protocol:
+        case "time":
+            held_out = (
+                f"Training ended before the test; the test is the last "
+                f"{bench.config.split.test_days:g} days."
+            )
+        case "last-event":
+            held_out = "Each user's last watch is the test, the one before it validation."
+    return f"{held_out} All items are ranked; items watched before are {masked}."
+
+
+def _notes(bench: Bench) -> tuple[str, ...]:
+    if bench.logs.impressions is not None or bench.recommender.ranker is None:
+        return ()
+    return (
+        "The logs have no impressions: ranking learned from watches beside unwatched candidates, "
+        "so its expected watch times are true of that mixture only.",
+    )
