@@ -20,13 +20,17 @@ def read_config(path: Path, config_type: type[T]) -> T:
         ConfigError: the file is missing or not TOML, a key is unknown, a value has the wrong
             type, or the dataclass refuses the value.
     """
+    return config_from_table(read_toml(path), config_type, where=str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The plain values of a TOML file. Raises ConfigError: it is missing, or not TOML."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(str(path), expected="a TOML file", got="no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), expected="a TOML file", got=str(error)) from None
-    return config_from_table(table, config_type, where=str(path))
 
 
 def config_from_table(table: Mapping[str, Any], config_type: type[T], *, where: str) -> T:

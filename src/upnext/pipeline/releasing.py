@@ -30,34 +30,49 @@ from upnext.retrieval.train import TrainedRetrieval
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """All that one training day made."""
+class Learned:
+    """All that was learned from training logs."""
 
-    config: RunConfig
     encoder: Encoder
-    users: Vocabulary
-    history: History
     retrieval: TrainedRetrieval
     index: Index
     ranking: TrainedRanking | None
-    facts: Mapping[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """What each epoch gave, as plain values; what is not known is None, as JSON wants it."""
+        ranking = self.ranking.epochs if self.ranking else ()
+        return {
+            "retrieval_epochs": [_without_nan(asdict(epoch)) for epoch in self.retrieval.epochs],
+            "ranking_epochs": [_without_nan(asdict(epoch)) for epoch in ranking],
+        }
 
 
-def publish_release(registry: Path, trained: Trained) -> Release:
-    """Writes a release, in one step, under the next free version."""
+def publish_release(
+    registry: Path,
+    learned: Learned,
+    *,
+    config: RunConfig,
+    users: Vocabulary,
+    history: History,
+    facts: Mapping[str, Any],
+) -> Release:
+    """Writes a release, in one step, under the next free version.
+
+    `users`, `history`: the users that the release knows, and their past up to the end of the logs.
+    """
 
     def write_files(directory: Path) -> Mapping[str, Any]:
-        table = config_to_table(trained.config)
+        table = config_to_table(config)
         (directory / "config.json").write_text(json.dumps(table, indent=2, sort_keys=True))
-        _save(directory / "encoder", trained.encoder.to_arrays())
-        _save(directory / "users", asdict(trained.users))
-        _save(directory / "history", trained.history.to_arrays())
-        _write_retrieval(directory / "retrieval", trained)
+        _save(directory / "encoder", learned.encoder.to_arrays())
+        _save(directory / "users", asdict(users))
+        _save(directory / "history", history.to_arrays())
+        _write_retrieval(directory / "retrieval", learned)
         (directory / "index").mkdir()
-        trained.index.save(directory / "index")
-        if trained.ranking is not None:
-            _write_ranking(directory / "ranking", trained.encoder, trained.ranking)
-        return trained.facts
+        learned.index.save(directory / "index")
+        if learned.ranking is not None:
+            _write_ranking(directory / "ranking", learned.encoder, learned.ranking)
+        return facts
 
     return publish(registry, write_files)
 
@@ -68,20 +83,20 @@ def _save(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
-def _write_retrieval(folder: Path, trained: Trained) -> None:
-    model = trained.retrieval.model
+def _write_retrieval(folder: Path, learned: Learned) -> None:
+    model = learned.retrieval.model
     arrays = {
         "watch_embeddings": _array(model.watch_embeddings),
         "search_embeddings": _array(model.search_embeddings),
         "item_vectors": _array(model.item_vectors),
-        "idle_bounds": trained.retrieval.query_encoder.idle_bounds,
+        "idle_bounds": learned.retrieval.query_encoder.idle_bounds,
     }
     _save(folder, arrays)
-    contexts = len(trained.encoder.context_sizes)
-    values = trained.retrieval.query_encoder.num_context_values
+    contexts = len(learned.encoder.context_sizes)
+    values = learned.retrieval.query_encoder.num_context_values
     inputs = {
         "watch_means": torch.zeros(
-            2, model.watch_embeddings.embedding_dim * len(trained.encoder.config.watch_windows)
+            2, model.watch_embeddings.embedding_dim * len(learned.encoder.config.watch_windows)
         ),
         "search_mean": torch.zeros(2, model.search_embeddings.embedding_dim),
         "context_rows": torch.zeros(2, contexts, dtype=torch.int64),
@@ -167,6 +182,10 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         exporter.setLevel(level)
+
+
+def _without_nan(table: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if value != value else value for name, value in table.items()}
 
 
 def _array(table: nn.Module) -> NDArray[np.float32]:

@@ -1,28 +1,25 @@
 """One training day, top to bottom: logs → clean tables → examples → both stages → release."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from upnext.examples.encoder import Encoder, build_encoder, user_vocabulary
 from upnext.examples.history import History
 from upnext.examples.impressions import ImpressionExamples, build_impression_examples
 from upnext.examples.vocabulary import NUM_RESERVED_ROWS, Vocabulary
-from upnext.examples.watches import WatchTargets, watch_targets
+from upnext.examples.watches import watch_targets
 from upnext.index import build_index
 from upnext.logs.read import read_logs
 from upnext.logs.split import Split, split_by_time, split_last_event
 from upnext.pipeline.config import RunConfig, SplitConfig
-from upnext.pipeline.releasing import Trained, publish_release
+from upnext.pipeline.releasing import Learned, publish_release
 from upnext.pipeline.unshown import examples_without_impressions
-from upnext.ranking.train import RankingEpoch, TrainedRanking, train_ranking
+from upnext.ranking.train import RankingEpoch, train_ranking
 from upnext.registry.release import Release
 from upnext.retrieval.train import RetrievalEpoch, TrainedRetrieval, train_retrieval
-from upnext.schema import Floats, Logs
+from upnext.schema import Logs
 
 Say = Callable[[str], None]
 
@@ -41,17 +38,51 @@ def train(
     logs, report = read_logs(logs_directory, config.logs)
     say(report.to_text())
     split = split_logs(logs, config.split)
-    encoder = build_encoder(split.train, config.examples)
     users = user_vocabulary(logs)
-    history = encoder.history(logs, users)
-    train_history = encoder.history(split.train, users)
-    validation = watch_targets(encoder, history, users, split.validation.watches)
+    learned = _learn(split.train, split.validation, logs, users, config, say)
+    epochs = learned.facts()
+    if config.refit:
+        say("refit: both stages anew, on training and validation together")
+        chosen = _with_chosen_epochs(config, learned)
+        learned = _learn(split.train_and_validation, None, logs, users, chosen, say)
+    facts = {
+        "data": report.to_dict(),
+        "train_until": _last_watch(split.train_and_validation if config.refit else split.train),
+        "history_until": _last_watch(logs),
+        "has_impressions": logs.impressions is not None,
+        "num_items": learned.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
+        "index_recall_at_100": learned.index.recall_at_100,
+        **epochs,
+    }
+    release = publish_release(
+        registry,
+        learned,
+        config=config,
+        users=users,
+        history=learned.encoder.history(logs, users),
+        facts=facts,
+    )
+    say(f"release {release.version}: {release.path}")
+    return release
+
+
+def _learn(
+    train: Logs, validation: Logs | None, logs: Logs, users: Vocabulary, config: RunConfig, say: Say
+) -> Learned:
+    """Counts, both stages and the index; `logs` is everything, of which targets see their past."""
+    encoder = build_encoder(train, config.examples)
+    train_history, history = encoder.history(train, users), encoder.history(logs, users)
+    targets = None
+    if validation is not None:
+        targets = watch_targets(encoder, history, users, validation.watches)
+        if config.evaluation.mask_watched:
+            targets = targets.first_watches()
     num_items = encoder.catalogue.num_rows - NUM_RESERVED_ROWS
     say(f"retrieval: {num_items:,} items, {len(train_history.watches.rows):,} watches")
     retrieval = train_retrieval(
         encoder,
         train_history,
-        validation,
+        targets,
         config.retrieval,
         mask_watched=config.evaluation.mask_watched,
         on_epoch=lambda epoch: say(_told_retrieval(epoch)),
@@ -59,37 +90,46 @@ def train(
     index = build_index(
         retrieval.item_vectors(),
         config.index,
-        user_vectors=_typical_user_vectors(retrieval, validation),
+        user_vectors=retrieval.typical_user_vectors(train_history),
     )
     ranking = None
     if config.rank:
-        ranking = _rank(encoder, users, train_history, history, split, retrieval, config, say)
-    release = publish_release(
-        registry,
-        Trained(
-            config=config,
-            encoder=encoder,
-            users=users,
-            history=history,
-            retrieval=retrieval,
-            index=index,
-            ranking=ranking,
-            facts={
-                "data": report.to_dict(),
-                "train_until": _utc(split.train),
-                "history_until": _utc(logs),
-                "has_impressions": logs.impressions is not None,
-                "num_items": num_items,
-                "index_recall_at_100": index.recall_at_100,
-                "retrieval_epochs": [_finite(asdict(epoch)) for epoch in retrieval.epochs],
-                "ranking_epochs": [_finite(asdict(epoch)) for epoch in ranking.epochs]
-                if ranking
-                else [],
-            },
-        ),
-    )
-    say(f"release {release.version}: {release.path}")
-    return release
+        shown = _shown(encoder, users, train, validation, train_history, history, retrieval, config)
+        say(f"ranking: {len(shown[0].item_rows):,} impressions, {shown[0].num_requests:,} requests")
+        ranking = train_ranking(
+            encoder, *shown, config.ranking, on_epoch=lambda epoch: say(_told_ranking(epoch))
+        )
+    return Learned(encoder=encoder, retrieval=retrieval, index=index, ranking=ranking)
+
+
+def _shown(
+    encoder: Encoder,
+    users: Vocabulary,
+    train: Logs,
+    validation: Logs | None,
+    train_history: History,
+    history: History,
+    retrieval: TrainedRetrieval,
+    config: RunConfig,
+) -> tuple[ImpressionExamples, ImpressionExamples | None]:
+    """Impressions to learn from and to choose by; made up where the logs have none."""
+    if train.impressions is None:
+        return examples_without_impressions(
+            encoder, train_history, retrieval, config.retrieval, seed=config.ranking.seed
+        )
+    examples = build_impression_examples(encoder, train_history, users, train.impressions)
+    if validation is None or validation.impressions is None:
+        return examples, None
+    return examples, build_impression_examples(encoder, history, users, validation.impressions)
+
+
+def _with_chosen_epochs(config: RunConfig, learned: Learned) -> RunConfig:
+    """The same settings with the number of epochs that validation found best."""
+    retrieval = replace(config.retrieval, num_epochs=learned.retrieval.best_epoch + 1)
+    if learned.ranking is None:
+        return replace(config, retrieval=retrieval)
+    ranking = replace(config.ranking, num_epochs=learned.ranking.best_epoch + 1)
+    return replace(config, retrieval=retrieval, ranking=ranking)
 
 
 def split_logs(logs: Logs, config: SplitConfig) -> Split:
@@ -101,45 +141,6 @@ def split_logs(logs: Logs, config: SplitConfig) -> Split:
             )
         case "last-event":
             return split_last_event(logs)
-
-
-def _rank(
-    encoder: Encoder,
-    users: Vocabulary,
-    train_history: History,
-    history: History,
-    split: Split,
-    retrieval: TrainedRetrieval,
-    config: RunConfig,
-    say: Say,
-) -> TrainedRanking:
-    examples: ImpressionExamples
-    validation: ImpressionExamples | None = None
-    if split.train.impressions is not None:
-        examples = build_impression_examples(encoder, train_history, users, split.train.impressions)
-        if split.validation.impressions is not None:
-            validation = build_impression_examples(
-                encoder, history, users, split.validation.impressions
-            )
-    else:
-        say("ranking: the logs have no impressions; unwatched candidates stand in for them")
-        examples, validation = examples_without_impressions(
-            encoder, train_history, retrieval, config.retrieval, seed=config.ranking.seed
-        )
-    say(f"ranking: {len(examples.item_rows):,} impressions in {examples.num_requests:,} requests")
-    return train_ranking(
-        encoder,
-        examples,
-        validation,
-        config.ranking,
-        on_epoch=lambda epoch: say(_told_ranking(epoch)),
-    )
-
-
-def _typical_user_vectors(retrieval: TrainedRetrieval, targets: WatchTargets) -> Floats:
-    sample = targets.sample(1_000, seed=0)
-    queries = retrieval.query_encoder.queries(sample.history, sample.user_rows, sample.at_ms)
-    return retrieval.user_vectors(sample.history, queries)
 
 
 def _told_retrieval(epoch: RetrievalEpoch) -> str:
@@ -159,14 +160,6 @@ def _told_ranking(epoch: RankingEpoch) -> str:
     )
 
 
-def _utc(logs: Logs) -> str:
+def _last_watch(logs: Logs) -> str:
     last_ms = int(logs.watches.frame["started_at_ms"].to_numpy().max())
     return datetime.fromtimestamp(last_ms / 1000, UTC).isoformat()
-
-
-def _finite(table: dict[str, Any]) -> dict[str, Any]:
-    """Numbers that JSON can hold: what is not known is None, not nan."""
-    return {
-        name: None if isinstance(value, float) and not np.isfinite(value) else value
-        for name, value in table.items()
-    }

@@ -119,7 +119,9 @@ class Quantiles(nn.Module):
             bounds, levels = quantile_bounds(values[:, place])
             num_bins = len(bounds) - 1
             self.bounds[place, :num_bins] = torch.from_numpy(bounds[:-1])
-            self.widths[place, :num_bins] = torch.from_numpy(np.diff(bounds))
+            # A width below the smallest normal number would be flushed to zero, and 0 / 0 is nan.
+            widths = np.maximum(np.diff(bounds), np.finfo(np.float32).tiny)
+            self.widths[place, :num_bins] = torch.from_numpy(widths)
             self.steps[place, :num_bins] = torch.from_numpy(np.diff(levels))
             self.base[place] = float(levels[0])
 

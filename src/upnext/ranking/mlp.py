@@ -84,6 +84,13 @@ class MlpNetwork(nn.Module):
             width = size
         self.layers = nn.Sequential(*layers)
 
+    @property
+    def output_bias(self) -> torch.Tensor:
+        """The bias that is added last to every logit, [1]."""
+        last = self.layers[-1] if len(self.layers) else self.query_layer
+        assert isinstance(last, nn.Linear)
+        return last.bias
+
     def forward(self, inputs: Inputs) -> torch.Tensor:
         """Logits [M]; e^z is the expected watch time."""
         query_part = self.query_layer(self.query_input(inputs))

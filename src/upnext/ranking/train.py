@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import nn
 
 from upnext.errors import ConfigError, DataError
 from upnext.evaluation.metrics import weighted_per_user_loss
@@ -73,6 +72,12 @@ class TrainedRanking:
     model: RankingModel
     epochs: tuple[RankingEpoch, ...]
 
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights were kept: that of the best validation, or else the last."""
+        losses = [epoch.validation_loss for epoch in self.epochs]
+        return len(losses) - 1 if np.isnan(losses).any() else int(np.argmin(losses))
+
 
 def train_ranking(
     encoder: Encoder,
@@ -111,16 +116,8 @@ def train_ranking(
         began, total, num_impressions = time.perf_counter(), 0.0, 0
         model.train()
         for requests in _batches(examples.num_requests, config.requests_per_batch, generator):
-            loss, count = _loss(model, encoder, examples, requests, config.variant)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"ranking: the loss became {loss.item()} in the batch that begins with request "
-                    f"{requests[0]}; a lower [ranking] learning_rate usually helps."
-                )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            total += loss.item() * count
+            loss, count = _step(model, optimizer, encoder, examples, requests, config.variant)
+            total += loss * count
             num_impressions += count
         seconds = time.perf_counter() - began
         result = RankingEpoch(
@@ -131,8 +128,8 @@ def train_ranking(
         )
         epochs.append(result)
         on_epoch(result)
-        best = min(range(len(epochs)), key=lambda e: np.nan_to_num(epochs[e].validation_loss))
-        if validation is None or best == epoch:
+        best = TrainedRanking(model, tuple(epochs)).best_epoch
+        if best == epoch:
             best_weights = copy.deepcopy(model.state_dict())
         elif epoch - best >= config.patience:
             break
@@ -185,24 +182,34 @@ def _fit_quantiles(
 def _start_at_mean_watch_time(model: RankingModel, examples: ImpressionExamples) -> None:
     """The last bias starts at log E[T], so that training begins with the right overall odds."""
     mean_s = float((examples.watched * examples.watch_time_s).mean())
-    last = [layer for layer in model.network.modules() if isinstance(layer, nn.Linear)][-1]
     with torch.no_grad():
-        if last.bias is not None:
-            last.bias.fill_(float(np.log(max(mean_s, 1e-6))))
+        model.network.output_bias.fill_(float(np.log(max(mean_s, 1e-6))))
 
 
-def _loss(
+def _step(
     model: RankingModel,
+    optimizer: torch.optim.Optimizer,
     encoder: Encoder,
     examples: ImpressionExamples,
     requests: Indices,
     variant: WeightedLogisticVariant,
-) -> tuple[torch.Tensor, int]:
+) -> tuple[float, int]:
+    """One step of gradient descent: the loss before it, and of how many impressions."""
     raw, chosen = examples.inputs(encoder, requests)
     logits = model(raw)
     watched = torch.from_numpy(examples.watched[chosen].astype(np.float32)).to(logits.device)
     watch_time_s = torch.from_numpy(examples.watch_time_s[chosen]).to(logits.device)
-    return weighted_logistic_loss(logits, watched, watch_time_s, variant=variant), len(chosen)
+    loss = weighted_logistic_loss(logits, watched, watch_time_s, variant=variant)
+    value = loss.item()
+    if not np.isfinite(value):
+        raise FloatingPointError(
+            f"ranking: the loss became {value} in the batch that begins with request "
+            f"{requests[0]}; a lower [ranking] learning_rate usually helps."
+        )
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    return value, len(chosen)
 
 
 def _validate(

@@ -25,6 +25,10 @@ class RetrievalNetworkConfig:
     activation: of the hidden layers; the paper's is relu.
     user_vector_activation: whether the user vector passes the activation too, as in the paper; a
         linear last layer lets a user vector have negative entries.
+    linear_path: whether the averages also reach the user vector directly, by one matrix, so that
+        the tower need only learn what is not linear.
+    tied: whether watch embeddings and item vectors are one table. The paper keeps two; on small
+        logs one learns more from each watch.
     example_age: whether the age of the training example is an input (0 at serving).
     dropout: share of the averaged history's entries that a training step drops.
     """
@@ -36,6 +40,8 @@ class RetrievalNetworkConfig:
     hidden_sizes: tuple[int, ...] = (256, 128)
     activation: Literal["relu", "silu"] = "relu"
     user_vector_activation: bool = False
+    linear_path: bool = True
+    tied: bool = False
     example_age: bool = True
     dropout: float = 0.0
 
@@ -44,10 +50,16 @@ class RetrievalNetworkConfig:
             raise ConfigError(
                 "[retrieval.network] dropout", expected="0 or more, below 1", got=str(self.dropout)
             )
+        if self.tied and self.embedding_size != self.vector_size:
+            raise ConfigError(
+                "[retrieval.network] tied",
+                expected="embedding_size and vector_size alike",
+                got=f"{self.embedding_size} and {self.vector_size}",
+            )
 
 
 class RetrievalModel(nn.Module):
-    """Tables and tower. The item vectors are a table of their own, not the watch embeddings.
+    """Tables and tower. Unless tied, the item vectors are a table of their own.
 
     Source: Covington, Adams, Sargin 2016, section 3.2.
     """
@@ -66,7 +78,9 @@ class RetrievalModel(nn.Module):
         super().__init__()
         self.watch_embeddings = _table(num_items, config.embedding_size)
         self.search_embeddings = _table(num_search_tokens, config.search_embedding_size)
-        self.item_vectors = _table(num_items, config.vector_size)
+        self.item_vectors = (
+            self.watch_embeddings if config.tied else _table(num_items, config.vector_size)
+        )
         self.tower = Tower(
             config,
             context_sizes=context_sizes,
@@ -111,6 +125,14 @@ class Tower(nn.Module):
         if config.user_vector_activation:
             layers.append(activation())
         self.layers = nn.Sequential(*layers)
+        watch_width = config.embedding_size * num_watch_windows
+        self.linear_path = (
+            nn.Linear(watch_width, config.vector_size, bias=False) if config.linear_path else None
+        )
+        if config.tied and self.linear_path is not None:
+            with torch.no_grad():
+                eye = torch.eye(config.vector_size)
+                self.linear_path.weight.copy_(torch.cat([eye] * num_watch_windows, dim=1))
 
     def forward(
         self,
@@ -130,6 +152,8 @@ class Tower(nn.Module):
             share = (example_age_days / self.longest_age_days).clamp(min=0.0)[:, None]
             parts += [share, share.sqrt()]
         user_vectors: torch.Tensor = self.layers(torch.cat(parts, dim=1))
+        if self.linear_path is not None:
+            user_vectors = user_vectors + self.linear_path(self.dropout(watch_means))
         return user_vectors
 
 
@@ -140,7 +164,8 @@ def window_means(
 
     Windows of one user overlap almost wholly. Each event's embedding is read once and prefix sums
     are taken; a window's sum is then one difference, and its gradient as cheap. Unknown rows count
-    as absent; the mean of nothing is zero. `hi` must not fall from one window to the next.
+    as absent; the mean of nothing is zero. Neither `lo` nor `hi` may fall from one window to the
+    next.
     """
     events, local_lo, local_hi = _covering_events(lo, hi)
     rows = log.rows[events].astype(np.int64)

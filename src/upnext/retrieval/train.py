@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -69,10 +69,11 @@ class RetrievalConfig:
     seed: int = 7
 
     def __post_init__(self) -> None:
-        for name in ("num_negatives", "batch_size", "num_epochs", "patience"):
-            if getattr(self, name) < 1:
-                got = str(getattr(self, name))
-                raise ConfigError(f"[retrieval] {name}", expected="1 or more", got=got)
+        counts = ("examples_per_user", "num_negatives", "batch_size", "num_epochs", "patience")
+        for name in (*counts, "num_validation_events"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ConfigError(f"[retrieval] {name}", expected="1 or more", got=str(count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +94,22 @@ class TrainedRetrieval:
     query_encoder: QueryEncoder
     epochs: tuple[RetrievalEpoch, ...]
 
+    @property
+    def best_epoch(self) -> int:
+        """The epoch whose weights were kept: that of the best validation, or else the last."""
+        recalls = [epoch.validation_recall for epoch in self.epochs]
+        return len(recalls) - 1 if np.isnan(recalls).any() else int(np.argmax(recalls))
+
+    def typical_user_vectors(self, history: History, num_vectors: int = 1_000) -> Floats:
+        """[B, D] user vectors after the last watches of some users, to tune an index with."""
+        last = np.flatnonzero(np.diff(history.watches.starts))
+        chosen = last[:: max(1, len(last) // num_vectors)]
+        at_ms = history.watches.at_ms[history.watches.starts[chosen + 1] - 1] + 1
+        return self.user_vectors(history, self.query_encoder.queries(history, chosen, at_ms))
+
     def user_vectors(self, history: History, queries: Queries) -> Floats:
         """[B, D] at example age 0, as in serving. Queries of any order."""
-        order = np.lexsort((queries.watch_hi, queries.user_rows))
+        order = np.lexsort((queries.search_hi, queries.watch_hi, queries.user_rows))
         vectors = np.empty((len(queries), self.model.item_vectors.embedding_dim), np.float32)
         self.model.eval()
         with torch.inference_mode():
@@ -128,7 +142,7 @@ def train_retrieval(
     Args:
         encoder: built from the training logs.
         history: of the training logs alone.
-        validation: later watches; without them the last epoch is kept.
+        validation: later watches; without any the last epoch is kept.
         mask_watched: whether validation leaves watched items out, as serving will.
 
     Raises: DataError: no watch of a known item is long enough to be an example.
@@ -145,44 +159,53 @@ def train_retrieval(
         )
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = RetrievalModel(
-        config.network,
-        num_items=encoder.catalogue.num_rows,
-        num_search_tokens=encoder.search_tokens.num_rows,
-        context_sizes=encoder.context_sizes,
-        num_watch_windows=len(encoder.config.watch_windows),
-        num_context_values=query_encoder.num_context_values,
-        longest_age_days=float(examples.example_age_days.max()),
-    ).to(device)
+    model = _new_model(query_encoder, examples, config.network)
     trained = TrainedRetrieval(model, query_encoder, ())
     step = _Step(trained, examples, config)
-    if validation is not None:
-        validation = validation.sample(config.num_validation_events, seed=config.seed)
+    held_out = None
+    if validation is not None and len(validation):
+        held_out = validation.sample(config.num_validation_events, seed=config.seed)
     epochs: list[RetrievalEpoch] = []
     best_weights = model.state_dict()
     for epoch in range(config.num_epochs):
         began = time.perf_counter()
         batches = list(epoch_batches(examples.queries.user_rows, config, epoch))
-        losses = [step(batch) for batch in batches]
+        losses, sizes = [step(batch) for batch in batches], [len(batch) for batch in batches]
         seconds = time.perf_counter() - began
-        recall = np.nan if validation is None else _recall(trained, validation, mask_watched)
+        recall = np.nan if held_out is None else _recall(trained, held_out, mask_watched)
         result = RetrievalEpoch(
             epoch=epoch,
-            loss=float(np.mean(losses)),
+            loss=float(np.average(losses, weights=sizes)),
             validation_recall=float(recall),
-            examples_per_s=sum(map(len, batches)) / seconds,
+            examples_per_s=sum(sizes) / seconds,
         )
         epochs.append(result)
         on_epoch(result)
-        best = max(range(len(epochs)), key=lambda e: np.nan_to_num(epochs[e].validation_recall))
-        if validation is None or best == epoch:
+        best = replace(trained, epochs=tuple(epochs)).best_epoch
+        if best == epoch:
             best_weights = copy.deepcopy(model.state_dict())
         elif epoch - best >= config.patience:
             break
     model.load_state_dict(best_weights)
     model.eval()
     return TrainedRetrieval(model, query_encoder, tuple(epochs))
+
+
+def _new_model(
+    query_encoder: QueryEncoder, examples: WatchExamples, config: RetrievalNetworkConfig
+) -> RetrievalModel:
+    """With random weights, on the accelerator if there is one."""
+    encoder = query_encoder.encoder
+    model = RetrievalModel(
+        config,
+        num_items=encoder.catalogue.num_rows,
+        num_search_tokens=encoder.search_tokens.num_rows,
+        context_sizes=encoder.context_sizes,
+        num_watch_windows=len(encoder.config.watch_windows),
+        num_context_values=query_encoder.num_context_values,
+        longest_age_days=float(examples.example_age_days.max()),
+    )
+    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
 def epoch_batches(user_rows: Indices, config: RetrievalConfig, epoch: int) -> Iterator[Indices]:

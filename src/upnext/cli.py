@@ -1,0 +1,320 @@
+"""The command line: each verb is the twin of a public function.
+
+Results go to stdout, everything else to stderr. Exit status: 0 done, 1 the data or release is bad,
+2 wrong usage. Rooms are imported by the verbs that need them, so that what serves loads no torch.
+"""
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from upnext.config import read_config
+from upnext.errors import ConfigError, RequestError, UpnextError
+
+app = typer.Typer(
+    help="Watch logs in, a served two-stage recommender out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+stdout = Console(highlight=False, soft_wrap=True)
+
+LogsDirectory = Annotated[Path, typer.Argument(metavar="LOGS", help="Directory of watch logs.")]
+Registry = Annotated[Path, typer.Argument(metavar="REGISTRY", help="Directory of releases.")]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="RUN.TOML", help="How to read and to learn.")
+]
+ReleaseName = Annotated[str, typer.Option("--release", help="A version, a label, or `latest`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def main() -> None:
+    """Runs the command line; an error is told in a few lines, without a trace."""
+    try:
+        app()
+    except UpnextError as error:
+        stderr.print(str(error), style="red", markup=False)
+        sys.exit(2 if isinstance(error, (ConfigError, RequestError)) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@app.command()
+def simulate(
+    logs: LogsDirectory,
+    config: ConfigFile = None,
+    seed: Annotated[int | None, typer.Option(help="Another world, equally reproducible.")] = None,
+) -> None:
+    """Write the logs of a made-up platform whose true watch times are known."""
+    from dataclasses import replace
+
+    from upnext.logs.simulation.simulate import simulate as simulate_
+    from upnext.logs.simulation.world import SimulationConfig
+
+    settings = read_config(config, SimulationConfig) if config else SimulationConfig()
+    settings = settings if seed is None else replace(settings, seed=seed)
+    with Progress(console=stderr, transient=True) as progress:
+        task = progress.add_task("simulating days", total=settings.num_days)
+        simulate_(settings, logs, progress=lambda done, _: progress.update(task, completed=done))
+    stderr.print(f"simulated {settings.num_days} days into {logs}")
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which public data set; see below.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The unpacked official download.")],
+    logs: LogsDirectory,
+) -> None:
+    """Turn an official download into logs.
+
+    NAME: movielens-100k, movielens-1m, kuairand, kuairec, eb-nerd, globo, amazon-sequences.
+    """
+    from upnext.logs.public import PublicName, load_public
+    from upnext.logs.read import write_logs
+
+    if name not in get_args(PublicName):
+        known = ", ".join(get_args(PublicName))
+        raise ConfigError("NAME", expected=f"one of {known}", got=repr(name))
+    loaded = load_public(name, path)  # type: ignore[arg-type]
+    write_logs(loaded, logs)
+    stderr.print(f"imported {loaded.watches.frame.height:,} watches into {logs}")
+
+
+@app.command()
+def check(logs: LogsDirectory, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Read logs, set bad rows apart and tell how many and why."""
+    from upnext.logs.read import LogsConfig, check_logs
+
+    report = check_logs(logs, _logs_config(config) if config else LogsConfig())
+    _print(report.to_dict() if as_json else report.to_text())
+
+
+@app.command()
+def train(
+    logs: LogsDirectory,
+    registry: Registry,
+    config: ConfigFile = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="`time` or `last-event`: what is held out; over the config.")
+    ] = None,
+) -> None:
+    """Train both stages and publish a release; prints its version."""
+    from dataclasses import replace
+
+    from upnext.config import config_from_table
+    from upnext.pipeline.config import RunConfig, SplitConfig
+    from upnext.pipeline.train import train as train_
+
+    run = read_config(config, RunConfig) if config else RunConfig()
+    if protocol is not None:
+        split = config_from_table({"protocol": protocol}, SplitConfig, where="--protocol")
+        run = replace(run, split=replace(run.split, protocol=split.protocol))
+    release = train_(logs, registry, run, say=_say)
+    _print(str(release.version))
+
+
+@app.command()
+def evaluate(
+    logs: LogsDirectory,
+    registry: Registry,
+    release: ReleaseName = "latest",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a release beside baselines on what its training held out."""
+    from upnext.evaluation.plots import write_report
+    from upnext.pipeline.evaluate import evaluate as evaluate_
+
+    version = _version(registry, release)
+    report = evaluate_(logs, registry, version, say=_say)
+    directory = registry / "evaluations" / str(version)
+    write_report(report, directory)
+    _print(report.to_table() if as_json else report.to_text())
+    stderr.print(f"written with plots to {directory}")
+
+
+@app.command()
+def recommend(
+    registry: Registry,
+    user: Annotated[str | None, typer.Option(help="User id.")] = None,
+    history: Annotated[str | None, typer.Option(help="Item ids, newest last: a,b,c.")] = None,
+    search: Annotated[list[str] | None, typer.Option(help="A query; may be repeated.")] = None,
+    k: Annotated[int, typer.Option(help="How many items.")] = 10,
+    at: Annotated[str | None, typer.Option(help="ISO time of the request, if not now.")] = None,
+    with_watched: Annotated[bool, typer.Option(help="Also recommend what was watched.")] = False,
+    release: ReleaseName = "latest",
+    as_json: AsJson = False,
+) -> None:
+    """Recommend items to a user, or to whoever has this history."""
+    from upnext.recommender import Recommender
+    from upnext.schema import PastWatch, RecommendationRequest
+
+    past = None
+    if history is not None:
+        past = [PastWatch(item_id=item.strip()) for item in history.split(",") if item.strip()]
+    answer = Recommender.open(registry, _version(registry, release), num_threads=2).recommend(
+        RecommendationRequest(
+            user_id=user,
+            history=past,
+            searches=search,
+            k=k,
+            at_ms=None if at is None else _iso_ms(at),
+            exclude_watched=not with_watched,
+        )
+    )
+    if as_json:
+        _print(msgspec.to_builtins(answer))
+        return
+    table = Table("#", "item", "title", "expected watch time", "retrieval rank", box=None)
+    for place, item in enumerate(answer.items, start=1):
+        seconds = item.expected_watch_time_s
+        told = "–" if seconds is None else f"{seconds:.1f} s"
+        table.add_row(
+            str(place), str(item.item_id), item.title or "", told, str(item.retrieval_rank)
+        )
+    stdout.print(table)
+    timings = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in answer.timings_ms.items())
+    stderr.print(f"release {answer.release}, {answer.num_candidates} candidates; {timings}")
+
+
+@app.command()
+def serve(
+    registry: Registry,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8080,
+    allow_remote: Annotated[bool, typer.Option(help="Listen beyond this machine.")] = False,
+) -> None:
+    """Serve the labelled releases over HTTP, following labels as they move."""
+    from upnext.recommender import Recommender
+    from upnext.serving.live import LiveReleases
+    from upnext.serving.server import serve as serve_
+
+    live = LiveReleases(lambda version: Recommender.open(registry, version), registry=registry)
+    live.follow_labels()
+    told = ", ".join(f"{label} = {version}" for label, version in live.state.labels.items())
+    stderr.print(f"serving {registry} on http://{host}:{port} ({told or 'no label yet'})")
+    serve_(live, host=host, port=port, allow_remote=allow_remote)
+
+
+@app.command()
+def releases(registry: Registry, as_json: AsJson = False) -> None:
+    """List the releases and which labels point at them."""
+    from upnext.registry.labels import read_labels
+    from upnext.registry.release import list_releases, open_release
+
+    labels = read_labels(registry)
+    rows: list[dict[str, Any]] = []
+    for version in list_releases(registry):
+        one = open_release(registry, version, verify=False)
+        rows.append(
+            {
+                "version": version,
+                "labels": [label for label, there in labels.items() if there == version],
+                "created_at": one.created_at,
+                "train_until": one.metadata.get("train_until"),
+                "num_items": one.metadata.get("num_items"),
+                "size_bytes": sum(entry.size_bytes for entry in one.files.values()),
+            }
+        )
+    if as_json:
+        _print(rows)
+        return
+    table = Table("version", "labels", "created", "trained until", "items", "MB", box=None)
+    for row in rows:
+        table.add_row(
+            str(row["version"]),
+            ", ".join(row["labels"]),
+            str(row["created_at"]),
+            str(row["train_until"]),
+            str(row["num_items"]),
+            f"{row['size_bytes'] / 1e6:.1f}",
+        )
+    stdout.print(table)
+
+
+@app.command()
+def label(
+    registry: Registry,
+    name: Annotated[str, typer.Argument(metavar="LABEL", help="Such as `stable` or `canary`.")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="The release to point at.")],
+    reason: Annotated[str, typer.Option(help="Kept in the journal.")] = "",
+) -> None:
+    """Point a label at a release, once its every file has been verified."""
+    from upnext.registry.labels import move_label
+
+    move = move_label(registry, name, version, reason=reason)
+    stderr.print(f"{name}: {move.from_version or 'nothing'} → {move.to_version}")
+
+
+@app.command()
+def rollback(
+    registry: Registry,
+    name: Annotated[str, typer.Argument(metavar="LABEL", help="Such as `stable`.")],
+    reason: Annotated[str, typer.Option(help="Kept in the journal.")] = "",
+) -> None:
+    """Point a label at the release that it pointed at before."""
+    from upnext.registry.labels import rollback as rollback_
+
+    move = rollback_(registry, name, reason=reason)
+    stderr.print(f"{name}: {move.from_version} → {move.to_version}")
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where all of it goes.")],
+    once: Annotated[bool, typer.Option(help="End after the first answer.")] = False,
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8080,
+) -> None:
+    """Show the whole way on a simulated platform, then serve it until Ctrl-C."""
+    from upnext.demo import run_demo
+
+    run_demo(directory, once=once, port=port, say=_say)
+
+
+def _say(line: str) -> None:
+    stderr.print(line, markup=False)
+
+
+def _print(result: Any) -> None:
+    if isinstance(result, str):
+        sys.stdout.write(result.rstrip("\n") + "\n")
+    else:
+        sys.stdout.write(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+
+
+def _logs_config(path: Path) -> Any:
+    """Only the [logs] section, so that a check needs nothing of training installed."""
+    from upnext.config import config_from_table, read_toml
+    from upnext.logs.read import LogsConfig
+
+    return config_from_table(read_toml(path).get("logs", {}), LogsConfig, where=f"{path} [logs]")
+
+
+def _version(registry: Path, release: str) -> int:
+    from upnext.errors import ReleaseError
+    from upnext.registry.labels import resolve
+    from upnext.registry.release import list_releases
+
+    if release != "latest":
+        return resolve(registry, release)
+    if there := list_releases(registry):
+        return max(there)
+    hint = "`upnext train LOGS REGISTRY` publishes one."
+    raise ReleaseError(str(registry), expected="a release", got="none", hint=hint)
+
+
+def _iso_ms(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise RequestError("--at", expected="an ISO time", got=repr(text)) from None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return int(aware.timestamp() * 1000)

@@ -1,0 +1,117 @@
+"""The whole way on a simulated platform: logs → release → server → one user's recommendations."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from upnext.config import read_config
+from upnext.errors import ConfigError
+from upnext.evaluation.plots import write_report
+from upnext.logs.simulation.simulate import simulate
+from upnext.logs.simulation.world import SimulationConfig
+from upnext.pipeline.config import RunConfig
+from upnext.pipeline.evaluate import evaluate
+from upnext.pipeline.train import train
+from upnext.registry.labels import move_label
+from upnext.registry.release import open_release
+
+Say = Callable[[str], None]
+
+RUN_TOML = """\
+# What `upnext demo` trains with; `upnext train LOGS REGISTRY --config run.toml` reads it too.
+[split]
+validation_days = 1
+test_days = 1
+
+[examples]
+user_features = ["region", "device"]
+
+[retrieval]
+num_epochs = 8
+"""
+DEMO_USER = "u00017"
+START_S = 60
+
+
+def run_demo(directory: Path, *, once: bool, port: int, say: Say) -> None:
+    """Simulates, trains, evaluates, labels, serves and asks; serves on until interrupted.
+
+    Logs that are already there are used again; every run publishes a new release.
+
+    Raises:
+        ConfigError: the port is taken. DataError: `directory` holds other logs.
+    """
+    began = time.perf_counter()
+    logs, registry, run_toml = directory / "logs", directory / "registry", directory / "run.toml"
+    if not (logs / "items.parquet").exists():
+        say("simulating 30 days of a video platform: 2,000 users, 5,000 items")
+        simulate(SimulationConfig(), logs)
+    if not run_toml.exists():
+        run_toml.write_text(RUN_TOML, encoding="utf-8")
+    release = train(logs, registry, read_config(run_toml, RunConfig), say=say)
+    report = evaluate(logs, registry, release.version, say=say)
+    write_report(report, registry / "evaluations" / str(release.version))
+    print(report.to_text())
+    move_label(registry, "stable", release.version, reason="demo")
+    say(f"labelled release {release.version} stable after {time.perf_counter() - began:.0f} s")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "upnext", "serve", str(registry), "--port", str(port)]
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_ready(url, server)
+        _show_answer(url, registry, release.version, say)
+        if once:
+            return
+        say(f"\nserving at {url} until Ctrl-C; {url}/openapi.json describes the API")
+        server.wait()
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
+    """Returns once the server answers that `stable` is loaded."""
+    give_up = time.monotonic() + START_S
+    while time.monotonic() < give_up and server.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=1):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.1)
+    raise ConfigError(
+        url,
+        expected=f"a server that is ready within {START_S} s",
+        got="none",
+        hint="is the port taken? `upnext demo DIRECTORY --port N` takes another.",
+    )
+
+
+def _show_answer(url: str, registry: Path, version: int, say: Say) -> None:
+    """Asks as any client would, at the moment when the simulated logs end."""
+    until = open_release(registry, version, verify=False).metadata["history_until"]
+    at_ms = int(datetime.fromisoformat(until).timestamp() * 1000)
+    body = {"user_id": DEMO_USER, "k": 10, "at_ms": at_ms}
+    say(f"\nPOST {url}/v1/recommendations {json.dumps(body)}")
+    request = urllib.request.Request(
+        f"{url}/v1/recommendations",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as response:
+        answer: dict[str, Any] = json.load(response)
+    print(f"Recommendations for {DEMO_USER}, release {answer['release']} ({answer['label']}):")
+    for place, item in enumerate(answer["items"], start=1):
+        seconds = item["expected_watch_time_s"]
+        print(f"{place:>3}. {item['title']:<48} {seconds:>7.1f} s  ({item['item_id']})")
+    stages = "  ".join(f"{stage} {ms:.1f} ms" for stage, ms in answer["timings_ms"].items())
+    print(f"{answer['num_candidates']} candidates; {stages}")
