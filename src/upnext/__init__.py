@@ -1,1 +1,85 @@
-"""Watch logs in, a served two-stage recommender out."""
+"""Watch logs in, a served two-stage recommender out.
+
+Each name below is loaded from its room when it is first asked for, so that `import upnext` costs
+nothing and a program that only serves never loads what trains.
+
+>>> import upnext
+>>> upnext.RecommendationRequest(user_id="u00017", k=3).k
+3
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upnext.config import read_config as read_config
+    from upnext.errors import ConfigError as ConfigError
+    from upnext.errors import DataError as DataError
+    from upnext.errors import ReleaseError as ReleaseError
+    from upnext.errors import RequestError as RequestError
+    from upnext.errors import UpnextError as UpnextError
+    from upnext.evaluation.report import EvaluationReport as EvaluationReport
+    from upnext.logs.public import load_public as load_public
+    from upnext.logs.read import LogsConfig as LogsConfig
+    from upnext.logs.read import check_logs as check_logs
+    from upnext.logs.read import read_logs as read_logs
+    from upnext.logs.read import write_logs as write_logs
+    from upnext.logs.simulation.simulate import simulate as simulate
+    from upnext.logs.simulation.world import SimulationConfig as SimulationConfig
+    from upnext.pipeline.config import RunConfig as RunConfig
+    from upnext.pipeline.evaluate import evaluate as evaluate
+    from upnext.pipeline.train import train as train
+    from upnext.recommender import Recommender as Recommender
+    from upnext.registry.labels import move_label as move_label
+    from upnext.registry.labels import rollback as rollback
+    from upnext.registry.release import list_releases as list_releases
+    from upnext.registry.release import open_release as open_release
+    from upnext.schema import PastWatch as PastWatch
+    from upnext.schema import RecommendationRequest as RecommendationRequest
+    from upnext.schema import Recommendations as Recommendations
+
+_HOMES = {
+    # logs
+    "SimulationConfig": "upnext.logs.simulation.world",
+    "simulate": "upnext.logs.simulation.simulate",
+    "load_public": "upnext.logs.public",
+    "LogsConfig": "upnext.logs.read",
+    "check_logs": "upnext.logs.read",
+    "read_logs": "upnext.logs.read",
+    "write_logs": "upnext.logs.read",
+    # learning
+    "RunConfig": "upnext.pipeline.config",
+    "read_config": "upnext.config",
+    "train": "upnext.pipeline.train",
+    "evaluate": "upnext.pipeline.evaluate",
+    "EvaluationReport": "upnext.evaluation.report",
+    # releases
+    "list_releases": "upnext.registry.release",
+    "open_release": "upnext.registry.release",
+    "move_label": "upnext.registry.labels",
+    "rollback": "upnext.registry.labels",
+    # recommending
+    "Recommender": "upnext.recommender",
+    "RecommendationRequest": "upnext.schema",
+    "PastWatch": "upnext.schema",
+    "Recommendations": "upnext.schema",
+    # errors
+    "UpnextError": "upnext.errors",
+    "DataError": "upnext.errors",
+    "ConfigError": "upnext.errors",
+    "ReleaseError": "upnext.errors",
+    "RequestError": "upnext.errors",
+}
+
+__all__ = list(_HOMES)
+
+if not TYPE_CHECKING:  # a type checker reads the imports above, and reports any other name
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

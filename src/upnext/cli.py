@@ -51,7 +51,9 @@ def main() -> None:
 @app.command()
 def simulate(
     logs: LogsDirectory,
-    config: ConfigFile = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="WORLD.TOML", help="The size and rules of the world.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Another world, equally reproducible.")] = None,
 ) -> None:
     """Write the logs of a made-up platform whose true watch times are known."""

@@ -36,12 +36,10 @@ from upnext.schema import (
 
 @dataclass(frozen=True, kw_only=True)
 class RecommenderConfig:
-    """How a release answers.
-
-    num_candidates: items that retrieval hands to ranking.
-    """
+    """How a release answers."""
 
     num_candidates: int = 300
+    """Items that retrieval hands to ranking."""
 
     def __post_init__(self) -> None:
         if self.num_candidates < 1:

@@ -122,9 +122,10 @@ def _tag_rows(item_tags: pl.Series, tags: Vocabulary, max_tags: int) -> Rows:
 
 
 def _published_at_ms(known: pl.DataFrame, logs: Logs) -> pl.Series:
-    """Where unknown, the first watch stands in: no example of the item can be earlier."""
-    first_seen = logs.watches.frame.group_by("item_id").agg(
-        pl.col("started_at_ms").min().alias("first_watch_ms")
-    )
+    """Where unknown, the first event stands in: no example of the item can be earlier."""
+    events = [logs.watches.frame.select("item_id", at_ms="started_at_ms")]
+    if logs.impressions is not None:
+        events.append(logs.impressions.frame.select("item_id", at_ms="shown_at_ms"))
+    first_seen = pl.concat(events).group_by("item_id").agg(first_ms=pl.col("at_ms").min())
     joined = known.join(first_seen, on="item_id", how="left", maintain_order="left")
-    return joined.select(pl.coalesce("published_at_ms", "first_watch_ms")).to_series()
+    return joined.select(pl.coalesce("published_at_ms", "first_ms")).to_series()

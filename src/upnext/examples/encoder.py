@@ -4,7 +4,7 @@ Training and serving encode with the same object: training builds it, the releas
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from upnext.examples.catalogue import Catalogue, build_catalogue
 from upnext.examples.history import EventLog, History
 from upnext.examples.searches import explode_tokens, query_tokens
 from upnext.examples.vocabulary import UNKNOWN_ROW, Vocabulary
-from upnext.schema import Logs, RecommendationRequest, Rows, TimesMs
+from upnext.schema import Floats, Logs, PastWatch, RecommendationRequest, Rows, TimesMs
 
 MS_PER_HOUR = 3_600_000
 MS_PER_DAY = 24 * MS_PER_HOUR
@@ -26,28 +26,27 @@ NUM_HOURS, NUM_WEEKDAYS = 24, 7
 
 @dataclass(frozen=True, kw_only=True)
 class ExamplesConfig:
-    """What of the logs becomes input.
-
-    max_items: items kept, the most watched first; None keeps all.
-    min_watches: an item watched less often in training is unknown.
-    max_search_tokens: unigrams and bigrams kept, the most frequent first.
-    max_tags: tags of an item that are used, the first ones.
-    num_watches, num_searches, num_shown: slots of history: last watches, last search tokens, last
-        impressions.
-    recent_watches: retrieval also averages the last so many watches each, beside all num_watches
-        of them; () leaves the paper's one average.
-    user_features: columns of the users table that are embedded.
-    """
+    """What of the logs becomes input."""
 
     max_items: int | None = None
+    """Items kept, the most watched first; None keeps all."""
     min_watches: int = 1
+    """An item watched less often in training is unknown."""
     max_search_tokens: int = 100_000
+    """Unigrams and bigrams kept, the most frequent first."""
     max_tags: int = 4
+    """Tags of an item that are used, the first ones."""
     num_watches: int = 50
+    """Slots of history for the last watches."""
     num_searches: int = 50
+    """Slots of history for the last search tokens."""
     num_shown: int = 100
+    """Slots of history for the last impressions."""
     recent_watches: tuple[int, ...] = (1, 5)
+    """Retrieval also averages the last so many watches each, beside all num_watches of them; ()
+    leaves the paper's one average."""
     user_features: tuple[str, ...] = ()
+    """Columns of the users table that are embedded."""
 
     @property
     def watch_windows(self) -> tuple[int, ...]:
@@ -55,11 +54,10 @@ class ExamplesConfig:
         return (*self.recent_watches, self.num_watches)
 
     def __post_init__(self) -> None:
-        for name in ("min_watches", "max_tags", "num_watches", "num_searches", "num_shown"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"[examples] {name}", expected="1 or more", got=str(getattr(self, name))
-                )
+        for name, value in vars(self).items():
+            sizes = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(size, int) and size < 1 for size in sizes):
+                raise ConfigError(f"[examples] {name}", expected="1 or more", got=str(value))
 
 
 @dataclass(frozen=True)
@@ -102,22 +100,18 @@ class Encoder:
     def request_history(self, request: RecommendationRequest, at_ms: int) -> History:
         """The past of one user, row 0, as a request tells it.
 
-        Watches without a time are taken to have ended just before the request, in their order;
-        those without a watch time as watched to the end.
+        Watches without a time are taken to have followed one another, the last ending with the
+        request; those without a watch time as watched to the end.
         """
         past = list(request.history or ())
-        count = len(past)
         rows = self.catalogue.items.rows([watch.item_id for watch in past])
-        started = [
-            at_ms - (count - place) if watch.started_at_ms is None else watch.started_at_ms
-            for place, watch in enumerate(past)
-        ]
-        spent = [
+        watch_time_s = [
             float(self.catalogue.duration_s[row])
             if watch.watch_time_s is None
             else watch.watch_time_s
             for row, watch in zip(rows, past, strict=True)
         ]
+        spent = np.array(watch_time_s, np.float32)
         tokens = [token for query in request.searches or () for token in query_tokens(query)]
         features = [
             vocabulary.row(request.user_features[name])
@@ -126,7 +120,7 @@ class Encoder:
             for name, vocabulary in self.user_features.items()
         ]
         return History(
-            watches=_one_user(rows, np.array(started, np.int64), np.array(spent, np.float32)),
+            watches=_one_user(rows, _started_at_ms(past, spent, at_ms), spent),
             searches=_one_user(
                 self.search_tokens.rows(tokens),
                 np.arange(at_ms - len(tokens), at_ms, dtype=np.int64),
@@ -175,13 +169,13 @@ class Encoder:
             return EventLog.empty(users.num_rows)
         user_rows = users.rows(frame["user_id"])
         known = user_rows > UNKNOWN_ROW
-        spent = frame["watch_time_s"].to_numpy() if key == "item_id" else np.zeros(frame.height)
+        is_watch = time == "started_at_ms"
         return EventLog.from_events(
             user_rows=user_rows[known],
             rows=vocabulary.rows(frame[key])[known],
             at_ms=frame[time].to_numpy()[known],
             num_users=users.num_rows,
-            watch_time_s=spent[known].astype(np.float32),
+            watch_time_s=frame["watch_time_s"].to_numpy()[known] if is_watch else None,
         )
 
     def _feature_rows(self, logs: Logs, users: Vocabulary) -> Rows:
@@ -245,6 +239,14 @@ def _feature_column(logs: Logs, name: str) -> pl.Series:
             hint="[examples] user_features names columns of the users table.",
         )
     return logs.users.frame[name]
+
+
+def _started_at_ms(past: Sequence[PastWatch], watch_time_s: Floats, at_ms: int) -> TimesMs:
+    told_ms = np.array([watch.started_at_ms or 0 for watch in past], np.int64)
+    is_untold = np.array([watch.started_at_ms is None for watch in past], bool)
+    lengths_ms = np.maximum(np.ceil(1000 * watch_time_s.astype(np.float64)), 1) * is_untold
+    until_request_ms = np.cumsum(lengths_ms[::-1])[::-1].astype(np.int64)
+    return np.where(is_untold, at_ms - until_request_ms, told_ms)
 
 
 def _one_user(

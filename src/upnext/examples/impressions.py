@@ -108,13 +108,16 @@ def build_impression_examples(
 ) -> ImpressionExamples:
     """Groups impressions into requests, in order of time. Unknown items stay in, as row 1.
 
-    A request is shown at one time: that of its first impression.
+    A request is one user's, even if another's has the same id, and shown at one time: that of
+    its first impression.
     """
-    first_shown = pl.col("shown_at_ms").min().over("request_id")
+    keys = ["request_id", "user_id"]
+    first_shown = pl.col("shown_at_ms").min().over(keys)
     frame = impressions.frame.with_columns(first_shown).sort(
-        ["shown_at_ms", "request_id", "position"], maintain_order=True
+        ["shown_at_ms", *keys, "position"], maintain_order=True
     )
-    begins = frame.select(pl.col("request_id").ne_missing(pl.col("request_id").shift())).to_series()
+    differs = pl.any_horizontal(pl.col(keys).ne_missing(pl.col(keys).shift()))
+    begins = frame.select(differs).to_series()
     begins_at = np.flatnonzero(begins.to_numpy())
     return ImpressionExamples(
         history=history,

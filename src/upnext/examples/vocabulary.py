@@ -84,19 +84,17 @@ class Vocabulary:
         if not NUM_RESERVED_ROWS <= row < self.num_rows:
             raise IndexError(f"row {row} holds no id; rows 2 to {self.num_rows - 1} do")
         key = self.ids[row - NUM_RESERVED_ROWS]
-        return int(key) if self.ids_are_integers else bytes(key).decode()
+        return int(key) if self.ids_are_integers else _text(key)
 
     def series(self) -> pl.Series:
         """All ids in row order, beginning with row 2, in the owner's type."""
         if self.ids_are_integers:
             return pl.Series("id", np.array(self.ids), dtype=pl.Int64)
-        return pl.Series("id", [bytes(key).decode() for key in self.ids], dtype=pl.String)
+        return pl.Series("id", [_text(key) for key in self.ids], dtype=pl.String)
 
     def _find(self, ids: Sequence[Id]) -> Rows:
         rows = np.full(len(ids), UNKNOWN_ROW, np.int32)
-        keys = (
-            [_integer(i) for i in ids] if self.ids_are_integers else [str(i).encode() for i in ids]
-        )
+        keys = [_integer(i) for i in ids] if self.ids_are_integers else [_key(str(i)) for i in ids]
         given = np.array([key is not None for key in keys], bool)
         if len(self.ids) == 0 or not given.any():
             return rows
@@ -105,6 +103,15 @@ class Vocabulary:
         place = self.order[np.minimum(place, len(self.ids) - 1)]
         rows[given] = np.where(self.ids[place] == wanted, place + NUM_RESERVED_ROWS, UNKNOWN_ROW)
         return rows
+
+
+def _key(text: str) -> bytes:
+    """UTF-8, but U+0000 as two bytes: NumPy drops zero bytes from the end of a key."""
+    return text.encode("utf-8", "surrogatepass").replace(b"\0", b"\xc0\x80")
+
+
+def _text(key: bytes) -> str:
+    return bytes(key).replace(b"\xc0\x80", b"\0").decode()
 
 
 def _integer(one_id: Id) -> int | None:
@@ -119,5 +126,5 @@ def _integer(one_id: Id) -> int | None:
 def _as_keys(ids: pl.Series) -> NDArray[Any]:
     if ids.dtype.is_integer():
         return ids.cast(pl.Int64).to_numpy()
-    encoded = [text.encode() for text in ids.to_list()]
+    encoded = [_key(text) for text in ids.to_list()]
     return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")

@@ -99,7 +99,7 @@ def build_watch_examples(
     user_rows, at_ms = log.user_rows()[targets], log.at_ms[targets]
     lo, hi = log.window_before(user_rows, at_ms, encoder.config.num_watches)
     query_encoder = QueryEncoder(encoder, quantile_bounds(idle_days(history, lo, hi, at_ms)))
-    last_ms = at_ms.max(initial=0)
+    last_ms = log.at_ms.max(initial=0)
     return query_encoder, WatchExamples(
         history=history,
         queries=query_encoder.queries(history, user_rows, at_ms),

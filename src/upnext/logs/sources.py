@@ -71,10 +71,19 @@ class LogsConfig:
     """The section [logs] of `run.toml`: the source of each table and what counts as a bad row."""
 
     watches: TableSource = TableSource()
+    """Where the watches lie; without any, the watched impressions are the watches."""
+
     impressions: TableSource = TableSource()
+    """Where the impressions lie; they may be absent."""
+
     searches: TableSource = TableSource()
+    """Where the searches lie; they may be absent."""
+
     items: TableSource = TableSource()
+    """Where the catalogue lies; without one, the ids that occur are the items."""
+
     users: TableSource = TableSource()
+    """Where the users lie; they may be absent."""
 
     max_watch_time_s: float = 86_400.0
     """Longest believable watch, in seconds; a longer one is quarantined."""

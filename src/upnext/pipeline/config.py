@@ -16,16 +16,15 @@ Protocol = Literal["time", "last-event"]
 
 @dataclass(frozen=True, kw_only=True)
 class SplitConfig:
-    """Which events are kept from training, to choose by and to measure with.
-
-    protocol: `time` holds out the last days; `last-event` each user's last watch, and the one
-        before it for validation, as published tables do.
-    validation_days, test_days: lengths with `time`.
-    """
+    """Which events are kept from training, to choose by and to measure with."""
 
     protocol: Protocol = "time"
+    """`time` holds out the last days; `last-event` each user's last watch, and the one before it
+    for validation, as published tables do."""
     validation_days: float = 1.0
+    """With `time`, the length in days of the part that training chooses by."""
     test_days: float = 1.0
+    """With `time`, the length in days of the part that is measured with, the last one."""
 
     def __post_init__(self) -> None:
         for name in ("validation_days", "test_days"):
@@ -36,43 +35,48 @@ class SplitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """How a release is measured.
-
-    mask_watched: whether items that the user has watched are left out of the ranking, as a
-        recommender that excludes them would; a target that was watched before is then no target.
-    num_targets: watches to be predicted, drawn once from all of the test part.
-    num_requests: logged requests whose impressions are put in order.
-    num_funnel_targets: of the targets, those followed through all stages.
-    num_policy_moments: on simulated logs, moments at which whole pages are valued.
-    fresh_days: an item is fresh until so many days after it was published.
-    lately_days: windows of the baseline "most watched lately"; the best one on validation counts.
-    """
+    """How a release is measured."""
 
     mask_watched: bool = True
+    """Whether items that the user has watched are left out of the ranking, as a recommender that
+    excludes them would; a target that was watched before is then no target."""
     num_targets: int = 20_000
+    """Watches to be predicted, drawn once from all of the test part."""
     num_requests: int = 10_000
+    """Logged requests whose impressions are put in order."""
     num_funnel_targets: int = 2_000
+    """Of the targets, those followed through all stages."""
     num_policy_moments: int = 2_000
+    """On simulated logs, moments at which whole pages are valued."""
     fresh_days: float = 3.0
+    """An item is fresh until so many days after it was published."""
     lately_days: tuple[float, ...] = (0.25, 1.0, 7.0)
+    """Windows, in days, of the baseline "most watched lately"; the best one on validation
+    counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The whole of `run.toml`; it is kept in the release.
-
-    rank: whether stage 2 is trained; without it a release answers in the order of retrieval.
-    refit: whether, after validation chose the number of epochs, both stages are trained anew on
-        training and validation together: a release is then a validation's length fresher.
-    """
+    """The whole of `run.toml`; it is kept in the release."""
 
     rank: bool = True
+    """Whether stage 2 is trained; without it a release answers in the order of retrieval."""
     refit: bool = False
+    """Whether, after validation chose the number of epochs, both stages are trained anew on
+    training and validation together: a release is then a validation's length fresher."""
     logs: LogsConfig = field(default_factory=LogsConfig)
+    """Where each table lies and what counts as a bad row."""
     split: SplitConfig = field(default_factory=SplitConfig)
+    """Which events are kept from training."""
     examples: ExamplesConfig = field(default_factory=ExamplesConfig)
+    """What of the logs becomes input."""
     retrieval: RetrievalConfig = field(default_factory=RetrievalConfig)
+    """How stage 1 learns."""
     index: IndexConfig = field(default_factory=IndexConfig)
+    """How candidates are found for a user vector."""
     ranking: RankingConfig = field(default_factory=RankingConfig)
+    """How stage 2 learns."""
     recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
+    """How a release answers."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """How a release is measured."""

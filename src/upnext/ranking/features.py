@@ -52,14 +52,12 @@ def candidate_features(inputs: Inputs) -> torch.Tensor:
     user's previous interaction with the item itself and similar ones, and earlier impressions.
     """
     of_request = inputs["request_index"]
-    filled = inputs["history_rows"] > 0
     share, spent = _watch_share(inputs)[of_request], inputs["history_watch_time_s"][of_request]
     age = inputs["history_age_s"][of_request]
 
     same_item = _same(inputs["history_rows"][of_request], inputs["item_rows"])
     same_channel = _same(inputs["history_channel_rows"][of_request], inputs["channel_rows"])
     shared_tags = _shared_tags(inputs["history_tag_rows"][of_request], inputs["tag_rows"])
-    shared_tags = shared_tags * filled[of_request]
     same_shown = _same(inputs["shown_rows"][of_request], inputs["item_rows"])
     features = [
         same_item.sum(dim=1),

@@ -20,16 +20,14 @@ from upnext.ranking.features import (
 
 @dataclass(frozen=True, kw_only=True)
 class RankingNetworkConfig:
-    """Sizes of the ranking network.
-
-    hidden_sizes: its layers, widest first; none makes a logistic regression.
-    embedding_scale: an id space of n rows gets vectors of embedding_scale · log2(n) entries.
-    context_embedding_size: size of the embeddings of hour, weekday and user features.
-    """
+    """Sizes of the ranking network."""
 
     hidden_sizes: tuple[int, ...] = (256, 128, 64)
+    """Layers, widest first; none makes a logistic regression."""
     embedding_scale: float = 2.0
+    """An id space of n rows gets vectors of embedding_scale · log2(n) entries."""
     context_embedding_size: int = 8
+    """Size of the embeddings of hour, weekday and user features."""
 
     def __post_init__(self) -> None:
         if self.embedding_scale <= 0:

@@ -24,25 +24,24 @@ REQUESTS_FOR_QUANTILES = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig:
-    """How stage 2 learns.
-
-    network: sizes, see `RankingNetworkConfig`.
-    variant: `exact` makes the odds E[T]; `paper` makes them E[T] / (1 − click rate).
-    requests_per_batch: requests a step, each with all its impressions.
-    learning_rate: of Adam. num_epochs: passes over the impressions at most.
-    patience: epochs without a better validation loss after which training stops.
-    num_validation_requests: requests that validation scores, drawn once.
-    seed: of initial weights and the order of requests.
-    """
+    """How stage 2 learns."""
 
     network: RankingNetworkConfig = field(default_factory=RankingNetworkConfig)
+    """Sizes of the network."""
     variant: WeightedLogisticVariant = "exact"
+    """`exact` makes the odds E[T]; `paper` makes them E[T] / (1 − click rate)."""
     requests_per_batch: int = 400
+    """Requests a step, each with all its impressions."""
     learning_rate: float = 0.001
+    """Step size of Adam."""
     num_epochs: int = 3
+    """Passes over the impressions at most."""
     patience: int = 1
+    """Epochs without a better validation loss after which training stops."""
     num_validation_requests: int = 5_000
+    """Requests that validation scores, drawn once."""
     seed: int = 7
+    """Seed of initial weights and the order of requests."""
 
     def __post_init__(self) -> None:
         for name in ("requests_per_batch", "num_epochs", "patience"):

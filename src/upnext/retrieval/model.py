@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from upnext.errors import ConfigError
@@ -16,34 +15,33 @@ from upnext.examples.vocabulary import UNKNOWN_ROW
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalNetworkConfig:
-    """Sizes of the retrieval network.
-
-    vector_size: D of user and item vectors.
-    embedding_size: size of the embeddings of past watches.
-    search_embedding_size, context_embedding_size: likewise of search tokens and context features.
-    hidden_sizes: layers of the tower before the user vector, widest first.
-    activation: of the hidden layers; the paper's is relu.
-    user_vector_activation: whether the user vector passes the activation too, as in the paper; a
-        linear last layer lets a user vector have negative entries.
-    linear_path: whether the averages also reach the user vector directly, by one matrix, so that
-        the tower need only learn what is not linear.
-    tied: whether watch embeddings and item vectors are one table. The paper keeps two; on small
-        logs one learns more from each watch.
-    example_age: whether the age of the training example is an input (0 at serving).
-    dropout: share of the averaged history's entries that a training step drops.
-    """
+    """Sizes of the retrieval network."""
 
     vector_size: int = 64
+    """D of user and item vectors."""
     embedding_size: int = 64
+    """Size of the embeddings of past watches."""
     search_embedding_size: int = 32
+    """Size of the embeddings of search tokens."""
     context_embedding_size: int = 8
+    """Size of the embeddings of hour, weekday and user features."""
     hidden_sizes: tuple[int, ...] = (256, 128)
+    """Layers of the tower before the user vector, widest first."""
     activation: Literal["relu", "silu"] = "relu"
+    """What the hidden layers apply; the paper's is relu."""
     user_vector_activation: bool = False
+    """Whether the user vector passes the activation too, as in the paper; a linear last layer lets
+    a user vector have negative entries."""
     linear_path: bool = True
+    """Whether the averages also reach the user vector directly, by one matrix, so that the tower
+    need only learn what is not linear."""
     tied: bool = False
+    """Whether watch embeddings and item vectors are one table. The paper keeps two; on small logs
+    one learns more from each watch."""
     example_age: bool = True
+    """Whether the age of the training example is an input (0 at serving)."""
     dropout: float = 0.0
+    """Share of the averaged history's entries that a training step drops."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
@@ -158,16 +156,24 @@ class Tower(nn.Module):
 
 
 def window_means(
-    table: nn.Embedding, log: EventLog, lo: Indices, hi: Indices, lengths: Sequence[int]
+    table: nn.Embedding,
+    log: EventLog,
+    lo: Indices,
+    hi: Indices,
+    lengths: Sequence[int],
+    *,
+    skipped: Indices | None = None,
 ) -> torch.Tensor:
     """Mean embeddings of the last `lengths` events of each window [lo, hi): [B, W · E].
 
     Windows of one user overlap almost wholly. Each event's embedding is read once and prefix sums
     are taken; a window's sum is then one difference, and its gradient as cheap. Unknown rows count
     as absent; the mean of nothing is zero. Neither `lo` nor `hi` may fall from one window to the
-    next.
+    next. `skipped` [B] leaves out so many of a window's newest events.
     """
     events, local_lo, local_hi = _covering_events(lo, hi)
+    if skipped is not None:
+        local_hi = np.maximum(local_lo, local_hi - skipped)
     rows = log.rows[events].astype(np.int64)
     known = rows > UNKNOWN_ROW
     counts = np.concatenate([[0], np.cumsum(known)])
@@ -203,8 +209,3 @@ def _table(num_rows: int, size: int) -> nn.Embedding:
     with torch.no_grad():
         table.weight[: UNKNOWN_ROW + 1] = 0.0
     return table
-
-
-def as_array(weights: torch.Tensor) -> NDArray[Any]:
-    """A detached float32 copy in main memory."""
-    return weights.detach().to("cpu", torch.float32).numpy().copy()

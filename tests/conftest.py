@@ -1,0 +1,211 @@
+"""What tests of several rooms share: a tiny simulated platform, and logs written by hand."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import pytest
+from hypothesis import settings
+
+from upnext.logs.read import read_logs
+from upnext.logs.simulation.simulate import simulate
+from upnext.logs.simulation.world import SimulationConfig
+from upnext.schema import (
+    IMPRESSION_COLUMNS,
+    ITEM_COLUMNS,
+    KIND_DTYPES,
+    SEARCH_COLUMNS,
+    WATCH_COLUMNS,
+    Column,
+    Impressions,
+    Items,
+    Logs,
+    Searches,
+    Users,
+    Watches,
+)
+
+if TYPE_CHECKING:
+    from upnext.pipeline.config import RunConfig
+    from upnext.pipeline.releasing import Learned
+    from upnext.recommender import Recommender
+    from upnext.registry.release import Release
+
+settings.register_profile("upnext", deadline=None)
+settings.load_profile("upnext")
+
+# Tests run in several processes at once; threads of each would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+Lines = Sequence[tuple[Any, ...]]
+"""One tuple a line, its values in the order of the table's required columns."""
+
+TINY_RUN_TOML = """
+[examples]
+user_features = ["region", "device"]
+[retrieval]
+batch_size = 256
+num_epochs = 5
+network = { vector_size = 16, embedding_size = 16, hidden_sizes = [32] }
+[ranking]
+requests_per_batch = 50
+num_epochs = 3
+network = { hidden_sizes = [32, 16] }
+[recommender]
+num_candidates = 50
+"""
+UNICODE_USERS = ("Zoë", "ユーザー 2", "пользователь", "👩‍🚀", "d'Arc & <co>", 'a"b')
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedRelease:
+    """A published release, what training still held in memory, and what it said on the way."""
+
+    logs_dir: Path
+    registry: Path
+    config: "RunConfig"
+    release: "Release"
+    learned: "Learned"
+    said: Sequence[str]
+    recommender: "Recommender"
+
+
+@pytest.fixture(autouse=True)
+def _denormals_as_usual() -> Iterator[None]:
+    """Training flushes tiny numbers to zero, in its own process; here it must not spread."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="session")
+def tiny_logs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six days of 60 users and 120 items, in the canonical layout."""
+    directory = tmp_path_factory.mktemp("tiny") / "logs"
+    simulate(SimulationConfig(num_users=60, num_items=120, num_days=6), directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_logs(tiny_logs_dir: Path) -> Logs:
+    return read_logs(tiny_logs_dir)[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_run_toml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Settings with which training takes seconds."""
+    path = tmp_path_factory.mktemp("config") / "run.toml"
+    path.write_text(TINY_RUN_TOML, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_release(
+    tiny_logs_dir: Path, tiny_run_toml: Path, tmp_path_factory: pytest.TempPathFactory
+) -> TrainedRelease:
+    """Both stages, trained on `tiny_logs`."""
+    from upnext.config import read_config
+    from upnext.pipeline.config import RunConfig
+
+    config = read_config(tiny_run_toml, RunConfig)
+    return _train(tiny_logs_dir, tmp_path_factory.mktemp("tiny") / "registry", config)
+
+
+@pytest.fixture(scope="session")
+def plain_release(tiny_run_toml: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainedRelease:
+    """Trained on the least that is enough: who watched what in which order, no impressions.
+
+    User ids are `UNICODE_USERS`, items are named `видео 0` and so on, times are 0, 1, 2, …
+    """
+    from upnext.config import read_config
+    from upnext.logs.read import write_logs
+    from upnext.pipeline.config import RunConfig, SplitConfig
+
+    directory = tmp_path_factory.mktemp("plain")
+    lines = [
+        (user, f"видео {(3 * place + step) % 20}", step, 60.0)
+        for place, user in enumerate(UNICODE_USERS)
+        for step in range(12)
+    ]
+    write_logs(_make_logs(watches=lines), directory / "logs")
+    tiny = read_config(tiny_run_toml, RunConfig)
+    config = RunConfig(
+        split=SplitConfig(protocol="last-event"), retrieval=tiny.retrieval, ranking=tiny.ranking
+    )
+    return _train(directory / "logs", directory / "registry", config)
+
+
+def _train(logs_dir: Path, registry: Path, config: "RunConfig") -> TrainedRelease:
+    import upnext.pipeline.train
+    from upnext.pipeline.releasing import publish_release
+    from upnext.recommender import Recommender
+
+    published: list[Learned] = []
+    said: list[str] = []
+
+    def keep_and_publish(registry: Path, learned: "Learned", **about: Any) -> "Release":
+        published.append(learned)
+        return publish_release(registry, learned, **about)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upnext.pipeline.train, "publish_release", keep_and_publish)
+        release = upnext.pipeline.train.train(logs_dir, registry, config, say=said.append)
+    published[0].retrieval.model.to("cpu")
+    return TrainedRelease(
+        logs_dir=logs_dir,
+        registry=registry,
+        config=config,
+        release=release,
+        learned=published[0],
+        said=said,
+        recommender=Recommender.open(registry, release.version),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_logs() -> Callable[..., Logs]:
+    return _make_logs
+
+
+def _make_logs(
+    *,
+    watches: Lines = (),
+    impressions: Lines | None = None,
+    searches: Lines | None = None,
+    items: Lines = (),
+    users: pl.DataFrame | None = None,
+) -> Logs:
+    """Logs from lines; of items that occur and are not described, nothing is known."""
+    seen = [line[1] for line in watches] + [line[2] for line in impressions or ()]
+    undescribed = dict.fromkeys(seen).keys() - {line[0] for line in items}
+    nothing_known = (None,) * (len(ITEM_COLUMNS) - 1)
+    catalogue = [*items, *((item_id, *nothing_known) for item_id in undescribed)]
+    return Logs(
+        watches=Watches(_frame(watches, WATCH_COLUMNS)),
+        items=Items(_frame(catalogue, ITEM_COLUMNS)),
+        impressions=None
+        if impressions is None
+        else Impressions(_frame(impressions, IMPRESSION_COLUMNS)),
+        searches=None if searches is None else Searches(_frame(searches, SEARCH_COLUMNS)),
+        users=None if users is None else Users(users),
+    )
+
+
+def _frame(lines: Lines, columns: Mapping[str, Column]) -> pl.DataFrame:
+    names = [name for name, column in columns.items() if column.required]
+    values = zip(*lines, strict=True) if lines else [()] * len(names)
+    return pl.DataFrame(
+        [
+            pl.Series(name, cells, dtype=_dtype(columns[name], cells))
+            for name, cells in zip(names, values, strict=True)
+        ]
+    )
+
+
+def _dtype(column: Column, cells: Iterable[Any]) -> pl.DataType:
+    are_strings = any(isinstance(cell, str) for cell in cells)
+    return KIND_DTYPES[column.kind][-1 if are_strings else 0]

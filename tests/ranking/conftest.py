@@ -1,0 +1,92 @@
+"""A tiny platform's requests, and random inputs of a ranking network, for the tests of ranking."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
+from upnext.examples.impressions import (
+    EMBEDDED_ROWS,
+    ImpressionExamples,
+    build_impression_examples,
+)
+from upnext.schema import Logs
+
+RandomInputs = Callable[..., dict[str, torch.Tensor]]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny sums are quickest on one thread; training's way with denormals must not spread."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_logs: Logs) -> Encoder:
+    return build_encoder(tiny_logs, ExamplesConfig(num_watches=6, num_searches=4, num_shown=12))
+
+
+@pytest.fixture(scope="session")
+def examples(tiny_logs: Logs, encoder: Encoder) -> ImpressionExamples:
+    assert tiny_logs.impressions is not None
+    users = user_vocabulary(tiny_logs)
+    history = encoder.history(tiny_logs, users)
+    return build_impression_examples(encoder, history, users, tiny_logs.impressions)
+
+
+@pytest.fixture(scope="session")
+def random_inputs() -> RandomInputs:
+    return _random_inputs
+
+
+@dataclass(frozen=True)
+class _Draw:
+    rng: np.random.Generator
+
+    def rows(self, *shape: int) -> torch.Tensor:
+        """From 0, a pad, and 1, unknown, to a few that often meet."""
+        return torch.from_numpy(self.rng.integers(0, 6, shape).astype(np.int32))
+
+    def seconds(self, *shape: int) -> torch.Tensor:
+        return torch.from_numpy(self.rng.exponential(300.0, shape).astype(np.float32))
+
+
+def _random_inputs(
+    seed: int, *, num_requests: int = 5, num_candidates: int = 12, vector_size: int = 3
+) -> dict[str, torch.Tensor]:
+    """Four past watches and five past impressions a request; three tags an item."""
+    draw = _Draw(np.random.default_rng(seed))
+    of_request, of_candidate = (num_requests, 4), (num_candidates,)
+    history_rows, shown_rows = draw.rows(*of_request), draw.rows(num_requests, 5)
+    filled, shown = history_rows > 0, shown_rows > 0
+    known = history_rows > 1
+    inputs = {
+        "context_rows": draw.rows(num_requests, 2),
+        "history_rows": history_rows,
+        "history_channel_rows": draw.rows(*of_request) * known,
+        "history_tag_rows": draw.rows(*of_request, 3) * known[..., None],
+        "history_duration_s": draw.seconds(*of_request) * known * draw.rows(*of_request).bool(),
+        "history_age_s": draw.seconds(*of_request) * 100 * filled,
+        "history_watch_time_s": draw.seconds(*of_request) * filled,
+        "shown_rows": shown_rows,
+        "shown_age_s": draw.seconds(num_requests, 5) * 100 * shown,
+        "request_index": torch.from_numpy(draw.rng.integers(0, num_requests, num_candidates)),
+        "item_rows": draw.rows(*of_candidate),
+        "channel_rows": draw.rows(*of_candidate),
+        "tag_rows": draw.rows(*of_candidate, 3),
+        "duration_s": draw.seconds(*of_candidate),
+        "item_age_days": draw.seconds(*of_candidate),
+        "position": draw.rows(*of_candidate).float(),
+    }
+    for name, (_, rows_name) in EMBEDDED_ROWS.items():
+        rows = inputs[rows_name]
+        vectors = draw.rng.standard_normal((*rows.shape, vector_size)).astype(np.float32)
+        inputs[name] = torch.from_numpy(vectors) * (rows > 1)[..., None]
+    return inputs

@@ -1,0 +1,199 @@
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from upnext.config import config_from_table
+from upnext.errors import ConfigError, DataError
+from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
+from upnext.logs.read import read_logs
+from upnext.logs.simulation.simulate import simulate
+from upnext.logs.simulation.world import SimulationConfig
+from upnext.logs.split import split_by_time
+from upnext.ranking.features import candidate_features
+from upnext.ranking.loss import weighted_logistic_loss
+from upnext.ranking.mlp import RankingNetworkConfig
+from upnext.ranking.train import (
+    RankingConfig,
+    RankingEpoch,
+    TrainedRanking,
+    score_impressions,
+    train_ranking,
+)
+from upnext.schema import Floats
+
+NETWORK = RankingNetworkConfig(hidden_sizes=(16, 8), embedding_scale=1.0, context_embedding_size=2)
+TINY = RankingConfig(network=NETWORK, requests_per_batch=100, learning_rate=0.003, num_epochs=1)
+
+
+def weights(trained: TrainedRanking) -> dict[str, torch.Tensor]:
+    return trained.model.state_dict()
+
+
+def loss_of(examples: ImpressionExamples, logits: Floats) -> float:
+    """The exact variant's loss of logits for all impressions."""
+    return weighted_logistic_loss(
+        torch.from_numpy(logits),
+        torch.from_numpy(examples.watched.astype(np.float32)),
+        torch.from_numpy(examples.watch_time_s.copy()),
+        variant="exact",
+    ).item()
+
+
+def mean_watch_time_s(examples: ImpressionExamples) -> float:
+    """Seconds per impression, those that were not watched included."""
+    return float(examples.watch_time_s[examples.watched].sum() / len(examples.watched))
+
+
+def test_one_seed_gives_one_model(encoder: Encoder, examples: ImpressionExamples) -> None:
+    first, again, other = (
+        weights(train_ranking(encoder, examples, None, replace(TINY, seed=seed)))
+        for seed in (3, 3, 4)
+    )
+    assert all(first[name].equal(again[name]) for name in first)
+    assert not any(first[name].equal(other[name]) for name in first if name.endswith("weight"))
+
+
+@pytest.mark.parametrize("hidden_sizes", [(), (8,)])
+def test_training_begins_at_the_mean_watch_time(
+    encoder: Encoder, examples: ImpressionExamples, hidden_sizes: tuple[int, ...]
+) -> None:
+    config = replace(TINY, network=replace(NETWORK, hidden_sizes=hidden_sizes), learning_rate=0.0)
+    trained = train_ranking(encoder, examples, None, config)
+    expected = np.log(mean_watch_time_s(examples))
+    assert trained.model.network.output_bias.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_quantiles_are_those_of_the_training_impressions(
+    encoder: Encoder, examples: ImpressionExamples
+) -> None:
+    """So each normalised feature's mean is near 1/2, whatever its unit."""
+    model = train_ranking(encoder, examples, None, TINY).model
+    raw, _ = examples.inputs(encoder, np.arange(examples.num_requests))
+    features = candidate_features(model.inputs(raw))
+    levels = model.network.candidate_quantiles(features)[:, : features.shape[1]]
+    assert levels.min() >= 0
+    assert levels.max() <= 1 + 1e-6
+    np.testing.assert_allclose(levels.mean(dim=0), 0.5, atol=0.03)
+
+
+def test_unknown_ids_keep_the_zero_vector(encoder: Encoder, examples: ImpressionExamples) -> None:
+    item_rows = examples.item_rows.copy()
+    item_rows[::5] = 1
+    trained = train_ranking(encoder, replace(examples, item_rows=item_rows), None, TINY)
+    for name in trained.model.tables:
+        assert not trained.model.get_parameter(f"tables.{name}.weight")[:2].any()
+    raw, _ = replace(examples, item_rows=np.ones_like(item_rows)).inputs(encoder, np.arange(5))
+    assert not trained.model.inputs(raw)["item_vectors"].any()
+
+
+def test_scores_do_not_depend_on_what_is_scored_beside(
+    encoder: Encoder, examples: ImpressionExamples
+) -> None:
+    model = train_ranking(encoder, examples, None, TINY).model
+    requests = np.array([7, 30, 12])
+    logits, places = score_impressions(model, encoder, examples, requests)
+    ranges = [np.arange(examples.starts[r], examples.starts[r + 1]) for r in requests]
+    assert places.tolist() == np.concatenate(ranges).tolist()
+    alone = [score_impressions(model, encoder, examples, requests[i : i + 1])[0] for i in range(3)]
+    np.testing.assert_allclose(np.concatenate(alone), logits, rtol=1e-4, atol=1e-5)
+    assert len(score_impressions(model, encoder, examples, requests[:0])[0]) == 0
+
+
+def test_without_validation_the_last_epoch_is_kept(
+    encoder: Encoder, examples: ImpressionExamples
+) -> None:
+    told: list[RankingEpoch] = []
+    config = replace(TINY, num_epochs=3)
+    trained = train_ranking(encoder, examples, None, config, on_epoch=told.append)
+    assert tuple(told) == trained.epochs
+    assert [epoch.epoch for epoch in told] == [0, 1, 2]
+    assert np.isnan([epoch.validation_loss for epoch in told]).all()
+    assert trained.best_epoch == 2
+    assert not trained.model.training
+
+
+def test_the_papers_weights_promise_more_seconds(
+    encoder: Encoder, examples: ImpressionExamples
+) -> None:
+    """E[T] / (1 − P) instead of E[T], as far as one knows before any training."""
+    requests = np.arange(examples.num_requests)
+    mean_logits = {}
+    for variant in ("paper", "exact"):
+        config = replace(TINY, variant=variant, num_epochs=3)
+        model = train_ranking(encoder, examples, None, config).model
+        mean_logits[variant] = score_impressions(model, encoder, examples, requests)[0].mean()
+    assert mean_logits["paper"] > mean_logits["exact"]
+
+
+def test_nothing_watched_is_an_error(encoder: Encoder, examples: ImpressionExamples) -> None:
+    unwatched = replace(examples, watched=np.zeros_like(examples.watched))
+    with pytest.raises(DataError, match="impressions: expected some that were watched, got none"):
+        train_ranking(encoder, unwatched, None, TINY)
+
+
+def test_a_loss_that_runs_away_is_an_error(encoder: Encoder, examples: ImpressionExamples) -> None:
+    with pytest.raises(FloatingPointError, match=r"a lower .* learning_rate usually helps"):
+        train_ranking(encoder, examples, None, replace(TINY, learning_rate=1e30))
+
+
+@pytest.mark.parametrize("name", ["requests_per_batch", "num_epochs", "patience"])
+def test_counts_below_one_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: expected 1 or more, got 0"):
+        config_from_table({name: 0}, RankingConfig, where="run.toml [ranking]")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Five days to learn from and the two that followed."""
+
+    encoder: Encoder
+    train: ImpressionExamples
+    validation: ImpressionExamples
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    directory = tmp_path_factory.mktemp("platform") / "logs"
+    simulate(SimulationConfig(num_users=300, num_items=150, num_days=7, num_channels=12), directory)
+    logs = read_logs(directory)[0]
+    split = split_by_time(logs, validation_days=2, test_days=0.01)
+    config = ExamplesConfig(num_watches=10, num_searches=5, num_shown=20)
+    encoder, users = build_encoder(split.train, config), user_vocabulary(logs)
+    assert split.train.impressions is not None
+    assert split.validation.impressions is not None
+    return Platform(
+        encoder,
+        build_impression_examples(
+            encoder, encoder.history(split.train, users), users, split.train.impressions
+        ),
+        build_impression_examples(
+            encoder, encoder.history(logs, users), users, split.validation.impressions
+        ),
+    )
+
+
+def test_it_foretells_watch_time_better_than_the_mean(platform: Platform) -> None:
+    config = replace(TINY, requests_per_batch=50, num_epochs=3)
+    trained = train_ranking(platform.encoder, platform.train, platform.validation, config)
+    assert trained.epochs[-1].loss < trained.epochs[0].loss
+    validation = platform.validation
+    constant = np.log(mean_watch_time_s(platform.train)) * np.ones(len(validation.watched))
+    best = trained.epochs[trained.best_epoch]
+    assert best.validation_loss < loss_of(validation, constant.astype(np.float32)) - 0.2
+    # A constant ranks half of the watch time wrongly.
+    assert best.validation_weighted_per_user_loss < 0.35
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_training(platform: Platform) -> None:
+    """A learning rate far too high soon makes things worse."""
+    config = replace(TINY, learning_rate=0.05, requests_per_batch=200, num_epochs=12, patience=2)
+    trained = train_ranking(platform.encoder, platform.train, platform.validation, config)
+    losses = [epoch.validation_loss for epoch in trained.epochs]
+    assert trained.best_epoch == int(np.argmin(losses))
+    assert len(losses) == trained.best_epoch + 1 + 2 < 12
+    requests = np.arange(platform.validation.num_requests)
+    logits, _ = score_impressions(trained.model, platform.encoder, platform.validation, requests)
+    assert loss_of(platform.validation, logits) == pytest.approx(min(losses), rel=1e-5)

@@ -1,0 +1,30 @@
+"""A tiny platform, counted and encoded, for the tests of retrieval."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
+from upnext.examples.history import History
+from upnext.schema import Logs
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny sums are quickest on one thread; training's way with denormals must not spread."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="session")
+def encoder(tiny_logs: Logs) -> Encoder:
+    return build_encoder(tiny_logs, ExamplesConfig(num_watches=10, num_searches=6, num_shown=20))
+
+
+@pytest.fixture(scope="session")
+def history(tiny_logs: Logs, encoder: Encoder) -> History:
+    return encoder.history(tiny_logs, user_vocabulary(tiny_logs))

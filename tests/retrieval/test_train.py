@@ -1,0 +1,318 @@
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upnext.config import config_from_table
+from upnext.errors import ConfigError, DataError
+from upnext.evaluation.baselines import most_watched
+from upnext.evaluation.metrics import recall_at_k
+from upnext.evaluation.ranks import SeenRows, rank_targets
+from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
+from upnext.examples.history import History, Indices
+from upnext.examples.watches import WatchTargets, watch_targets
+from upnext.logs.read import read_logs
+from upnext.logs.simulation.simulate import simulate
+from upnext.logs.simulation.world import SimulationConfig
+from upnext.logs.split import split_by_time
+from upnext.retrieval.model import RetrievalNetworkConfig
+from upnext.retrieval.sampling import SamplerName
+from upnext.retrieval.train import (
+    EXAMPLES_PER_RUN,
+    RetrievalConfig,
+    RetrievalEpoch,
+    TrainedRetrieval,
+    epoch_batches,
+    train_retrieval,
+)
+from upnext.schema import Floats, Logs, Rows
+
+NETWORK = RetrievalNetworkConfig(
+    vector_size=8,
+    embedding_size=8,
+    search_embedding_size=4,
+    context_embedding_size=2,
+    hidden_sizes=(16,),
+)
+TINY = RetrievalConfig(
+    network=NETWORK, batch_size=64, num_negatives=30, learning_rate=0.01, num_epochs=3
+)
+
+
+def users_of(counts: list[int]) -> Indices:
+    return np.repeat(np.arange(len(counts)), counts)
+
+
+@settings(max_examples=60)
+@given(
+    counts=st.lists(st.integers(0, 150), max_size=12),
+    examples_per_user=st.none() | st.integers(1, 90),
+    batch_size=st.integers(1, 200),
+    epoch=st.integers(0, 3),
+)
+def test_an_epoch_takes_from_each_user_what_it_may(
+    counts: list[int], examples_per_user: int | None, batch_size: int, epoch: int
+) -> None:
+    user_rows = users_of(counts)
+    config = RetrievalConfig(examples_per_user=examples_per_user, batch_size=batch_size)
+    batches = list(epoch_batches(user_rows, config, epoch))
+    taken = np.concatenate([np.zeros(0, np.int64), *batches])
+    assert len(np.unique(taken)) == len(taken)
+    most = max(counts, default=0) if examples_per_user is None else examples_per_user
+    of_each = np.bincount(user_rows[taken], minlength=len(counts))
+    assert of_each.tolist() == [min(count, most) for count in counts]
+    for batch in batches:
+        assert (np.diff(batch) > 0).all()
+        assert 0 < len(batch) < batch_size + EXAMPLES_PER_RUN
+    assert all(len(batch) > batch_size - EXAMPLES_PER_RUN for batch in batches[:-1])
+
+
+def test_epochs_differ_and_come_again_with_their_seed() -> None:
+    user_rows = users_of([300, 20, 80])
+    config = RetrievalConfig(examples_per_user=50, batch_size=40)
+
+    def batches(config: RetrievalConfig, epoch: int) -> list[list[int]]:
+        return [batch.tolist() for batch in epoch_batches(user_rows, config, epoch)]
+
+    assert batches(config, 1) == batches(config, 1)
+    assert batches(config, 1) != batches(config, 2)
+    assert batches(config, 1) != batches(replace(config, seed=8), 1)
+
+
+def test_every_example_of_a_heavy_user_has_its_turn() -> None:
+    config = RetrievalConfig(examples_per_user=25)
+    turns = np.zeros(100, np.int64)
+    for epoch in range(200):
+        turns[np.concatenate(list(epoch_batches(users_of([100]), config, epoch)))] += 1
+    # Each example is drawn with probability 1/4: 50 turns, give or take 6.
+    assert turns.sum() == 200 * 25
+    assert abs(turns - 50).max() < 5 * 6.2
+
+
+def test_examples_of_a_user_stay_together() -> None:
+    config = RetrievalConfig(examples_per_user=None, batch_size=64)
+    for batch in epoch_batches(users_of([320, 320, 320]), config, 0):
+        assert len(batch) == 64
+        assert np.count_nonzero(np.diff(batch) > 1) <= 1
+
+
+def weights(trained: TrainedRetrieval) -> dict[str, torch.Tensor]:
+    return trained.model.state_dict()
+
+
+def test_one_seed_gives_one_model(encoder: Encoder, history: History) -> None:
+    config = replace(TINY, network=replace(NETWORK, dropout=0.2), num_epochs=2)
+    first, again, other = (
+        weights(train_retrieval(encoder, history, None, replace(config, seed=seed)))
+        for seed in (3, 3, 4)
+    )
+    assert all(first[name].equal(again[name]) for name in first)
+    assert not any(first[name].equal(other[name]) for name in first)
+
+
+@pytest.mark.parametrize("sampler", get_args(SamplerName))
+def test_sampled_training_learns_and_leaves_reserved_rows_alone(
+    encoder: Encoder, history: History, sampler: SamplerName
+) -> None:
+    config = replace(TINY, sampler=sampler, num_negatives=20, num_epochs=4, weight_decay=0.1)
+    trained = train_retrieval(encoder, history, None, config)
+    losses = [epoch.loss for epoch in trained.epochs]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0] - 0.1
+    item_vectors = trained.item_vectors()
+    assert item_vectors.shape == (encoder.catalogue.num_rows, 8)
+    assert item_vectors.dtype == np.float32
+    assert not item_vectors[:2].any()
+    assert not trained.model.watch_embeddings.weight[:2].any()
+
+
+def test_a_catalogue_no_larger_than_the_draw_takes_the_full_softmax(
+    encoder: Encoder, history: History
+) -> None:
+    sampled = train_retrieval(encoder, history, None, replace(TINY, num_negatives=500))
+    full = train_retrieval(encoder, history, None, replace(TINY, loss="full_softmax"))
+    assert [epoch.loss for epoch in sampled.epochs] == [epoch.loss for epoch in full.epochs]
+    assert full.epochs[-1].loss < full.epochs[0].loss - 0.1
+
+
+def test_without_validation_the_last_epoch_is_kept(encoder: Encoder, history: History) -> None:
+    told: list[RetrievalEpoch] = []
+    trained = train_retrieval(encoder, history, None, TINY, on_epoch=told.append)
+    assert tuple(told) == trained.epochs
+    assert [epoch.epoch for epoch in told] == [0, 1, 2]
+    assert np.isnan([epoch.validation_recall for epoch in told]).all()
+    assert trained.best_epoch == 2
+    assert not trained.model.training
+
+
+def test_a_validation_without_watches_is_none(encoder: Encoder, history: History) -> None:
+    no_rows = np.zeros(0, np.int64)
+    nothing = WatchTargets(history, no_rows, no_rows, no_rows.astype(np.int32))
+    trained = train_retrieval(encoder, history, nothing, replace(TINY, num_epochs=2))
+    assert np.isnan(trained.epochs[0].validation_recall)
+    assert trained.best_epoch == 1
+
+
+def test_user_vectors_do_not_depend_on_the_order_of_queries(
+    encoder: Encoder, history: History
+) -> None:
+    """The moments just after each watch and each search, so that either kind may repeat."""
+    trained = train_retrieval(encoder, history, None, replace(TINY, num_epochs=1))
+    logs = (history.watches, history.searches)
+    user_rows = np.concatenate([log.user_rows() for log in logs])
+    at_ms = np.concatenate([log.at_ms + 1 for log in logs])
+    queries = trained.query_encoder.queries(history, user_rows, at_ms)
+    vectors = trained.user_vectors(history, queries)
+    shuffled = np.random.default_rng(5).permutation(len(queries))
+    in_disorder = trained.user_vectors(history, queries[shuffled])
+    np.testing.assert_allclose(in_disorder, vectors[shuffled], rtol=1e-5, atol=1e-6)
+    for place in (0, 700, len(queries) - 1):
+        alone = trained.user_vectors(history, queries[place : place + 1])
+        np.testing.assert_allclose(alone[0], vectors[place], rtol=1e-4, atol=1e-5)
+    assert trained.user_vectors(history, queries[:0]).shape == (0, 8)
+
+
+def test_user_vectors_are_the_tower_on_averages_at_age_zero(
+    encoder: Encoder, history: History
+) -> None:
+    trained = train_retrieval(encoder, history, None, replace(TINY, num_epochs=1))
+    model, config = trained.model, encoder.config
+    user_rows = np.arange(2, 12)
+    at_ms = np.full(10, history.watches.at_ms.max())
+    queries = trained.query_encoder.queries(history, user_rows, at_ms)
+
+    def mean(weight: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """Zeros are at rows 0 and 1; so only the divisor must know them."""
+        num_known = torch.from_numpy((rows > 1).sum(axis=1, keepdims=True)).clamp(min=1)
+        return weight[torch.from_numpy(rows)].sum(dim=1) / num_known
+
+    watched = history.watches.rows_in(queries.watch_lo, queries.watch_hi, config.num_watches)
+    searched = history.searches.rows_in(queries.search_lo, queries.search_hi, config.num_searches)
+    means = [mean(model.watch_embeddings.weight, watched[:, -w:]) for w in config.watch_windows]
+    with torch.inference_mode():
+        expected = model.tower(
+            torch.cat(means, dim=1),
+            mean(model.search_embeddings.weight, searched),
+            torch.from_numpy(queries.context_rows),
+            torch.from_numpy(queries.context_values),
+            torch.zeros(10),
+        )
+    np.testing.assert_allclose(
+        trained.user_vectors(history, queries), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+def test_typical_user_vectors_are_some_users_latest(encoder: Encoder, history: History) -> None:
+    trained = train_retrieval(encoder, history, None, replace(TINY, num_epochs=1))
+    num_active = np.count_nonzero(np.diff(history.watches.starts))
+    everyone = trained.typical_user_vectors(history)
+    assert everyone.shape == (num_active, 8)
+    some = trained.typical_user_vectors(history, num_vectors=10)
+    assert 10 <= len(some) < 20
+    assert all(np.isclose(everyone, one, atol=1e-4).all(axis=1).any() for one in some)
+
+
+def test_no_completed_watch_is_an_error(encoder: Encoder, history: History) -> None:
+    with pytest.raises(DataError, match="completed watches of known items, got none"):
+        train_retrieval(encoder, history, None, replace(TINY, completed_share=1e6))
+
+
+def test_a_loss_that_runs_away_is_an_error(encoder: Encoder, history: History) -> None:
+    with pytest.raises(FloatingPointError, match=r"a lower .* learning_rate usually helps"):
+        train_retrieval(encoder, history, None, replace(TINY, learning_rate=1e30))
+
+
+@pytest.mark.parametrize("name", ["batch_size", "examples_per_user", "num_negatives", "patience"])
+def test_counts_below_one_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: expected 1 or more, got 0"):
+        config_from_table({name: 0}, RetrievalConfig, where="run.toml [retrieval]")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Two weeks of a platform, split in time: learn from the first, be measured on the last."""
+
+    encoder: Encoder
+    history: History
+    validation: WatchTargets
+    test: WatchTargets
+
+    def recall(self, scores: Floats, targets: WatchTargets, k: int) -> float:
+        """Mean Recall@k over the whole catalogue, watched items left out."""
+        ranked = rank_targets(
+            lambda part: scores[part],
+            targets.item_rows,
+            num_rows=self.encoder.catalogue.num_rows,
+            seen=SeenRows(*targets.watched_before()),
+        )
+        return float(recall_at_k(ranked.ranks, k).mean())
+
+    def scores(self, trained: TrainedRetrieval, targets: WatchTargets) -> Floats:
+        past = targets.history
+        queries = trained.query_encoder.queries(past, targets.user_rows, targets.at_ms)
+        scores: Floats = trained.user_vectors(past, queries) @ trained.item_vectors().T
+        return scores
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
+    directory: Path = tmp_path_factory.mktemp("platform") / "logs"
+    simulate(
+        SimulationConfig(num_users=800, num_items=250, num_days=14, num_channels=12), directory
+    )
+    logs: Logs = read_logs(directory)[0]
+    split = split_by_time(logs, validation_days=1, test_days=1)
+    encoder = build_encoder(split.train, ExamplesConfig(num_watches=20, num_searches=10))
+    users = user_vocabulary(logs)
+    history = encoder.history(logs, users)
+    validation, test = (
+        watch_targets(encoder, history, users, part.watches).first_watches()
+        for part in (split.validation, split.test)
+    )
+    return Platform(encoder, encoder.history(split.train, users), validation, test)
+
+
+LEARNER = RetrievalConfig(
+    network=replace(
+        NETWORK, vector_size=16, embedding_size=16, hidden_sizes=(32,), tied=True, dropout=0.2
+    ),
+    batch_size=256,
+    num_negatives=100,
+    learning_rate=0.005,
+    weight_decay=0.1,
+    num_epochs=4,
+)
+
+
+def test_it_finds_far_more_of_the_next_days_than_most_watched(platform: Platform) -> None:
+    trained = train_retrieval(platform.encoder, platform.history, platform.validation, LEARNER)
+    assert trained.epochs[-1].loss < trained.epochs[0].loss - 0.2
+    watched_rows = platform.history.watches.rows
+    baseline = most_watched(watched_rows, num_rows=platform.encoder.catalogue.num_rows)
+    for targets in (platform.validation, platform.test):
+        recall = platform.recall(platform.scores(trained, targets), targets, 20)
+        popular = baseline.scores(targets.history_rows(1))
+        assert recall > 1.3 * platform.recall(popular, targets, 20)
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_training(platform: Platform) -> None:
+    """A learning rate far too high soon makes things worse."""
+    config = replace(
+        LEARNER,
+        learning_rate=0.1,
+        num_epochs=12,
+        patience=2,
+        examples_per_user=10,
+        num_negatives=50,
+    )
+    trained = train_retrieval(platform.encoder, platform.history, platform.validation, config)
+    recalls = [epoch.validation_recall for epoch in trained.epochs]
+    assert trained.best_epoch == int(np.argmax(recalls))
+    assert len(recalls) == trained.best_epoch + 1 + 2 < 12
+    recall = platform.recall(platform.scores(trained, platform.validation), platform.validation, 50)
+    assert recall == pytest.approx(max(recalls))
