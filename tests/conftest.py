@@ -1,5 +1,6 @@
 """What tests of several rooms share: a tiny simulated platform, and logs written by hand."""
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ requests_per_batch = 50
 num_epochs = 3
 network = { hidden_sizes = [32, 16] }
 [recommender]
-num_candidates = 50
+num_candidates = 30
 """
 UNICODE_USERS = ("Zoë", "ユーザー 2", "пользователь", "👩‍🚀", "d'Arc & <co>", 'a"b')
 
@@ -72,6 +73,22 @@ class TrainedRelease:
     learned: "Learned"
     said: Sequence[str]
     recommender: "Recommender"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a run of the command line left behind."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.stdout)
+
+
+Upnext = Callable[..., Ended]
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +130,20 @@ def tiny_release(
 
     config = read_config(tiny_run_toml, RunConfig)
     return _train(tiny_logs_dir, tmp_path_factory.mktemp("tiny") / "registry", config)
+
+
+@pytest.fixture(scope="session")
+def retrieval_release(
+    tiny_logs_dir: Path, tiny_run_toml: Path, tmp_path_factory: pytest.TempPathFactory
+) -> TrainedRelease:
+    """Stage 1 alone, trained anew on training and validation of `tiny_logs` together."""
+    from dataclasses import replace
+
+    from upnext.config import read_config
+    from upnext.pipeline.config import RunConfig
+
+    config = replace(read_config(tiny_run_toml, RunConfig), rank=False, refit=True)
+    return _train(tiny_logs_dir, tmp_path_factory.mktemp("retrieval") / "registry", config)
 
 
 @pytest.fixture(scope="session")
@@ -164,6 +195,24 @@ def _train(logs_dir: Path, registry: Path, config: "RunConfig") -> TrainedReleas
         said=said,
         recommender=Recommender.open(registry, release.version),
     )
+
+
+@pytest.fixture
+def upnext(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Upnext:
+    """`upnext("check", directory)` runs the verb in this process, errors and all."""
+
+    from upnext.cli import main
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["upnext", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        status = ended.value.code or 0
+        assert isinstance(status, int)
+        return Ended(status, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

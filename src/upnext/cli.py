@@ -25,8 +25,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-stderr = Console(stderr=True, highlight=False, soft_wrap=True)
-stdout = Console(highlight=False, soft_wrap=True)
+
+PIPE_WIDTH = 200
+"""Characters a line of a table that goes to a pipe, where the usual 80 would cut it short."""
+
+# Ids and titles are the owner's: a "[red]" or ":star:" in them is text.
+stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+stdout = Console(
+    highlight=False,
+    soft_wrap=True,
+    markup=False,
+    emoji=False,
+    width=None if sys.stdout.isatty() else PIPE_WIDTH,
+)
 
 LogsDirectory = Annotated[Path, typer.Argument(metavar="LOGS", help="Directory of watch logs.")]
 Registry = Annotated[Path, typer.Argument(metavar="REGISTRY", help="Directory of releases.")]
@@ -42,7 +53,7 @@ def main() -> None:
     try:
         app()
     except UpnextError as error:
-        stderr.print(str(error), style="red", markup=False)
+        stderr.print(str(error), style="red")
         sys.exit(2 if isinstance(error, (ConfigError, RequestError)) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -191,7 +202,7 @@ def recommend(
 def serve(
     registry: Registry,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 8080,
     allow_remote: Annotated[bool, typer.Option(help="Listen beyond this machine.")] = False,
 ) -> None:
     """Serve the labelled releases over HTTP, following labels as they move."""
@@ -273,7 +284,7 @@ def rollback(
 def demo(
     directory: Annotated[Path, typer.Argument(metavar="DIRECTORY", help="Where all of it goes.")],
     once: Annotated[bool, typer.Option(help="End after the first answer.")] = False,
-    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to serve on.")] = 8080,
 ) -> None:
     """Show the whole way on a simulated platform, then serve it until Ctrl-C."""
     from upnext.demo import run_demo
@@ -282,7 +293,7 @@ def demo(
 
 
 def _say(line: str) -> None:
-    stderr.print(line, markup=False)
+    stderr.print(line)
 
 
 def _print(result: Any) -> None:

@@ -70,6 +70,8 @@ class Ranker:
         Without a position every item is scored as if it stood first on the page, so that the
         order that a page once had does not leak into the new one.
         """
+        if not len(item_rows):  # which the network's graph cannot broadcast over
+            return np.zeros(0, np.float32)
         raw = encode_ranking_inputs(
             encoder,
             history,

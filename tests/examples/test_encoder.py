@@ -2,6 +2,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -36,7 +37,8 @@ def logs(make_logs: MakeLogs) -> Logs:
 
 @pytest.fixture
 def encoder(logs: Logs) -> Encoder:
-    return build_encoder(logs, ExamplesConfig(user_features=("country", "age")))
+    config = ExamplesConfig(clock=("hour", "weekday"), user_features=("country", "age"))
+    return build_encoder(logs, config)
 
 
 def events_of(log: EventLog) -> list[tuple[int, int, int, float]]:
@@ -109,6 +111,21 @@ def test_context_is_the_hour_and_the_weekday(
     assert rows.tolist() == [[hour, weekday, 5, 6]]
 
 
+@pytest.mark.parametrize(
+    ("clock", "context"),
+    [((), []), (("hour",), [14]), (("weekday",), [2]), (("weekday", "hour"), [2, 14])],
+)
+def test_only_the_declared_parts_of_the_clock_are_told(
+    make_logs: MakeLogs, clock: tuple[Literal["hour", "weekday"], ...], context: list[int]
+) -> None:
+    encoder = build_encoder(make_logs(), ExamplesConfig(clock=clock))
+    moment = datetime(2026, 7, 1, 14, 59, tzinfo=UTC)
+    at_ms = np.array([round(moment.timestamp() * 1_000)])
+    assert encoder.context_rows(np.zeros((1, 0), np.int32), at_ms).tolist() == [context]
+    assert len(encoder.context_sizes) == len(context)
+    assert all(row < size for row, size in zip(context, encoder.context_sizes, strict=True))
+
+
 def test_a_request_without_times_was_watched_just_before_in_its_order(encoder: Encoder) -> None:
     past = [PastWatch(item_id=20), PastWatch(item_id=10, watch_time_s=2.0), PastWatch(item_id=99)]
     watches = encoder.request_history(RecommendationRequest(history=past), NOW_MS).watches
@@ -172,12 +189,12 @@ def test_a_saved_encoder_encodes_the_same(tiny_logs: Logs, tmp_path: Path) -> No
 
 def test_logs_without_the_optional_tables_are_welcome(make_logs: MakeLogs) -> None:
     logs = make_logs(watches=[(1, 10, 5, 1.0)])
-    encoder, users = build_encoder(logs, ExamplesConfig()), user_vocabulary(logs)
+    encoder, users = build_encoder(logs, ExamplesConfig(clock=())), user_vocabulary(logs)
     history = encoder.history(logs, users)
     assert history.watches.starts.tolist() == [0, 0, 0, 1]
     assert history.searches.num_users == history.shown.num_users == users.num_rows
     assert history.feature_rows.shape == (3, 0)
-    assert encoder.context_sizes == (24, 7)
+    assert encoder.context_sizes == ()
 
 
 def test_a_feature_that_is_no_column_is_an_error_that_names_the_columns(logs: Logs) -> None:

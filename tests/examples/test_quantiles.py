@@ -75,3 +75,11 @@ def test_infinity_is_the_first_or_the_last() -> None:
 def test_powers_are_the_level_its_square_and_its_root() -> None:
     powers = with_powers(np.array([0.0, 0.25, 1.0], np.float32))
     assert powers.tolist() == [[0.0, 0.0, 0.0], [0.25, 0.0625, 0.5], [1.0, 1.0, 1.0]]
+
+
+@given(numbers)
+def test_the_two_bounds_of_a_constant_are_far_enough_apart_to_divide_by(constant: float) -> None:
+    bounds = quantile_bounds(np.array([constant]))
+    assert bounds[0, 1] - bounds[0, 0] >= 0.5
+    assert np.isfinite(bounds).all()
+    assert to_quantile(np.array([constant]), bounds).tolist() == [0.5]

@@ -139,9 +139,10 @@ def test_queries_are_chosen_by_slice_and_by_index(logs: Logs) -> None:
 
 
 def test_logs_without_watches_have_no_examples(make_logs: MakeLogs) -> None:
-    examples = examples_of(make_logs(), ExamplesConfig(), completed_share=0.5)[1]
+    config = ExamplesConfig(clock=("hour",))
+    examples = examples_of(make_logs(), config, completed_share=0.5)[1]
     assert len(examples.queries) == len(examples.item_rows) == 0
-    assert examples.queries.context_rows.shape == (0, 2)
+    assert examples.queries.context_rows.shape == (0, 1)
 
 
 def targets_of(logs: Logs, later: Logs) -> tuple[WatchTargets, Encoder, Vocabulary]:

@@ -21,7 +21,13 @@ from upnext.schema import Logs
 MakeLogs = Callable[..., Logs]
 Line = tuple[Any, ...]
 
-CONFIG = ExamplesConfig(num_watches=3, num_searches=4, num_shown=3, user_features=("country",))
+CONFIG = ExamplesConfig(
+    num_watches=3,
+    num_searches=4,
+    num_shown=3,
+    clock=("hour", "weekday"),
+    user_features=("country",),
+)
 USERS = [0, 1, 2, 3]
 """User 3 has a line in the users table at most."""
 ITEMS = list(range(8))

@@ -25,6 +25,7 @@ CONFIG = ExamplesConfig(
     num_watches=6,
     num_searches=5,
     num_shown=15,
+    clock=("hour", "weekday"),
     user_features=("region", "device"),
 )
 """Few slots, so that they overflow; some items unknown."""

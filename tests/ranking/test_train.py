@@ -7,13 +7,18 @@ import torch
 from upnext.config import config_from_table
 from upnext.errors import ConfigError, DataError
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
-from upnext.examples.impressions import ImpressionExamples, build_impression_examples
+from upnext.examples.history import Indices
+from upnext.examples.impressions import (
+    ImpressionExamples,
+    RankingInputs,
+    build_impression_examples,
+)
 from upnext.logs.read import read_logs
 from upnext.logs.simulation.simulate import simulate
 from upnext.logs.simulation.world import SimulationConfig
 from upnext.logs.split import split_by_time
-from upnext.ranking.features import candidate_features
-from upnext.ranking.loss import weighted_logistic_loss
+from upnext.ranking.features import candidate_features, query_features
+from upnext.ranking.loss import WeightedLogisticVariant, weighted_logistic_loss
 from upnext.ranking.mlp import RankingNetworkConfig
 from upnext.ranking.train import (
     RankingConfig,
@@ -71,12 +76,35 @@ def test_quantiles_are_those_of_the_training_impressions(
 ) -> None:
     """So each normalised feature's mean is near 1/2, whatever its unit."""
     model = train_ranking(encoder, examples, None, TINY).model
-    raw, _ = examples.inputs(encoder, np.arange(examples.num_requests))
-    features = candidate_features(model.inputs(raw))
-    levels = model.network.candidate_quantiles(features)[:, : features.shape[1]]
-    assert levels.min() >= 0
-    assert levels.max() <= 1 + 1e-6
-    np.testing.assert_allclose(levels.mean(dim=0), 0.5, atol=0.03)
+    inputs = model.inputs(examples.inputs(encoder, np.arange(examples.num_requests))[0])
+    for quantiles, features in (
+        (model.network.candidate_quantiles, candidate_features(inputs)),
+        (model.network.query_quantiles, query_features(inputs)),
+    ):
+        levels = quantiles(features)[:, : features.shape[1]]
+        assert levels.min() >= 0
+        assert levels.max() <= 1 + 1e-6
+        np.testing.assert_allclose(levels.mean(dim=0), 0.5, atol=0.03)
+
+
+def test_an_epoch_holds_each_request_once_in_a_new_order(
+    monkeypatch: pytest.MonkeyPatch, encoder: Encoder, examples: ImpressionExamples
+) -> None:
+    read: list[Indices] = []
+    truly = ImpressionExamples.inputs
+
+    def noted(
+        self: ImpressionExamples, encoder: Encoder, requests: Indices
+    ) -> tuple[RankingInputs, Indices]:
+        read.append(requests)
+        return truly(self, encoder, requests)
+
+    monkeypatch.setattr(ImpressionExamples, "inputs", noted)
+    train_ranking(encoder, examples, None, replace(TINY, num_epochs=2))
+    for_quantiles, first, second = np.concatenate(read).reshape(3, examples.num_requests)
+    assert np.sort(first).tolist() == np.sort(second).tolist() == for_quantiles.tolist()
+    assert (first != for_quantiles).any()
+    assert (first != second).any()
 
 
 def test_unknown_ids_keep_the_zero_vector(encoder: Encoder, examples: ImpressionExamples) -> None:
@@ -115,17 +143,21 @@ def test_without_validation_the_last_epoch_is_kept(
     assert not trained.model.training
 
 
-def test_the_papers_weights_promise_more_seconds(
-    encoder: Encoder, examples: ImpressionExamples
+@pytest.mark.parametrize(("variant", "expected_s"), [("exact", 10.0), ("paper", 20.0)])
+def test_the_odds_are_those_that_the_variant_promises(
+    encoder: Encoder,
+    examples: ImpressionExamples,
+    variant: WeightedLogisticVariant,
+    expected_s: float,
 ) -> None:
-    """E[T] / (1 − P) instead of E[T], as far as one knows before any training."""
-    requests = np.arange(examples.num_requests)
-    mean_logits = {}
-    for variant in ("paper", "exact"):
-        config = replace(TINY, variant=variant, num_epochs=3)
-        model = train_ranking(encoder, examples, None, config).model
-        mean_logits[variant] = score_impressions(model, encoder, examples, requests)[0].mean()
-    assert mean_logits["paper"] > mean_logits["exact"]
+    """Half of all impressions, whichever, are watched for 20 s: E[T], and E[T] / (1 − P)."""
+    by_chance = np.random.default_rng(6).random(len(examples.watched)) < 0.5
+    seconds = np.full(len(by_chance), 20.0, np.float32)
+    alike = replace(examples, watched=by_chance, watch_time_s=seconds)
+    config = replace(TINY, variant=variant, learning_rate=0.01, num_epochs=5)
+    model = train_ranking(encoder, alike, None, config).model
+    logits, _ = score_impressions(model, encoder, alike, np.arange(alike.num_requests))
+    assert logits.mean() == pytest.approx(np.log(expected_s), abs=0.15)
 
 
 def test_nothing_watched_is_an_error(encoder: Encoder, examples: ImpressionExamples) -> None:

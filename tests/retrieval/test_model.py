@@ -10,7 +10,13 @@ from torch import nn
 
 from upnext.errors import ConfigError
 from upnext.examples.history import EventLog, Indices
-from upnext.retrieval.model import RetrievalModel, RetrievalNetworkConfig, Tower, window_means
+from upnext.retrieval.model import (
+    AGE_SCALES_DAYS,
+    RetrievalModel,
+    RetrievalNetworkConfig,
+    Tower,
+    window_means,
+)
 
 NUM_ROWS = 7
 EMBEDDING_SIZE = 3
@@ -54,6 +60,7 @@ def double_table() -> nn.Embedding:
     num_windows=st.integers(1, 15),
     max_events=st.integers(1, 8),
     lengths=st.lists(st.integers(1, 10), min_size=1, max_size=3),
+    most_skipped=st.integers(0, 4),
 )
 def test_window_means_are_gathered_averages(
     seed: int,
@@ -62,6 +69,7 @@ def test_window_means_are_gathered_averages(
     num_windows: int,
     max_events: int,
     lengths: list[int],
+    most_skipped: int,
 ) -> None:
     log = random_log(seed, num_users=num_users, num_events=num_events)
     rng = np.random.default_rng(seed + 1)
@@ -69,8 +77,9 @@ def test_window_means_are_gathered_averages(
     order = np.lexsort((at_ms, users))
     lo, hi = log.window_before(users[order], at_ms[order], max_events)
     table = double_table()
-    means = window_means(table, log, lo, hi, lengths)
-    expected = gathered_means(table.weight, log, lo, hi, lengths)
+    skipped = rng.integers(0, most_skipped + 1, num_windows)
+    means = window_means(table, log, lo, hi, lengths, skipped=skipped if most_skipped else None)
+    expected = gathered_means(table.weight, log, lo, np.maximum(lo, hi - skipped), lengths)
     torch.testing.assert_close(means, expected, rtol=1e-12, atol=1e-12)
 
     upstream = torch.from_numpy(rng.standard_normal(expected.shape))
@@ -161,8 +170,9 @@ def test_without_hidden_layers_the_tower_is_one_matrix_on_its_inputs_in_order() 
     assert isinstance(layer, nn.Linear)
     watches, searches, context_rows, values, age_days = inputs
     share = age_days[:, None] / 10.0
+    scales = 1 - torch.exp(-age_days[:, None] / torch.tensor(AGE_SCALES_DAYS))
     contexts = [table(context_rows[:, place]) for place, table in enumerate(tower.contexts)]
-    together = torch.cat([watches, searches, *contexts, values, share, share**0.5], dim=1)
+    together = torch.cat([watches, searches, *contexts, values, share, scales], dim=1)
     expected = together @ layer.weight.T + layer.bias
     torch.testing.assert_close(tower(*inputs), expected)
 

@@ -1,6 +1,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,7 +20,8 @@ from upnext.logs.read import read_logs
 from upnext.logs.simulation.simulate import simulate
 from upnext.logs.simulation.world import SimulationConfig
 from upnext.logs.split import split_by_time
-from upnext.retrieval.model import RetrievalNetworkConfig
+from upnext.retrieval import train as room
+from upnext.retrieval.model import RetrievalNetworkConfig, window_means
 from upnext.retrieval.sampling import SamplerName
 from upnext.retrieval.train import (
     EXAMPLES_PER_RUN,
@@ -51,19 +52,19 @@ def users_of(counts: list[int]) -> Indices:
 @settings(max_examples=60)
 @given(
     counts=st.lists(st.integers(0, 150), max_size=12),
-    examples_per_user=st.none() | st.integers(1, 90),
+    examples_per_user=st.integers(0, 90),
     batch_size=st.integers(1, 200),
     epoch=st.integers(0, 3),
 )
 def test_an_epoch_takes_from_each_user_what_it_may(
-    counts: list[int], examples_per_user: int | None, batch_size: int, epoch: int
+    counts: list[int], examples_per_user: int, batch_size: int, epoch: int
 ) -> None:
     user_rows = users_of(counts)
     config = RetrievalConfig(examples_per_user=examples_per_user, batch_size=batch_size)
     batches = list(epoch_batches(user_rows, config, epoch))
     taken = np.concatenate([np.zeros(0, np.int64), *batches])
     assert len(np.unique(taken)) == len(taken)
-    most = max(counts, default=0) if examples_per_user is None else examples_per_user
+    most = examples_per_user or max(counts, default=0)
     of_each = np.bincount(user_rows[taken], minlength=len(counts))
     assert of_each.tolist() == [min(count, most) for count in counts]
     for batch in batches:
@@ -95,7 +96,7 @@ def test_every_example_of_a_heavy_user_has_its_turn() -> None:
 
 
 def test_examples_of_a_user_stay_together() -> None:
-    config = RetrievalConfig(examples_per_user=None, batch_size=64)
+    config = RetrievalConfig(examples_per_user=0, batch_size=64)
     for batch in epoch_batches(users_of([320, 320, 320]), config, 0):
         assert len(batch) == 64
         assert np.count_nonzero(np.diff(batch) > 1) <= 1
@@ -217,6 +218,46 @@ def test_typical_user_vectors_are_some_users_latest(encoder: Encoder, history: H
     assert all(np.isclose(everyone, one, atol=1e-4).all(axis=1).any() for one in some)
 
 
+def test_examples_skip_newest_watches_and_serving_none(
+    monkeypatch: pytest.MonkeyPatch, encoder: Encoder, history: History
+) -> None:
+    skipped: list[Indices | None] = []
+
+    def noted(*windows: Any, **options: Any) -> torch.Tensor:
+        skipped.append(options.get("skipped"))
+        return window_means(*windows, **options)
+
+    monkeypatch.setattr(room, "window_means", noted)
+    config = replace(TINY, skipped_watches=1.5, num_epochs=4)
+    trained = train_retrieval(encoder, history, None, config)
+    of_watches, of_searches = skipped[::2], skipped[1::2]
+    assert of_searches == [None] * len(of_searches)
+    num_skipped = np.concatenate([batch for batch in of_watches if batch is not None])
+    # A geometric law with mean 1.5 has the deviation √(1.5 · 2.5).
+    standard_error = np.sqrt(1.5 * 2.5 / len(num_skipped))
+    assert num_skipped.min() == 0
+    assert abs(num_skipped.mean() - 1.5) < 4 * standard_error
+    skipped.clear()
+    trained.typical_user_vectors(history)
+    assert skipped == [None, None]
+
+
+def test_the_learning_rate_falls_in_a_straight_line_to_zero(
+    monkeypatch: pytest.MonkeyPatch, encoder: Encoder, history: History
+) -> None:
+    rates: list[float] = []
+    truly = torch.optim.AdamW.step
+
+    def noted(self: torch.optim.AdamW) -> None:
+        rates.append(self.param_groups[0]["lr"])
+        truly(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    config = replace(TINY, batch_size=100_000, num_epochs=4)
+    train_retrieval(encoder, history, None, config)
+    np.testing.assert_allclose(rates, config.learning_rate * np.array([1.0, 0.75, 0.5, 0.25]))
+
+
 def test_no_completed_watch_is_an_error(encoder: Encoder, history: History) -> None:
     with pytest.raises(DataError, match="completed watches of known items, got none"):
         train_retrieval(encoder, history, None, replace(TINY, completed_share=1e6))
@@ -227,10 +268,13 @@ def test_a_loss_that_runs_away_is_an_error(encoder: Encoder, history: History) -
         train_retrieval(encoder, history, None, replace(TINY, learning_rate=1e30))
 
 
-@pytest.mark.parametrize("name", ["batch_size", "examples_per_user", "num_negatives", "patience"])
-def test_counts_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name}: expected 1 or more, got 0"):
-        config_from_table({name: 0}, RetrievalConfig, where="run.toml [retrieval]")
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("batch_size", 1), ("num_negatives", 1), ("patience", 1), ("examples_per_user", 0)],
+)
+def test_counts_that_make_no_sense_are_refused(name: str, least: int) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: expected {least} or more, got {least - 1}"):
+        config_from_table({name: least - 1}, RetrievalConfig, where="run.toml [retrieval]")
 
 
 @dataclass(frozen=True)
@@ -305,7 +349,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_training(platform: Platform) -
     config = replace(
         LEARNER,
         learning_rate=0.1,
-        num_epochs=12,
+        num_epochs=40,
         patience=2,
         examples_per_user=10,
         num_negatives=50,
@@ -313,6 +357,6 @@ def test_the_best_epoch_is_kept_and_patience_ends_training(platform: Platform) -
     trained = train_retrieval(platform.encoder, platform.history, platform.validation, config)
     recalls = [epoch.validation_recall for epoch in trained.epochs]
     assert trained.best_epoch == int(np.argmax(recalls))
-    assert len(recalls) == trained.best_epoch + 1 + 2 < 12
+    assert len(recalls) == trained.best_epoch + 1 + 2 < 40
     recall = platform.recall(platform.scores(trained, platform.validation), platform.validation, 50)
     assert recall == pytest.approx(max(recalls))

@@ -6,7 +6,7 @@ Training and serving encode with the same object: training builds it, the releas
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -22,6 +22,7 @@ from upnext.schema import Floats, Logs, PastWatch, RecommendationRequest, Rows, 
 MS_PER_HOUR = 3_600_000
 MS_PER_DAY = 24 * MS_PER_HOUR
 NUM_HOURS, NUM_WEEKDAYS = 24, 7
+CLOCK_SIZES = {"hour": NUM_HOURS, "weekday": NUM_WEEKDAYS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +46,9 @@ class ExamplesConfig:
     recent_watches: tuple[int, ...] = (1, 5)
     """Retrieval also averages the last so many watches each, beside all num_watches of them; ()
     leaves the paper's one average."""
+    clock: tuple[Literal["hour", "weekday"], ...] = ("hour",)
+    """What is told of the moment, in UTC. The weekday wants logs of many weeks: in a few days it
+    is but another name for the date, and the next day's has never been seen."""
     user_features: tuple[str, ...] = ()
     """Columns of the users table that are embedded."""
 
@@ -71,15 +75,17 @@ class Encoder:
 
     @property
     def context_sizes(self) -> tuple[int, ...]:
-        """Rows of each context table: hour of the day, weekday, then the declared user features."""
+        """Rows of each context table: those of the clock, then the declared user features."""
         features = (vocabulary.num_rows for vocabulary in self.user_features.values())
-        return (NUM_HOURS, NUM_WEEKDAYS, *features)
+        return (*(CLOCK_SIZES[name] for name in self.config.clock), *features)
 
     def context_rows(self, feature_rows: Rows, at_ms: TimesMs) -> Rows:
-        """[B, C]: hour of the day and weekday of each time in UTC, then the user features."""
+        """[B, C]: hour of the day, weekday of each time in UTC as declared; the user features."""
         hour = (at_ms // MS_PER_HOUR) % NUM_HOURS
         weekday = (at_ms // MS_PER_DAY + 3) % NUM_WEEKDAYS  # 1 January 1970 was a Thursday
-        return np.column_stack([hour, weekday, feature_rows]).astype(np.int32)
+        clock = {"hour": hour, "weekday": weekday}
+        declared = [clock[name] for name in self.config.clock]
+        return np.column_stack([*declared, feature_rows]).astype(np.int32)
 
     def history(self, logs: Logs, users: Vocabulary) -> History:
         """The past of all `users`, from row 0 on; the reserved rows have none.

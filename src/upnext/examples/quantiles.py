@@ -14,7 +14,8 @@ def quantile_bounds(values: NDArray[Any], *, num_quantiles: int = NUM_QUANTILES)
     """Bounds b_0 < … < b_Q at levels 0 … 1: [2, n ≤ Q + 1], first the bounds, then their levels.
 
     A value that many examples share would span several quantiles; it keeps one bound, at the
-    middle of the levels that it spans, so that the result is strictly increasing.
+    middle of the levels that it spans, so that the result is strictly increasing. A constant gets a
+    second bound at the same level, far enough from it to divide by the difference.
     Non-finite values are left out. Without any value the bounds are 0 and 1.
     """
     finite = np.asarray(values, np.float32)
@@ -26,7 +27,8 @@ def quantile_bounds(values: NDArray[Any], *, num_quantiles: int = NUM_QUANTILES)
     distinct, first, counts = np.unique(bounds, return_index=True, return_counts=True)
     middle = (levels[first] + levels[first + counts - 1]) / 2
     if distinct.size == 1:
-        distinct = np.array([distinct[0], np.nextafter(distinct[0], np.float32(np.inf))])
+        nearer_zero = distinct / 2 if abs(distinct[0]) >= 1 else distinct - 1
+        distinct = np.sort(np.concatenate([distinct, nearer_zero]))
         middle = np.array([0.5, 0.5])
     return np.stack([distinct, middle]).astype(np.float32)
 

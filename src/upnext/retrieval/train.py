@@ -44,9 +44,9 @@ class RetrievalConfig:
     """Sizes of the network."""
     completed_share: float = 0.0
     """A watch of a smaller share of the item's duration is no positive."""
-    examples_per_user: int | None = 100
+    examples_per_user: int = 100
     """Examples that each user gives to an epoch at most, drawn anew each time, so that heavy users
-    do not dominate; None takes all."""
+    do not dominate; 0 takes all."""
     loss: Literal["sampled_softmax", "full_softmax"] = "sampled_softmax"
     """Against drawn negatives, or over the whole catalogue. With a catalogue no larger than
     num_negatives the full softmax is the cheaper one and is taken in any case."""
@@ -76,11 +76,14 @@ class RetrievalConfig:
     """Seed of initial weights, example order and negatives."""
 
     def __post_init__(self) -> None:
-        counts = ("examples_per_user", "num_negatives", "batch_size", "num_epochs", "patience")
-        for name in (*counts, "num_validation_events"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise ConfigError(f"[retrieval] {name}", expected="1 or more", got=str(count))
+        counts = ("num_negatives", "batch_size", "num_epochs", "patience", "num_validation_events")
+        least = dict.fromkeys(counts, 1) | {"examples_per_user": 0, "skipped_watches": 0}
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if value < smallest:
+                raise ConfigError(
+                    f"[retrieval] {name}", expected=f"{smallest} or more", got=str(value)
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,20 +178,13 @@ def train_retrieval(
     epochs: list[RetrievalEpoch] = []
     best_weights = model.state_dict()
     for epoch in range(config.num_epochs):
-        began = time.perf_counter()
-        batches = list(epoch_batches(examples.queries.user_rows, config, epoch))
-        sizes = [len(batch) for batch in batches]
-        losses = [
-            step(batch, trained_share=(epoch + place / len(batches)) / config.num_epochs)
-            for place, batch in enumerate(batches)
-        ]
-        seconds = time.perf_counter() - began
+        loss, examples_per_s = _one_epoch(step, epoch)
         recall = np.nan if held_out is None else _recall(trained, held_out, mask_watched)
         result = RetrievalEpoch(
             epoch=epoch,
-            loss=float(np.average(losses, weights=sizes)),
+            loss=loss,
             validation_recall=float(recall),
-            examples_per_s=sum(sizes) / seconds,
+            examples_per_s=examples_per_s,
         )
         epochs.append(result)
         on_epoch(result)
@@ -200,6 +196,20 @@ def train_retrieval(
     model.load_state_dict(best_weights)
     model.eval()
     return TrainedRetrieval(model, query_encoder, tuple(epochs))
+
+
+def _one_epoch(step: "_Step", epoch: int) -> tuple[float, float]:
+    """Mean loss and examples/s of one pass over the examples."""
+    began = time.perf_counter()
+    config = step.config
+    batches = list(epoch_batches(step.examples.queries.user_rows, config, epoch))
+    sizes = [len(batch) for batch in batches]
+    losses = [
+        step(batch, trained_share=(epoch + place / len(batches)) / config.num_epochs)
+        for place, batch in enumerate(batches)
+    ]
+    seconds = time.perf_counter() - began
+    return float(np.average(losses, weights=sizes)), sum(sizes) / seconds
 
 
 def _new_model(
@@ -227,7 +237,7 @@ def epoch_batches(user_rows: Indices, config: RetrievalConfig, epoch: int) -> It
     """
     generator = np.random.default_rng((config.seed, epoch))
     chosen = np.arange(len(user_rows))
-    if config.examples_per_user is not None:
+    if config.examples_per_user > 0:
         shuffled = np.lexsort((generator.random(len(user_rows)), user_rows))
         chosen = np.sort(shuffled[_place_in_group(user_rows[shuffled]) < config.examples_per_user])
     run_in_user = _place_in_group(user_rows[chosen]) // EXAMPLES_PER_RUN

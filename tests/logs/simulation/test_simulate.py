@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from upnext.errors import DataError
-from upnext.logs import simulate as room
+from upnext.logs.simulation import simulate as room
 from upnext.logs.simulation.fatigue import Fatigue
 from upnext.logs.simulation.logging_policy import LoggingPolicy
 from upnext.logs.simulation.simulate import simulate

@@ -1,0 +1,73 @@
+"""A release is plain files, and its networks take any number of requests and candidates."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from tests.conftest import TrainedRelease
+
+
+def test_a_release_holds_arrays_networks_and_json_alone(tiny_release: TrainedRelease) -> None:
+    names = set(tiny_release.release.files)
+    assert {name.rsplit(".", 1)[1] for name in names} <= {"npy", "onnx", "json"}
+    assert {name.split("/")[0] for name in names} == {
+        "config.json",
+        "encoder",
+        "users",
+        "history",
+        "retrieval",
+        "index",
+        "ranking",
+    }
+
+
+def test_without_a_ranker_there_are_no_files_of_one(retrieval_release: TrainedRelease) -> None:
+    assert not [name for name in retrieval_release.release.files if name.startswith("ranking")]
+    assert retrieval_release.recommender.ranker is None
+
+
+def test_what_was_not_measured_is_null_in_the_facts(retrieval_release: TrainedRelease) -> None:
+    facts = retrieval_release.learned.facts()
+    assert [epoch["validation_recall"] for epoch in facts["retrieval_epochs"]][-1] is None
+    assert facts["ranking_epochs"] == []
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+
+
+@pytest.mark.parametrize("num_requests", [1, 3, 40])
+@pytest.mark.parametrize("num_candidates", [0, 1, 7])
+def test_the_networks_take_any_number(
+    tiny_release: TrainedRelease, num_requests: int, num_candidates: int
+) -> None:
+    recommender = tiny_release.recommender
+    assert recommender.ranker is not None
+    users = np.arange(2, 2 + num_requests)
+    times = np.full(num_requests, recommender.history.watches.at_ms.max())
+    queries = recommender.query_encoder.queries(recommender.history, users, times)
+    vectors = recommender.user_vectors(recommender.history, queries)
+    one = recommender.user_vectors(recommender.history, queries[:1])
+    np.testing.assert_allclose(vectors[:1], one, rtol=1e-4, atol=1e-6)
+    request_index = np.repeat(np.arange(num_requests), num_candidates)
+    rows = np.arange(2, 2 + num_candidates, dtype=np.int32)
+    together = recommender.ranker.expected_watch_time_s(
+        recommender.encoder,
+        recommender.history,
+        user_rows=users,
+        at_ms=times,
+        request_index=request_index,
+        item_rows=np.tile(rows, num_requests),
+    )
+    alone = recommender.ranker.expected_watch_time_s(
+        recommender.encoder,
+        recommender.history,
+        user_rows=users[-1:],
+        at_ms=times[-1:],
+        request_index=np.zeros(num_candidates, np.int64),
+        item_rows=rows,
+    )
+    assert together.shape == (num_requests * num_candidates,)
+    np.testing.assert_allclose(together.reshape(num_requests, num_candidates)[-1], alone, rtol=1e-4)

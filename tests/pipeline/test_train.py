@@ -1,0 +1,101 @@
+"""A training day learns from the days before validation alone, and says what it did."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from upnext.errors import DataError
+from upnext.examples.encoder import ExamplesConfig
+from upnext.pipeline.config import RunConfig, SplitConfig
+from upnext.pipeline.train import split_logs, train
+from upnext.schema import Logs
+
+if TYPE_CHECKING:
+    from tests.conftest import TrainedRelease
+
+
+def test_each_step_is_told_in_its_order(tiny_release: TrainedRelease) -> None:
+    firsts = [line.split(":")[0].split("\n")[0] for line in tiny_release.said]
+    assert firsts[0].startswith("table")
+    assert firsts[1] == "retrieval"
+    assert firsts.index("retrieval epoch 0") < firsts.index("ranking")
+    assert firsts.index("ranking") < firsts.index("ranking epoch 0")
+    assert firsts[-1] == "release 1"
+
+
+def test_only_training_days_are_counted(tiny_release: TrainedRelease, tiny_logs: Logs) -> None:
+    watches = split_logs(tiny_logs, tiny_release.config.split).train.watches.frame
+    catalogue = tiny_release.learned.encoder.catalogue
+    assert catalogue.num_watches.sum() == watches.height
+    assert set(catalogue.items.series()) == set(watches["item_id"])
+
+
+def test_the_release_knows_its_users_up_to_the_end_of_the_logs(
+    tiny_release: TrainedRelease, tiny_logs: Logs
+) -> None:
+    history = tiny_release.recommender.history
+    assert len(history.watches.rows) == tiny_logs.watches.frame.height
+    assert tiny_release.release.metadata["history_until"] == _last_watch(tiny_logs)
+
+
+def test_the_manifest_tells_what_was_learned_from_what(
+    tiny_release: TrainedRelease, tiny_logs: Logs
+) -> None:
+    facts = tiny_release.release.metadata
+    split = split_logs(tiny_logs, tiny_release.config.split)
+    assert facts["train_until"] == _last_watch(split.train)
+    assert facts["has_impressions"] is True
+    assert facts["num_items"] == split.train.watches.frame["item_id"].n_unique()
+    assert facts["index_recall_at_100"] == 1.0
+    assert facts["data"]["tables"]["watches"]["num_accepted"] == tiny_logs.watches.frame.height
+    assert len(facts["retrieval_epochs"]) == len(tiny_release.learned.retrieval.epochs)
+    assert len(facts["ranking_epochs"]) <= tiny_release.config.ranking.num_epochs
+
+
+def test_a_refit_learns_from_validation_too_for_as_long_as_was_best(
+    retrieval_release: TrainedRelease, tiny_logs: Logs
+) -> None:
+    split = split_logs(tiny_logs, retrieval_release.config.split)
+    learned, facts = retrieval_release.learned, retrieval_release.release.metadata
+    known = split.train_and_validation.watches.frame
+    assert learned.encoder.catalogue.num_watches.sum() == known.height
+    assert known.height > split.train.watches.frame.height
+    assert facts["train_until"] == _last_watch(split.train_and_validation)
+    recalls = [epoch["validation_recall"] for epoch in facts["retrieval_epochs"]]
+    assert len(learned.retrieval.epochs) == int(np.argmax(recalls)) + 1
+    assert any(line.startswith("refit") for line in retrieval_release.said)
+
+
+def test_the_same_logs_and_settings_make_the_same_vectors(
+    tiny_release: TrainedRelease, tmp_path: Path
+) -> None:
+    config = replace(tiny_release.config, rank=False)
+    again = train(tiny_release.logs_dir, tmp_path / "registry", config)
+    name = "retrieval/item_vectors.npy"
+    np.testing.assert_array_equal(again.array(name), tiny_release.release.array(name))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (RunConfig(split=SplitConfig(validation_days=30.0)), "at least one watch"),
+        (RunConfig(examples=ExamplesConfig(user_features=("mood",))), "a column mood"),
+    ],
+)
+def test_logs_that_do_not_fit_the_settings_are_refused(
+    config: RunConfig, said: str, tiny_logs_dir: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=said):
+        train(tiny_logs_dir, tmp_path / "registry", config)
+    assert not (tmp_path / "registry").exists()
+
+
+def _last_watch(logs: Logs) -> str:
+    last_ms = int(logs.watches.frame["started_at_ms"].to_numpy().max())
+    return datetime.fromtimestamp(last_ms / 1000, UTC).isoformat()

@@ -1,0 +1,99 @@
+"""Where nobody logged impressions, each watch is set beside candidates that were never watched."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from upnext.examples.impressions import ImpressionExamples
+from upnext.examples.vocabulary import NUM_RESERVED_ROWS
+from upnext.examples.watches import build_watch_examples
+from upnext.pipeline.unshown import UNWATCHED_PER_REQUEST, examples_without_impressions
+
+if TYPE_CHECKING:
+    from tests.conftest import TrainedRelease
+
+Parts = tuple[ImpressionExamples, ImpressionExamples]
+
+
+def parts_of(trained: TrainedRelease, seed: int) -> Parts:
+    return examples_without_impressions(
+        trained.learned.encoder,
+        trained.recommender.history,
+        trained.learned.retrieval,
+        trained.config.retrieval,
+        seed=seed,
+    )
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_release: TrainedRelease) -> Parts:
+    return parts_of(tiny_release, seed=1)
+
+
+def test_each_watch_is_one_request_of_either_part(
+    parts: Parts, tiny_release: TrainedRelease
+) -> None:
+    _, examples = build_watch_examples(
+        tiny_release.learned.encoder, tiny_release.recommender.history, completed_share=0.0
+    )
+    made = sorted(
+        (user, at_ms, row, seconds)
+        for part in parts
+        for user, at_ms, row, seconds in zip(
+            part.user_rows.tolist(),
+            part.at_ms.tolist(),
+            part.item_rows[part.starts[:-1]].tolist(),
+            part.watch_time_s[part.starts[:-1]].tolist(),
+            strict=True,
+        )
+    )
+    logged = sorted(
+        zip(
+            examples.queries.user_rows.tolist(),
+            examples.at_ms.tolist(),
+            examples.item_rows.tolist(),
+            examples.watch_time_s.tolist(),
+            strict=True,
+        )
+    )
+    assert made == logged
+    assert 0 < parts[1].num_requests < parts[0].num_requests
+
+
+def test_only_the_first_of_each_request_was_watched(parts: Parts) -> None:
+    for part in parts:
+        is_first = np.zeros(len(part.item_rows), bool)
+        is_first[part.starts[:-1]] = True
+        assert (part.watched == is_first).all()
+        assert (part.watch_time_s[~is_first] == 0).all()
+        assert (part.position == 0).all()
+
+
+def test_the_others_are_distinct_known_items_that_the_user_never_watched(parts: Parts) -> None:
+    for part in parts:
+        watches = part.history.watches
+        for request in range(part.num_requests):
+            first, end = part.starts[request], part.starts[request + 1]
+            others = part.item_rows[first + 1 : end].tolist()
+            user = part.user_rows[request]
+            ever = watches.rows[watches.starts[user] : watches.starts[user + 1]]
+            assert len(set(others)) == len(others) <= UNWATCHED_PER_REQUEST
+            assert min(others) >= NUM_RESERVED_ROWS
+            assert not set(others) & set(ever.tolist())
+
+
+def test_the_seed_decides_what_is_drawn(parts: Parts, tiny_release: TrainedRelease) -> None:
+    again, other = parts_of(tiny_release, seed=1)[0], parts_of(tiny_release, seed=2)[0]
+    np.testing.assert_array_equal(again.item_rows, parts[0].item_rows)
+    assert again.item_rows.tolist() != other.item_rows.tolist()
+
+
+def test_a_ranker_is_trained_without_impressions_and_the_release_says_so(
+    plain_release: TrainedRelease,
+) -> None:
+    assert plain_release.recommender.ranker is not None
+    assert plain_release.release.metadata["has_impressions"] is False
+    assert plain_release.release.metadata["ranking_epochs"]
