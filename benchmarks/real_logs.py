@@ -3,8 +3,8 @@
     python benchmarks/real_logs.py movielens-100k ml-100k
     python benchmarks/real_logs.py globo globo-g1
 
-The folder is looked for in UPNEXT_DATA, or else in ../shared/data beside the checkout. What to learn
-with stands in the TOML file of the data set's name beside this script.
+The folder is looked for in UPNEXT_DATA, or else in ../shared/data beside the checkout. How to learn
+stands in the TOML file of the data set's name beside this script.
 """
 
 import argparse

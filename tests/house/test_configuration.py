@@ -85,7 +85,7 @@ def _kind(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return _kind(next(arg for arg in args if arg is not type(None)))
     if origin is tuple:
-        return f"list of {KINDS[args[0]]}s"
+        return f"list of {_kind(args[0])}{'' if get_origin(args[0]) is Literal else 's'}"
     if origin is dict:
         return "table"
     return KINDS[hint]

@@ -11,7 +11,6 @@ from torch import nn
 from upnext.errors import ConfigError
 from upnext.examples.history import EventLog, Indices
 from upnext.retrieval.model import (
-    AGE_SCALES_DAYS,
     RetrievalModel,
     RetrievalNetworkConfig,
     Tower,
@@ -170,9 +169,8 @@ def test_without_hidden_layers_the_tower_is_one_matrix_on_its_inputs_in_order() 
     assert isinstance(layer, nn.Linear)
     watches, searches, context_rows, values, age_days = inputs
     share = age_days[:, None] / 10.0
-    scales = 1 - torch.exp(-age_days[:, None] / torch.tensor(AGE_SCALES_DAYS))
     contexts = [table(context_rows[:, place]) for place, table in enumerate(tower.contexts)]
-    together = torch.cat([watches, searches, *contexts, values, share, scales], dim=1)
+    together = torch.cat([watches, searches, *contexts, values, share, share.sqrt()], dim=1)
     expected = together @ layer.weight.T + layer.bias
     torch.testing.assert_close(tower(*inputs), expected)
 

@@ -5,8 +5,6 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from upnext.config import config_from_table
 from upnext.errors import ConfigError, DataError
@@ -24,11 +22,9 @@ from upnext.retrieval import train as room
 from upnext.retrieval.model import RetrievalNetworkConfig, window_means
 from upnext.retrieval.sampling import SamplerName
 from upnext.retrieval.train import (
-    EXAMPLES_PER_RUN,
     RetrievalConfig,
     RetrievalEpoch,
     TrainedRetrieval,
-    epoch_batches,
     train_retrieval,
 )
 from upnext.schema import Floats, Logs, Rows
@@ -43,63 +39,6 @@ NETWORK = RetrievalNetworkConfig(
 TINY = RetrievalConfig(
     network=NETWORK, batch_size=64, num_negatives=30, learning_rate=0.01, num_epochs=3
 )
-
-
-def users_of(counts: list[int]) -> Indices:
-    return np.repeat(np.arange(len(counts)), counts)
-
-
-@settings(max_examples=60)
-@given(
-    counts=st.lists(st.integers(0, 150), max_size=12),
-    examples_per_user=st.integers(0, 90),
-    batch_size=st.integers(1, 200),
-    epoch=st.integers(0, 3),
-)
-def test_an_epoch_takes_from_each_user_what_it_may(
-    counts: list[int], examples_per_user: int, batch_size: int, epoch: int
-) -> None:
-    user_rows = users_of(counts)
-    config = RetrievalConfig(examples_per_user=examples_per_user, batch_size=batch_size)
-    batches = list(epoch_batches(user_rows, config, epoch))
-    taken = np.concatenate([np.zeros(0, np.int64), *batches])
-    assert len(np.unique(taken)) == len(taken)
-    most = examples_per_user or max(counts, default=0)
-    of_each = np.bincount(user_rows[taken], minlength=len(counts))
-    assert of_each.tolist() == [min(count, most) for count in counts]
-    for batch in batches:
-        assert (np.diff(batch) > 0).all()
-        assert 0 < len(batch) < batch_size + EXAMPLES_PER_RUN
-    assert all(len(batch) > batch_size - EXAMPLES_PER_RUN for batch in batches[:-1])
-
-
-def test_epochs_differ_and_come_again_with_their_seed() -> None:
-    user_rows = users_of([300, 20, 80])
-    config = RetrievalConfig(examples_per_user=50, batch_size=40)
-
-    def batches(config: RetrievalConfig, epoch: int) -> list[list[int]]:
-        return [batch.tolist() for batch in epoch_batches(user_rows, config, epoch)]
-
-    assert batches(config, 1) == batches(config, 1)
-    assert batches(config, 1) != batches(config, 2)
-    assert batches(config, 1) != batches(replace(config, seed=8), 1)
-
-
-def test_every_example_of_a_heavy_user_has_its_turn() -> None:
-    config = RetrievalConfig(examples_per_user=25)
-    turns = np.zeros(100, np.int64)
-    for epoch in range(200):
-        turns[np.concatenate(list(epoch_batches(users_of([100]), config, epoch)))] += 1
-    # Each example is drawn with probability 1/4: 50 turns, give or take 6.
-    assert turns.sum() == 200 * 25
-    assert abs(turns - 50).max() < 5 * 6.2
-
-
-def test_examples_of_a_user_stay_together() -> None:
-    config = RetrievalConfig(examples_per_user=0, batch_size=64)
-    for batch in epoch_batches(users_of([320, 320, 320]), config, 0):
-        assert len(batch) == 64
-        assert np.count_nonzero(np.diff(batch) > 1) <= 1
 
 
 def weights(trained: TrainedRetrieval) -> dict[str, torch.Tensor]:

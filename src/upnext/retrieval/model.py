@@ -12,6 +12,7 @@ from upnext.errors import ConfigError
 from upnext.examples.history import EventLog, Indices
 from upnext.examples.vocabulary import UNKNOWN_ROW
 
+
 @dataclass(frozen=True, kw_only=True)
 class RetrievalNetworkConfig:
     """Sizes of the retrieval network."""

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -22,18 +22,16 @@ from upnext.examples.watches import (
     WatchTargets,
     build_watch_examples,
 )
+from upnext.retrieval.batches import epoch_batches
 from upnext.retrieval.loss import full_softmax_loss, sampled_softmax_loss
 from upnext.retrieval.model import RetrievalModel, RetrievalNetworkConfig, window_means
 from upnext.retrieval.sampling import NegativeSampler, SamplerName, negative_sampler
 from upnext.schema import Floats
 
-EXAMPLES_PER_RUN = 32
-"""Consecutive examples of one user that stay together in a batch, so that they share reads."""
-
 VALIDATION_K = 50
 
-SKIPS = 1
-"""Keeps the draws of skipped watches apart from those of the examples' order."""
+EXAMPLE_ORDER, SKIPS = 0, 1
+"""Keep the draws of the examples' order and of skipped watches apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +200,14 @@ def _one_epoch(step: "_Step", epoch: int) -> tuple[float, float]:
     """Mean loss and examples/s of one pass over the examples."""
     began = time.perf_counter()
     config = step.config
-    batches = list(epoch_batches(step.examples.queries.user_rows, config, epoch))
+    batches = list(
+        epoch_batches(
+            step.examples.queries.user_rows,
+            batch_size=config.batch_size,
+            examples_per_user=config.examples_per_user,
+            generator=np.random.default_rng((config.seed, EXAMPLE_ORDER, epoch)),
+        )
+    )
     sizes = [len(batch) for batch in batches]
     losses = [
         step(batch, trained_share=(epoch + place / len(batches)) / config.num_epochs)
@@ -227,42 +232,6 @@ def _new_model(
         longest_age_days=float(examples.example_age_days.max()),
     )
     return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-
-
-def epoch_batches(user_rows: Indices, config: RetrievalConfig, epoch: int) -> Iterator[Indices]:
-    """The examples of one epoch in batches of about `batch_size`, each in the order of the log.
-
-    `user_rows` [n] does not fall. Each user gives `examples_per_user` at most, chosen at random.
-    Runs of a user's consecutive examples stay together and are shuffled among each other.
-    """
-    generator = np.random.default_rng((config.seed, epoch))
-    chosen = np.arange(len(user_rows))
-    if config.examples_per_user > 0:
-        shuffled = np.lexsort((generator.random(len(user_rows)), user_rows))
-        chosen = np.sort(shuffled[_place_in_group(user_rows[shuffled]) < config.examples_per_user])
-    run_in_user = _place_in_group(user_rows[chosen]) // EXAMPLES_PER_RUN
-    begins = np.ones(len(chosen), bool)
-    begins[1:] = np.diff(user_rows[chosen]) != 0
-    begins[1:] |= np.diff(run_in_user) != 0
-    run = np.cumsum(begins) - 1
-    run_lengths = np.bincount(run)
-    shuffled_runs = generator.permutation(len(run_lengths))
-    ends = np.cumsum(run_lengths[shuffled_runs])
-    batch_of_run = np.empty(len(run_lengths), np.int64)
-    batch_of_run[shuffled_runs] = (ends - 1) // config.batch_size
-    batch = batch_of_run[run]
-    by_batch = chosen[np.argsort(batch, kind="stable")]
-    for part in np.split(by_batch, np.cumsum(np.bincount(batch))[:-1]):
-        if len(part):
-            yield part
-
-
-def _place_in_group(groups: Indices) -> Indices:
-    """0, 1, 2, … within each stretch of equal values."""
-    places = np.arange(len(groups))
-    begins = np.ones(len(groups), bool)
-    begins[1:] = groups[1:] != groups[:-1]
-    return places - np.maximum.accumulate(np.where(begins, places, 0))
 
 
 class _Step:
