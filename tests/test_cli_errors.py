@@ -191,3 +191,9 @@ def refused(upnext: Upnext, status: int, *arguments: object) -> str:
 
 def assert_tells(said: str, *parts: str) -> None:
     assert [part for part in parts if part not in said] == [], said
+
+
+def test_a_registry_that_is_not_there_is_told(upnext: Upnext, tmp_path: Path) -> None:
+    ended = upnext("releases", str(tmp_path / "nowhere"))
+    assert ended.status == 1
+    assert "nowhere: expected a directory of releases, got none" in ended.stderr

@@ -264,3 +264,14 @@ def _ids(items: Sequence[Recommendation]) -> list[Id]:
 
 def _scores(items: Sequence[Recommendation]) -> set[float]:
     return {item.retrieval_score for item in items}
+
+
+def test_an_answer_says_why_it_is_less_than_it_could_be(
+    tiny_release: TrainedRelease, retrieval_release: TrainedRelease
+) -> None:
+    request = RecommendationRequest(user_features={"shoe_size": "42"})
+    (cause,) = tiny_release.recommender.recommend(request).degraded
+    assert "shoe_size" in cause
+    assert tiny_release.recommender.recommend(RecommendationRequest()).degraded == []
+    (cause,) = retrieval_release.recommender.recommend(RecommendationRequest()).degraded
+    assert "no ranking" in cause

@@ -5,6 +5,7 @@ Results go to stdout, everything else to stderr. Exit status: 0 done, 1 the data
 """
 
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from upnext.config import read_config
-from upnext.errors import ConfigError, RequestError, UpnextError
+from upnext.errors import ConfigError, ReleaseError, RequestError, UpnextError
 
 app = typer.Typer(
     help="Watch logs in, a served two-stage recommender out.",
@@ -50,11 +51,16 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a ta
 
 def main() -> None:
     """Runs the command line; an error is told in a few lines, without a trace."""
+    # Threads that spin while they wait take the core from those that work; read at torch's import.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except UpnextError as error:
         stderr.print(str(error), style="red")
         sys.exit(2 if isinstance(error, (ConfigError, RequestError)) else 1)
+    except FloatingPointError as error:
+        stderr.print(str(error), style="red")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -223,6 +229,8 @@ def releases(registry: Registry, as_json: AsJson = False) -> None:
     from upnext.registry.labels import read_labels
     from upnext.registry.release import list_releases, open_release
 
+    if not registry.is_dir():
+        raise ReleaseError(str(registry), expected="a directory of releases", got="none")
     labels = read_labels(registry)
     rows: list[dict[str, Any]] = []
     for version in list_releases(registry):
@@ -312,7 +320,6 @@ def _logs_config(path: Path) -> Any:
 
 
 def _version(registry: Path, release: str) -> int:
-    from upnext.errors import ReleaseError
     from upnext.registry.labels import resolve
     from upnext.registry.release import list_releases
 

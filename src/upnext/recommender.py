@@ -177,7 +177,18 @@ class Recommender:
                 "ranking": (ranked - searched) * 1e3,
                 "total": (ranked - began) * 1e3,
             },
+            degraded=self._degraded(request),
         )
+
+    def _degraded(self, request: RecommendationRequest) -> list[str]:
+        causes = [
+            f"user feature {name!r} is not one that this release was trained with"
+            for name in request.user_features
+            if name not in self.encoder.user_features
+        ]
+        if self.ranker is None:
+            causes.append("this release has no ranking: items are in the order of retrieval")
+        return causes
 
     def user_vectors(self, history: History, queries: Queries) -> Floats:
         """[B, D]: stage 1 for B moments, at example age 0."""

@@ -67,6 +67,16 @@ def test_split_by_time_counts_back_from_the_end_of_the_last_event() -> None:
     ]
 
 
+def test_training_may_be_limited_to_the_last_days_before_validation() -> None:
+    day = MS_PER_DAY
+    watches = [(1, 0), (1, day), (1, day + 1), (1, 2 * day), (1, 3 * day), (1, 4 * day)]
+    logs = make_logs(watches)
+    split = split_by_time(logs, validation_days=1, test_days=1, train_days=1)
+    assert split.validation_from_ms == 2 * day + 1
+    assert [rows_of(split.train), rows_of(split.train_and_validation)] == [[2, 3], [2, 3, 4]]
+    assert rows_of(split.test) == [5]
+
+
 def test_the_last_event_of_any_table_ends_the_logs() -> None:
     day = MS_PER_DAY
     watches = [(1, 0), (1, day), (1, 2 * day)]

@@ -46,9 +46,9 @@ class ExamplesConfig:
     recent_watches: tuple[int, ...] = (1, 5)
     """Retrieval also averages the last so many watches each, beside all num_watches of them; ()
     leaves the paper's one average."""
-    clock: tuple[Literal["hour", "weekday"], ...] = ("hour",)
-    """What is told of the moment, in UTC. The weekday wants logs of many weeks: in a few days it
-    is but another name for the date, and the next day's has never been seen."""
+    clock: tuple[Literal["hour", "weekday"], ...] = ()
+    """What is told of the moment, in UTC. The weekday wants logs of many weeks and the hour of many
+    days: in shorter ones they are but another name for the date, and the next has not been seen."""
     user_features: tuple[str, ...] = ()
     """Columns of the users table that are embedded."""
 

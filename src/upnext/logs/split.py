@@ -38,12 +38,15 @@ class Split:
         )
 
 
-def split_by_time(logs: Logs, *, validation_days: float, test_days: float) -> Split:
+def split_by_time(
+    logs: Logs, *, validation_days: float, test_days: float, train_days: float = 0.0
+) -> Split:
     """The last `test_days` are the test, the `validation_days` before them validation.
 
         train < validation_from_ms ≤ validation < test_from_ms ≤ test ≤ last event
 
     Both are counted back from the end of the last event's millisecond, whatever its table.
+    `train_days` limits training to so many days before validation; 0 takes all there are.
 
     Raises:
         DataError: a length is not above 0 days, or a part would have no watches.
@@ -57,8 +60,9 @@ def split_by_time(logs: Logs, *, validation_days: float, test_days: float) -> Sp
     end_ms = _last_ms(logs) + 1
     test_from_ms = end_ms - round(test_days * MS_PER_DAY)
     validation_from_ms = test_from_ms - round(validation_days * MS_PER_DAY)
+    train_from_ms = validation_from_ms - round(train_days * MS_PER_DAY) if train_days else None
     parts = {
-        "train": _between(logs, None, validation_from_ms),
+        "train": _between(logs, train_from_ms, validation_from_ms),
         "validation": _between(logs, validation_from_ms, test_from_ms),
         "test": _between(logs, test_from_ms, None),
     }

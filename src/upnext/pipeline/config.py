@@ -25,8 +25,14 @@ class SplitConfig:
     """With `time`, the length in days of the part that training chooses by."""
     test_days: float = 1.0
     """With `time`, the length in days of the part that is measured with, the last one."""
+    train_days: float = 0.0
+    """With `time`, learn from so many days before validation; 0 takes all. Where items live for
+    hours, as news do, old days only blur what is watched now."""
 
     def __post_init__(self) -> None:
+        if self.train_days < 0:
+            got = str(self.train_days)
+            raise ConfigError("[split] train_days", expected="0 or more", got=got)
         for name in ("validation_days", "test_days"):
             if getattr(self, name) <= 0:
                 got = str(getattr(self, name))

@@ -137,7 +137,10 @@ def split_logs(logs: Logs, config: SplitConfig) -> Split:
     match config.protocol:
         case "time":
             return split_by_time(
-                logs, validation_days=config.validation_days, test_days=config.test_days
+                logs,
+                validation_days=config.validation_days,
+                test_days=config.test_days,
+                train_days=config.train_days,
             )
         case "last-event":
             return split_last_event(logs)
