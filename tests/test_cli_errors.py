@@ -5,8 +5,11 @@ Exit status 1: the data or a release is bad. 2: wrong usage, by a flag or a sett
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,12 @@ if TYPE_CHECKING:
     from tests.conftest import TrainedRelease, Upnext
 
 HEADER = "user_id,item_id,started_at_ms,watch_time_s\n"
+WITHOUT_TRAINING_LIBRARIES = """
+import sys
+sys.modules |= dict.fromkeys(("torch", "onnx", "onnxscript", "matplotlib"))
+from upnext.cli import main
+main()
+"""
 
 
 @pytest.mark.parametrize(
@@ -147,7 +156,8 @@ def test_a_request_that_cannot_be_understood(
         (["rollback", "nowhere", "stable"], 1, "got no such label."),
         (["import", "netflix", "a", "b"], 2, "NAME: expected one of movielens-100k"),
         (["import", "movielens-1m", "a", "b"], 1, "expected ratings.dat"),
-        (["serve", "nowhere", "--host", "0.0.0.0"], 2, "expected a loopback address"),
+        (["serve", ".", "--host", "0.0.0.0"], 2, "expected a loopback address"),
+        (["serve", "nowhere"], 1, "nowhere: expected a directory of releases, got none."),
         (["serve", "nowhere", "--port", "70000"], 2, "Invalid value for '--port'"),
         (["train", "logs", "registry", "--protocol", "random"], 2, "one of 'time', 'last-event'"),
         (["simulate", "logs", "--config", "nowhere.toml"], 2, "got no such file."),
@@ -172,6 +182,25 @@ def test_a_taken_port_is_told(upnext: Upnext, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         said = refused(upnext, 2, "serve", tmp_path, "--port", port)
     assert_tells(said, f"127.0.0.1:{port}: expected a free port, got ", "Hint: choose another")
+
+
+@pytest.mark.parametrize("arguments", [["train", "a", "b"], ["evaluate", "a", "b"], ["demo", "a"]])
+def test_what_needs_the_training_libraries_says_how_to_get_them(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    command = [sys.executable, "-c", WITHOUT_TRAINING_LIBRARIES, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(r"\w+ is missing: pip install 'upnext\[train\]'\n", ended.stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_that_nobody_expects_to_be_missing_is_not_explained_away(
+    upnext: Upnext, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "upnext.logs.read", None)
+    with pytest.raises(ModuleNotFoundError, match=r"upnext\.logs\.read"):
+        upnext("check", tmp_path)
 
 
 def test_without_a_verb_the_help_is_shown(upnext: Upnext) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -13,6 +15,7 @@ import pytest
 
 from upnext.errors import ConfigError, ReleaseError, RequestError
 from upnext.recommender import Recommender, RecommenderConfig, mean_vectors
+from upnext.registry.release import publish
 from upnext.schema import Id, Logs, PastWatch, Recommendation, RecommendationRequest
 
 if TYPE_CHECKING:
@@ -130,7 +133,8 @@ def test_all_that_can_be_had_is_given_where_more_is_asked_for(
     unwatched = recommender.recommend(everything).items
     assert not watched & set(_ids(unwatched))
     assert len(unwatched) == num_items - len(watched)
-    assert len(recommender.recommend(replace(everything, exclude_watched=False)).items) == num_items
+    all_of_them = replace(everything, k=10_000_000_000, exclude_watched=False)
+    assert len(recommender.recommend(all_of_them).items) == num_items
 
 
 def test_of_a_user_who_watched_everything_nothing_is_left(
@@ -178,13 +182,19 @@ def test_new_watches_change_the_answer_at_once(
     assert _scores(then).isdisjoint(_scores(first))
 
 
-def test_an_event_at_the_time_of_the_request_is_not_yet_known(
-    recommender: Recommender, user_id: Id, past: list[PastWatch], at_ms: int
+@pytest.mark.parametrize("ahead_ms", [0, 2_000])
+def test_a_client_whose_clock_is_fast_loses_no_watch(
+    recommender: Recommender, user_id: Id, past: list[PastWatch], at_ms: int, ahead_ms: int
 ) -> None:
     request = RecommendationRequest(user_id=user_id, history=past, at_ms=at_ms)
-    first = recommender.recommend(request).items
-    begun = PastWatch(item_id=first[0].item_id, started_at_ms=at_ms, watch_time_s=9.0)
-    assert recommender.recommend(replace(request, history=[*past, begun])).items == first
+    best = recommender.recommend(request).items[0].item_id
+    just_before, told = (
+        replace(request, history=[*past, PastWatch(item_id=best, started_at_ms=then_ms)])
+        for then_ms in (at_ms - 1, at_ms + ahead_ms)
+    )
+    answer = recommender.recommend(told).items
+    assert best not in _ids(answer)
+    assert answer == recommender.recommend(just_before).items
 
 
 def test_searches_and_features_change_the_answer(
@@ -241,6 +251,25 @@ def test_a_release_without_a_ranker_answers_in_the_order_of_retrieval(
 def test_a_missing_release_is_told(tiny_release: TrainedRelease) -> None:
     with pytest.raises(ReleaseError, match="expected a release"):
         Recommender.open(tiny_release.registry, 99)
+
+
+@pytest.mark.parametrize("key", ["examples", "examples.clock", "recommender.num_candidates"])
+def test_a_release_that_leaves_a_setting_open_is_of_another_version(
+    tiny_release: TrainedRelease, tmp_path: Path, key: str
+) -> None:
+    table = tiny_release.release.json("config.json")
+    *sections, name = key.split(".")
+    del (table[sections[0]] if sections else table)[name]
+
+    def write_files(directory: Path) -> Mapping[str, Any]:
+        (directory / "config.json").write_text(json.dumps(table), encoding="utf-8")
+        return {}
+
+    version = publish(tmp_path, write_files).version
+    with pytest.raises(ReleaseError, match="another version of upnext; train again") as caught:
+        Recommender.open(tmp_path, version)
+    assert caught.value.where == "release 1, config.json"
+    assert not sections or caught.value.expected == f"the key {name}"
 
 
 def test_no_candidates_at_all_is_refused() -> None:

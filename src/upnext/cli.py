@@ -27,6 +27,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+TRAINING_LIBRARIES = {"matplotlib", "onnx", "onnxscript", "torch"}
+"""What `pip install upnext` leaves out, as those who only serve need none of it."""
 PIPE_WIDTH = 200
 """Characters a line of a table that goes to a pipe, where the usual 80 would cut it short."""
 
@@ -58,6 +60,12 @@ def main() -> None:
     except UpnextError as error:
         stderr.print(str(error), style="red")
         sys.exit(2 if isinstance(error, (ConfigError, RequestError)) else 1)
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        if name not in TRAINING_LIBRARIES:
+            raise
+        stderr.print(f"{name} is missing: pip install 'upnext[train]'", style="red")
+        sys.exit(1)
     except FloatingPointError as error:
         stderr.print(str(error), style="red")
         sys.exit(1)
@@ -216,11 +224,17 @@ def serve(
     from upnext.serving.live import LiveReleases
     from upnext.serving.server import serve as serve_
 
+    _refuse_missing(registry)
     live = LiveReleases(lambda version: Recommender.open(registry, version), registry=registry)
     live.follow_labels()
     told = ", ".join(f"{label} = {version}" for label, version in live.state.labels.items())
-    stderr.print(f"serving {registry} on http://{host}:{port} ({told or 'no label yet'})")
-    serve_(live, host=host, port=port, allow_remote=allow_remote)
+    serve_(
+        live,
+        host=host,
+        port=port,
+        allow_remote=allow_remote,
+        on_listening=lambda url: _say(f"serving {registry} on {url} ({told or 'no label yet'})"),
+    )
 
 
 @app.command()
@@ -229,8 +243,7 @@ def releases(registry: Registry, as_json: AsJson = False) -> None:
     from upnext.registry.labels import read_labels
     from upnext.registry.release import list_releases, open_release
 
-    if not registry.is_dir():
-        raise ReleaseError(str(registry), expected="a directory of releases", got="none")
+    _refuse_missing(registry)
     labels = read_labels(registry)
     rows: list[dict[str, Any]] = []
     for version in list_releases(registry):
@@ -317,6 +330,11 @@ def _logs_config(path: Path) -> Any:
     from upnext.logs.read import LogsConfig
 
     return config_from_table(read_toml(path).get("logs", {}), LogsConfig, where=f"{path} [logs]")
+
+
+def _refuse_missing(registry: Path) -> None:
+    if not registry.is_dir():
+        raise ReleaseError(str(registry), expected="a directory of releases", got="none")
 
 
 def _version(registry: Path, release: str) -> int:

@@ -4,11 +4,11 @@ import dataclasses
 import difflib
 import tomllib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from upnext.errors import ConfigError
+from upnext.errors import ConfigError, ReleaseError
 
 T = TypeVar("T")
 
@@ -64,6 +64,62 @@ def config_from_table(table: Mapping[str, Any], config_type: type[T], *, where: 
         return config_type(**values)
     except TypeError as error:
         raise ConfigError(where, expected="all required keys", got=str(error)) from None
+
+
+def require(
+    section: str,
+    config: object,
+    *,
+    at_least: Mapping[str, float] | None = None,
+    above: Mapping[str, float] | None = None,
+) -> None:
+    """Refuses a config whose numbers are out of range; each of a list counts, and nan is no number.
+
+    Raises: ConfigError: names the section, the key, the bound and the value.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Oven:
+    ...     num_trays: int = 0
+    >>> require("oven", Oven(), at_least={"num_trays": 1})
+    Traceback (most recent call last):
+    upnext.errors.ConfigError: [oven] num_trays: expected 1 or more, got 0.
+    """
+    bounds = [(name, bound, True) for name, bound in (at_least or {}).items()]
+    bounds += [(name, bound, False) for name, bound in (above or {}).items()]
+    for name, bound, may_equal in bounds:
+        given = getattr(config, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if not (value > bound or (may_equal and value == bound)):
+                expected = f"{bound:g} or more" if may_equal else f"above {bound:g}"
+                raise ConfigError(f"[{section}] {name}", expected=expected, got=str(value))
+
+
+def config_of_release(table: Mapping[str, Any], config_type: type[T], *, where: str) -> T:
+    """Builds a config that a release has kept.
+
+    Every setting must stand in it, but those that may be None: the default of today need not be
+    the one that the release was made with.
+
+    Raises:
+        ReleaseError: a setting is missing, unknown or refused.
+    """
+    hint = "the release was made by another version of upnext; train again."
+    for missing in _missing_keys(table, config_type):
+        raise ReleaseError(where, expected=f"the key {missing}", got="none", hint=hint)
+    try:
+        return config_from_table(table, config_type, where=where)
+    except ConfigError as error:
+        raise ReleaseError(error.where, expected=error.expected, got=error.got, hint=hint) from None
+
+
+def _missing_keys(table: Mapping[str, Any], config_type: type) -> Iterator[str]:
+    for key, hint in get_type_hints(config_type).items():
+        if key not in table:
+            if type(None) not in get_args(hint):
+                yield key
+        elif dataclasses.is_dataclass(hint) and isinstance(table[key], Mapping):
+            inner = _missing_keys(table[key], hint)  # type: ignore[arg-type]
+            yield from (f"{key}.{name}" for name in inner)
 
 
 def config_to_table(config: object) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The whole way on a simulated platform: logs → release → server → one user's recommendations."""
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable
 from datetime import datetime
@@ -35,9 +36,14 @@ user_features = ["region", "device"]
 
 [retrieval]
 num_epochs = 8
+
+[retrieval.network]
+tied = true
+dropout = 0.2
 """
 DEMO_USER = "u00017"
 START_S = 60
+OTHER_PORT_HINT = "`upnext demo DIRECTORY --port N` takes another."
 
 
 def run_demo(directory: Path, *, once: bool, port: int, say: Say) -> None:
@@ -61,12 +67,13 @@ def run_demo(directory: Path, *, once: bool, port: int, say: Say) -> None:
     print(report.to_text())
     move_label(registry, "stable", release.version, reason="demo")
     say(f"labelled release {release.version} stable after {time.perf_counter() - began:.0f} s")
+    _refuse_taken_port(port)
     server = subprocess.Popen(
         [sys.executable, "-m", "upnext", "serve", str(registry), "--port", str(port)]
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_ready(url, server)
+        _wait_until_ready(url, server, release.version)
         _show_answer(url, registry, release.version, say)
         if once:
             return
@@ -79,21 +86,39 @@ def run_demo(directory: Path, *, once: bool, port: int, say: Say) -> None:
         server.wait()
 
 
-def _wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> None:
-    """Returns once the server answers that `stable` is loaded."""
+def _refuse_taken_port(port: int) -> None:
+    """Another upnext on this port would answer before ours has found that it cannot listen."""
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise ConfigError(
+            f"port {port}", expected="a free port", got=str(error), hint=OTHER_PORT_HINT
+        ) from None
+
+
+def _wait_until_ready(url: str, server: subprocess.Popen[bytes], version: int) -> None:
+    """Returns once our own server answers that `stable` is this version."""
     give_up = time.monotonic() + START_S
     while time.monotonic() < give_up and server.poll() is None:
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=1):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
+        if _stable_version(url) == version and server.poll() is None:
+            return
+        time.sleep(0.1)
     raise ConfigError(
         url,
-        expected=f"a server that is ready within {START_S} s",
+        expected=f"a server that is ready with release {version} within {START_S} s",
         got="none",
-        hint="is the port taken? `upnext demo DIRECTORY --port N` takes another.",
+        hint=f"is the port taken? {OTHER_PORT_HINT}",
     )
+
+
+def _stable_version(url: str) -> Any:
+    """What the server there, whoever it is, calls `stable`; None where it does not say."""
+    with (
+        contextlib.suppress(OSError, ValueError, LookupError, TypeError),
+        urllib.request.urlopen(f"{url}/readyz", timeout=1) as response,
+    ):
+        return json.load(response)["labels"]["stable"]
+    return None
 
 
 def _show_answer(url: str, registry: Path, version: int, say: Say) -> None:

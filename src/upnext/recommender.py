@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from upnext.config import config_from_table
+from upnext.config import config_of_release
 from upnext.errors import ConfigError, RequestError
 from upnext.examples.encoder import Encoder, ExamplesConfig, now_ms
 from upnext.examples.history import History, Indices
@@ -118,16 +118,18 @@ class Recommender:
             verify: whether every file's hash is checked.
             num_threads: threads of each network.
 
-        Raises: ReleaseError: there is no such release, or it is damaged.
+        Raises: ReleaseError: there is no such release, it is damaged, or another version of upnext
+            made it.
         """
         release = open_release(registry, version, verify=verify)
-        config = release.json("config.json")
-        examples = config_from_table(config["examples"], ExamplesConfig, where="config.json")
+        kept, where = release.json("config.json"), f"release {version}, config.json"
+        examples = config_of_release(kept.get("examples", {}), ExamplesConfig, where=where)
+        config = config_of_release(kept.get("recommender", {}), RecommenderConfig, where=where)
         encoder = Encoder.from_arrays(_arrays(release, "encoder"), examples)
         item_vectors = release.array("retrieval/item_vectors.npy")
         return cls(
             version=version,
-            config=config_from_table(config["recommender"], RecommenderConfig, where="config.json"),
+            config=config,
             encoder=encoder,
             users=Vocabulary(**_arrays(release, "users")),
             history=History.from_arrays(_arrays(release, "history")),
@@ -249,7 +251,8 @@ class Recommender:
         self, user_vector: Floats, excluded_rows: Rows | None, *, at_least: int = 0
     ) -> Candidates:
         """The items nearest to one user vector [1, D], best first."""
-        count = max(self.config.num_candidates, at_least)
+        num_items = self.encoder.catalogue.num_rows - NUM_RESERVED_ROWS
+        count = min(max(self.config.num_candidates, at_least), num_items)
         excluded = None if excluded_rows is None else [np.unique(excluded_rows)]
         rows, scores = self.index.search(user_vector, count, excluded_rows=excluded)
         found = rows[0] >= NUM_RESERVED_ROWS

@@ -152,6 +152,19 @@ def test_a_request_with_times_is_put_in_their_order(encoder: Encoder) -> None:
     ]
 
 
+def test_what_a_fast_clock_tells_has_happened_just_before_the_request(encoder: Encoder) -> None:
+    past = [
+        PastWatch(item_id=10, started_at_ms=NOW_MS + 2_000, watch_time_s=1.0),
+        PastWatch(item_id=20, started_at_ms=NOW_MS, watch_time_s=2.0),
+        PastWatch(item_id=10, started_at_ms=NOW_MS - 7, watch_time_s=3.0),
+        PastWatch(item_id=20, watch_time_s=4.0),
+    ]
+    watches = encoder.request_history(RecommendationRequest(history=past), NOW_MS).watches
+    assert watches.watch_time_s.tolist() == [4.0, 3.0, 2.0, 1.0]
+    assert watches.at_ms.tolist() == [NOW_MS - 4_000, NOW_MS - 7, NOW_MS - 1, NOW_MS - 1]
+    assert watches.rows.tolist() == encoder.catalogue.items.rows([20, 10, 20, 10]).tolist()
+
+
 def test_searches_and_features_of_a_request_are_encoded_as_those_of_the_logs(
     encoder: Encoder,
 ) -> None:

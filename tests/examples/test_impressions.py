@@ -79,6 +79,13 @@ def test_impressions_are_grouped_into_requests_in_order_of_time(logs: Logs) -> N
     assert examples.watch_time_s.tolist() == [0.0, 0.0, 0.0, 0.0, 4.0]
 
 
+def test_what_was_not_watched_has_no_watch_time(make_logs: MakeLogs) -> None:
+    shown = [("r", "ann", "a", 300, 0, False, 7.0), ("r", "ann", "b", 300, 1, True, 5.0)]
+    examples = examples_of(make_logs(watches=[("ann", "a", 0, 1.0)], impressions=shown))[1]
+    assert examples.watch_time_s.tolist() == [0.0, 5.0]
+    assert examples.watch_time_s.dtype == np.float32
+
+
 def test_a_request_stands_at_the_time_of_its_first_impression(make_logs: MakeLogs) -> None:
     shown = [
         ("late", "ann", "a", 400, 0, False, 0.0),

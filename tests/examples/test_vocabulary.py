@@ -1,4 +1,5 @@
 import io
+import tracemalloc
 
 import numpy as np
 import polars as pl
@@ -120,3 +121,14 @@ def test_an_empty_vocabulary_knows_nothing(dtype: pl.DataType) -> None:
 def test_reserved_rows_hold_no_id(row: int) -> None:
     with pytest.raises(IndexError, match="rows 2 to 3 do"):
         Vocabulary.by_frequency(pl.Series(["a", "b"])).id(row)
+
+
+def test_an_id_longer_than_any_known_one_is_unknown_at_no_cost() -> None:
+    vocabulary = Vocabulary.by_frequency(pl.Series([f"v{place:05}" for place in range(50_000)]))
+    tracemalloc.start()
+    try:
+        assert vocabulary.rows(["v" * 100_000, "v00007"]).tolist() == [1, vocabulary.row("v00007")]
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1_000_000

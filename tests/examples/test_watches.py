@@ -1,9 +1,13 @@
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from upnext.examples.encoder import (
     MS_PER_DAY,
@@ -12,7 +16,7 @@ from upnext.examples.encoder import (
     build_encoder,
     user_vocabulary,
 )
-from upnext.examples.history import History
+from upnext.examples.history import EventLog, History
 from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import (
     NEVER_DAYS,
@@ -51,6 +55,14 @@ def logs(make_logs: MakeLogs) -> Logs:
             ("rice", 0, 100.0, "cook", None, None),
         ],
     )
+
+
+users_of_four, items_of_four, moments = st.integers(0, 3), st.integers(1, 4), st.integers(0, 6)
+
+
+def columns_of(events: list[tuple[int, int, int]]) -> dict[str, Any]:
+    user_rows, rows, at_ms = np.array(events, np.int64).reshape(-1, 3).T
+    return {"user_rows": user_rows, "rows": rows.astype(np.int32), "at_ms": at_ms}
 
 
 def encoded(logs: Logs, config: ExamplesConfig) -> tuple[Encoder, Vocabulary, History]:
@@ -192,6 +204,48 @@ def test_an_unknown_item_is_always_watched_for_the_first_time(
     targets = watch_targets(encoder, history, users, again)
     assert targets.watched_before()[1].tolist() == [1]
     assert len(targets.first_watches()) == 1
+
+
+@given(
+    events=st.lists(st.tuples(users_of_four, items_of_four, moments), max_size=30),
+    asked=st.lists(st.tuples(users_of_four, items_of_four, moments), max_size=15),
+)
+def test_first_watches_are_those_without_an_earlier_event_of_user_and_item(
+    events: list[tuple[int, int, int]], asked: list[tuple[int, int, int]]
+) -> None:
+    """Events and targets are (user, item, time)."""
+    log = EventLog.from_events(**columns_of(events), num_users=4)
+    nothing = EventLog.empty(4)
+    history = History(log, nothing, nothing, np.zeros((4, 0), np.int32))
+    targets = columns_of(asked)
+    first = WatchTargets(
+        history, targets["user_rows"], targets["at_ms"], targets["rows"]
+    ).first_watches()
+    expected = [
+        (user, item, at_ms)
+        for user, item, at_ms in asked
+        if item == 1 or not any(then < at_ms for *pair, then in events if pair == [user, item])
+    ]
+    kept = zip(first.user_rows, first.item_rows, first.at_ms, strict=True)
+    assert [tuple(map(int, target)) for target in kept] == expected
+
+
+def test_the_first_watches_of_one_long_past_need_little_memory() -> None:
+    """One user's 20,000 watches: all pasts together hold 200 million."""
+    rows = np.arange(20_000, dtype=np.int32) % 3_000 + 2
+    at_ms = np.arange(20_000)
+    user_rows = np.zeros(20_000, np.int64)
+    log = EventLog.from_events(user_rows=user_rows, rows=rows, at_ms=at_ms, num_users=1)
+    nothing = EventLog.empty(1)
+    history = History(log, nothing, nothing, np.zeros((1, 0), np.int32))
+    targets = WatchTargets(history, user_rows, at_ms, rows)
+    tracemalloc.start()
+    try:
+        assert targets.first_watches().at_ms.tolist() == list(range(3_000))
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 10_000_000
 
 
 def test_a_sample_is_some_of_the_targets_in_their_order(tiny_logs: Logs) -> None:

@@ -14,6 +14,7 @@ from upnext.logs.read import LogsConfig, TableSource, check_logs, read_logs
 NOW_MS = 1_000_000
 HEADER = b"user_id,item_id,started_at_ms,watch_time_s\n"
 GOOD = b"u,a,1,2.5\n"
+IMPRESSION_HEADER = "request_id,user_id,item_id,shown_at_ms,position,watched,watch_time_s"
 
 
 def check(
@@ -134,27 +135,47 @@ def test_impressions_repeat_by_request_item_and_position(tmp_path: Path) -> None
     (tmp_path / "impressions.csv").write_text(
         "request_id,user_id,item_id,shown_at_ms,position,watched,watch_time_s,propensity\n"
         "1,u,a,1,0,1,3,0.5\n1,u,a,2,0,1,4,0.5\n2,u,a,2,0,0,,0.5\n2,u,b,2,x,0,0,0.5\n"
-        "2,u,b,2,1,maybe,0,0.5\n2,u,b,2,2,0,0,1.5\n2,u,b,2,3,0,0,\n2,u,b,2,-1,0,0,1\n"
+        "2,u,b,2,1,maybe,0,0.5\n2,u,b,2,-1,0,0,1\n1,v,a,1,0,1,3,0.5\n"
     )
     report = check_logs(tmp_path, now_ms=NOW_MS).tables["impressions"]
-    assert report.num_accepted == 2
+    assert report.num_accepted == 3, "two users may have equal request ids"
     assert report.quarantined == {
         "duplicate": 1,
         "position is not a whole number": 1,
         "watched is not true or false": 1,
-        "propensity is not above 0 and up to 1": 1,
-        "null propensity": 1,
         "negative position": 1,
     }
 
 
-def test_a_column_that_only_some_files_have_must_not_hide_a_null(tmp_path: Path) -> None:
+def test_a_propensity_that_is_missing_or_impossible_costs_no_impression(tmp_path: Path) -> None:
+    (tmp_path / "impressions.csv").write_text(
+        f"{IMPRESSION_HEADER},source,propensity\n1,u,a,1,0,1,3,home,0.5\n"
+        "1,u,b,1,1,0,0,,\n1,u,c,1,2,0,0,home,1.5\n1,u,d,1,3,0,0,caf\ufffd,often\n"
+    )
+    logs, report = read_logs(tmp_path, now_ms=NOW_MS)
+    counts = report.tables["impressions"]
+    assert (counts.num_accepted, counts.quarantined) == (4, {})
+    assert counts.blanked == {
+        "propensity is not above 0 and up to 1": 1,
+        "propensity is not a number": 1,
+        "bad UTF-8 in source": 1,
+    }
+    assert logs.impressions is not None
+    assert logs.impressions.frame["propensity"].to_list() == [0.5, None, None, None]
+    assert logs.impressions.frame["source"].to_list() == ["home", None, "home", None]
+
+
+def test_a_column_that_only_some_files_have_is_null_in_the_others(tmp_path: Path) -> None:
     (tmp_path / "impressions").mkdir()
-    header = "request_id,user_id,item_id,shown_at_ms,position,watched,watch_time_s"
-    (tmp_path / "impressions" / "1.csv").write_text(f"{header}\n1,u,a,1,0,1,3\n")
-    (tmp_path / "impressions" / "2.csv").write_text(f"{header},source\n2,u,a,1,0,1,3,home\n")
-    report = check_logs(tmp_path, now_ms=NOW_MS).tables["impressions"]
-    assert report.quarantined == {"null source": 1}
+    (tmp_path / "impressions" / "1.csv").write_text(f"{IMPRESSION_HEADER}\n1,u,a,1,0,1,3\n")
+    (tmp_path / "impressions" / "2.csv").write_text(
+        f"{IMPRESSION_HEADER},source\n2,u,a,1,0,1,3,home\n"
+    )
+    logs, report = read_logs(tmp_path, now_ms=NOW_MS)
+    assert report.tables["impressions"].quarantined == {}
+    assert logs.impressions is not None
+    assert logs.impressions.frame["source"].to_list() == [None, "home"]
+    assert "propensity" not in logs.impressions.frame.columns
 
 
 def test_a_search_needs_words(tmp_path: Path) -> None:

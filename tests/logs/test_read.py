@@ -160,6 +160,7 @@ def test_watches_and_items_are_derived_where_they_have_no_files(tmp_path: Path) 
     assert logs.items.frame["item_id"].to_list() == ["a", "b"]
     assert logs.impressions is not None
     assert logs.impressions.frame["watch_time_s"].to_list() == [2.5, 0.0]
+    assert logs.impressions.frame.columns == header.strip().split(",")
     assert [sentence.split(":")[0] for sentence in report.derived] == ["watches", "items"]
     assert set(report.tables) == {"impressions"}
 

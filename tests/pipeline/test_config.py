@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from upnext.config import config_from_table, config_to_table, read_config
+from upnext.config import config_of_release, config_to_table, read_config
 from upnext.demo import RUN_TOML
-from upnext.errors import ConfigError
+from upnext.errors import ConfigError, ReleaseError
 from upnext.pipeline.config import EvaluationConfig, RunConfig, SplitConfig
 from upnext.retrieval.model import RetrievalNetworkConfig
 from upnext.retrieval.train import RetrievalConfig
@@ -67,7 +67,7 @@ def test_sections_nest_as_the_rooms_do(tmp_path: Path) -> None:
         ("[retrieval]\nbatchsize = 2", "run.toml retrieval", "'batch_size'"),
         ("[retrieval.network]\nvectorsize = 2", "run.toml retrieval network", "'vector_size'"),
         ("[split]\nprotocol = 'random'", "run.toml split protocol", "'time', 'last-event'"),
-        ("[split]\ntest_days = 0", "[split] test_days", "above 0 days"),
+        ("[split]\ntest_days = 0", "[split] test_days", "above 0"),
         ("[ranking]\nnum_epochs = 1.5", "run.toml ranking num_epochs", "int"),
         ("[recommender]\nnum_candidates = true", "run.toml recommender num_candidates", "int"),
         ("rank = 1", "run.toml rank", "bool"),
@@ -85,7 +85,7 @@ def test_a_mistake_is_told_with_its_place_and_a_way_out(
 
 @pytest.mark.parametrize("setting", [{"validation_days": 0.0}, {"test_days": -1.0}])
 def test_a_split_without_length_is_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="above 0 days"):
+    with pytest.raises(ConfigError, match="above 0"):
         SplitConfig(**setting)
 
 
@@ -95,5 +95,39 @@ def test_the_settings_of_the_demo_can_be_read(tmp_path: Path) -> None:
 
 def test_the_release_keeps_the_whole_config(tiny_release: TrainedRelease) -> None:
     kept = tiny_release.release.json("config.json")
-    assert config_from_table(kept, RunConfig, where="config.json") == tiny_release.config
+    assert config_of_release(kept, RunConfig, where="config.json") == tiny_release.config
     assert kept == config_to_table(tiny_release.config)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "expected"),
+    [
+        ((), "refit", "the key refit"),
+        (("split",), "train_days", "the key split.train_days"),
+        (("retrieval", "network"), "tied", "the key retrieval.network.tied"),
+    ],
+)
+def test_a_release_must_keep_every_setting(
+    place: tuple[str, ...], name: str, expected: str
+) -> None:
+    table = section = config_to_table(RunConfig())
+    for key in place:
+        section = section[key]
+    del section[name]
+    with pytest.raises(ReleaseError) as caught:
+        config_of_release(table, RunConfig, where="config.json")
+    assert caught.value.expected == expected
+    assert "another version of upnext" in caught.value.hint
+
+
+def test_a_setting_that_may_be_unset_may_be_missing_in_a_release() -> None:
+    table = config_to_table(RunConfig())
+    assert "max_items" not in table["examples"]
+    assert config_of_release(table, RunConfig, where="config.json") == RunConfig()
+
+
+def test_a_setting_of_a_later_version_is_told() -> None:
+    table = config_to_table(RunConfig()) | {"warp": 9}
+    with pytest.raises(ReleaseError, match="the unknown key 'warp'") as caught:
+        config_of_release(table, RunConfig, where="config.json")
+    assert "another version of upnext" in caught.value.hint

@@ -10,10 +10,13 @@ import pytest
 from upnext.examples.impressions import ImpressionExamples
 from upnext.examples.vocabulary import NUM_RESERVED_ROWS
 from upnext.examples.watches import build_watch_examples
+from upnext.index import ExactIndex
 from upnext.pipeline.unshown import UNWATCHED_PER_REQUEST, examples_without_impressions
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
+
+NUM_CANDIDATES = 40
 
 Parts = tuple[ImpressionExamples, ImpressionExamples]
 
@@ -24,6 +27,7 @@ def parts_of(trained: TrainedRelease, seed: int) -> Parts:
         trained.recommender.history,
         trained.learned.retrieval,
         trained.config.retrieval,
+        num_candidates=NUM_CANDIDATES,
         seed=seed,
     )
 
@@ -33,24 +37,13 @@ def parts(tiny_release: TrainedRelease) -> Parts:
     return parts_of(tiny_release, seed=1)
 
 
-def test_each_watch_is_one_request_of_either_part(
+def test_each_request_is_a_watch_and_validation_comes_last(
     parts: Parts, tiny_release: TrainedRelease
 ) -> None:
     _, examples = build_watch_examples(
         tiny_release.learned.encoder, tiny_release.recommender.history, completed_share=0.0
     )
-    made = sorted(
-        (user, at_ms, row, seconds)
-        for part in parts
-        for user, at_ms, row, seconds in zip(
-            part.user_rows.tolist(),
-            part.at_ms.tolist(),
-            part.item_rows[part.starts[:-1]].tolist(),
-            part.watch_time_s[part.starts[:-1]].tolist(),
-            strict=True,
-        )
-    )
-    logged = sorted(
+    logged = set(
         zip(
             examples.queries.user_rows.tolist(),
             examples.at_ms.tolist(),
@@ -59,8 +52,17 @@ def test_each_watch_is_one_request_of_either_part(
             strict=True,
         )
     )
-    assert made == logged
+    for part in parts:
+        made = zip(
+            part.user_rows.tolist(),
+            part.at_ms.tolist(),
+            part.item_rows[part.starts[:-1]].tolist(),
+            part.watch_time_s[part.starts[:-1]].tolist(),
+            strict=True,
+        )
+        assert set(made) <= logged
     assert 0 < parts[1].num_requests < parts[0].num_requests
+    assert parts[0].at_ms.max() <= parts[1].at_ms.min()
 
 
 def test_only_the_first_of_each_request_was_watched(parts: Parts) -> None:
@@ -72,17 +74,25 @@ def test_only_the_first_of_each_request_was_watched(parts: Parts) -> None:
         assert (part.position == 0).all()
 
 
-def test_the_others_are_distinct_known_items_that_the_user_never_watched(parts: Parts) -> None:
+def test_watched_and_unwatched_are_candidates_of_the_moment(
+    parts: Parts, tiny_release: TrainedRelease
+) -> None:
+    """Both come from where serving takes its candidates, else ranking learns to tell them apart."""
+    retrieval = tiny_release.learned.retrieval
+    index = ExactIndex.build(retrieval.item_vectors())
     for part in parts:
-        watches = part.history.watches
+        history, users, at_ms = part.history, part.user_rows, part.at_ms
+        vectors = retrieval.user_vectors(
+            history, retrieval.query_encoder.queries(history, users, at_ms)
+        )
+        starts, rows = history.watches.all_before(users, at_ms)
+        before = np.split(rows, starts[1:-1])
+        candidates, _ = index.search(vectors, NUM_CANDIDATES + 3, excluded_rows=before)
         for request in range(part.num_requests):
-            first, end = part.starts[request], part.starts[request + 1]
-            others = part.item_rows[first + 1 : end].tolist()
-            user = part.user_rows[request]
-            ever = watches.rows[watches.starts[user] : watches.starts[user + 1]]
-            assert len(set(others)) == len(others) <= UNWATCHED_PER_REQUEST
-            assert min(others) >= NUM_RESERVED_ROWS
-            assert not set(others) & set(ever.tolist())
+            shown = part.item_rows[part.starts[request] : part.starts[request + 1]].tolist()
+            assert len(set(shown)) == len(shown) <= 1 + UNWATCHED_PER_REQUEST
+            assert min(shown) >= NUM_RESERVED_ROWS
+            assert set(shown) <= set(candidates[request].tolist())
 
 
 def test_the_seed_decides_what_is_drawn(parts: Parts, tiny_release: TrainedRelease) -> None:

@@ -105,6 +105,20 @@ def test_window_means_by_hand() -> None:
     assert means.tolist() == [[0, 0], [2, 2], [0, 2], [3, 3.5], [0, 0], [5, 5]]
 
 
+def test_a_window_at_the_end_of_a_long_call_is_as_exact_as_one_at_its_beginning() -> None:
+    """A call over 100,000 events, whose embeddings all point one way."""
+    log = random_log(0, num_users=1_000, num_events=100_000)
+    user_rows = log.user_rows()
+    lo, hi = log.window_before(user_rows, log.at_ms, 50)
+    torch.manual_seed(2)
+    table = nn.Embedding(NUM_ROWS, EMBEDDING_SIZE, _weight=torch.rand(NUM_ROWS, EMBEDDING_SIZE))
+    means = window_means(table, log, lo, hi, (1, 5, 50))
+    last = slice(-500, None)
+    expected = gathered_means(table.weight.double(), log, lo[last], hi[last], (1, 5, 50))
+    assert means.dtype == torch.float32
+    torch.testing.assert_close(means[last].double(), expected, rtol=0, atol=1e-5)
+
+
 class CountingTable(nn.Embedding):
     """Notes how many embeddings are read."""
 

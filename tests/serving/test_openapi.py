@@ -1,14 +1,18 @@
 """The description agrees with the application, and its examples with the types."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 from starlette.routing import Route
 
 from upnext.errors import RequestError
+from upnext.recommender import Recommender as ReleaseRecommender
+from upnext.schema import RecommendationRequest
 from upnext.serving.app import create_app
 from upnext.serving.live import LiveReleases, Recommender
 from upnext.serving.openapi import (
@@ -18,6 +22,9 @@ from upnext.serving.openapi import (
     openapi_document,
 )
 from upnext.serving.wire import AnswerBody, ErrorBody, decode_request, encode_error
+
+if TYPE_CHECKING:
+    from tests.conftest import TrainedRelease
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:
@@ -75,6 +82,14 @@ def test_the_examples_are_of_their_types() -> None:
     assert msgspec.to_builtins(answer) == EXAMPLE_ANSWER
     error = msgspec.convert(EXAMPLE_ERROR, ErrorBody)
     assert msgspec.to_builtins(error) == EXAMPLE_ERROR
+
+
+def test_the_example_of_an_answer_times_the_stages_that_really_come(
+    tiny_release: TrainedRelease,
+) -> None:
+    recommender = ReleaseRecommender.open(tiny_release.registry, 1)
+    answer = recommender.recommend(RecommendationRequest())
+    assert list(EXAMPLE_ANSWER["timings_ms"]) == list(answer.timings_ms)
 
 
 def test_the_example_of_an_error_is_what_really_comes() -> None:

@@ -25,17 +25,10 @@ if TYPE_CHECKING:
     from tests.serving.conftest import FakeReleases
 
 SERVE = """
-import sys, threading
 from upnext.serving.live import LiveReleases
-from upnext.serving import server
+from upnext.serving.server import serve
 
-class Announcing(server.uvicorn.Server):
-    async def startup(self, sockets=None):
-        await super().startup(sockets)
-        print(sockets[0].getsockname()[1], flush=True)
-
-server.uvicorn.Server = Announcing
-server.serve(LiveReleases(lambda version: None), port=0)
+serve(LiveReleases(lambda version: None), port=0, on_listening=lambda url: print(url, flush=True))
 """
 
 
@@ -110,7 +103,7 @@ def test_a_taken_port_is_told(fakes: FakeReleases) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match="free port"):
-            serve(LiveReleases(fakes.open), port=port)
+            serve(LiveReleases(fakes.open), port=port, on_listening=pytest.fail)
 
 
 def test_an_application_that_cannot_start_is_told() -> None:
@@ -127,8 +120,8 @@ def test_serving_ends_when_asked_to_and_says_nothing() -> None:
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
         assert process.stdout is not None
-        port = int(process.stdout.readline())
-        assert httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+        url = process.stdout.readline().strip()
+        assert httpx.get(f"{url}/healthz").status_code == 200
         os.kill(process.pid, signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (0, "")

@@ -43,6 +43,12 @@ def test_every_field_arrives() -> None:
     )
 
 
+def test_ids_and_queries_may_be_as_long_as_the_limits() -> None:
+    body = {"user_id": "u" * 256, "history": [{"item_id": "é" * 128}], "searches": ["s" * 1_000]}
+    request, _ = decode_request(json.dumps(body).encode())
+    assert request.history == [PastWatch(item_id="é" * 128)]
+
+
 def test_the_wire_has_the_fields_of_the_schema() -> None:
     asked = [field.name for field in dataclasses.fields(RecommendationRequest)]
     assert list(RequestBody.__struct_fields__) == [*asked, "label"]
@@ -66,6 +72,24 @@ def test_the_wire_has_the_fields_of_the_schema() -> None:
             "body.history[0].watch_time_s",
             "float >= 0.0",
             "-1",
+        ),
+        (
+            json.dumps({"user_id": 86 * "\N{EURO SIGN}"}, ensure_ascii=False).encode(),
+            "body",
+            "user_id of up to 256 bytes",
+            "258",
+        ),
+        (
+            b'{"history": [{"item_id": 1}, {"item_id": "' + b"v" * 4_000 + b'"}]}',
+            "body.history[1]",
+            "item_id of up to 256 bytes",
+            "4,000",
+        ),
+        (
+            b'{"searches": ["' + b"s" * 1_001 + b'"]}',
+            "body.searches[0]",
+            "str of length <= 1000",
+            None,
         ),
         (b'{"searches": "ramen"}', "body.searches", "array | null", "str"),
         (b'{"user_features": {"age": 7}}', "body.user_features[...]", "str", "int"),

@@ -107,7 +107,9 @@ class Encoder:
         """The past of one user, row 0, as a request tells it.
 
         Watches without a time are taken to have followed one another, the last ending with the
-        request; those without a watch time as watched to the end.
+        request; those without a watch time as watched to the end. What a request tells has
+        happened before it, so times at or after it, as of a client's clock that is fast, count as
+        the millisecond before; the watches keep their order.
         """
         past = list(request.history or ())
         rows = self.catalogue.items.rows([watch.item_id for watch in past])
@@ -118,6 +120,8 @@ class Encoder:
             for row, watch in zip(rows, past, strict=True)
         ]
         spent = np.array(watch_time_s, np.float32)
+        started_at_ms = _started_at_ms(past, spent, at_ms)
+        order = np.argsort(started_at_ms, kind="stable")
         tokens = [token for query in request.searches or () for token in query_tokens(query)]
         features = [
             vocabulary.row(request.user_features[name])
@@ -126,7 +130,9 @@ class Encoder:
             for name, vocabulary in self.user_features.items()
         ]
         return History(
-            watches=_one_user(rows, _started_at_ms(past, spent, at_ms), spent),
+            watches=_one_user(
+                rows[order], np.minimum(started_at_ms[order], at_ms - 1), spent[order]
+            ),
             searches=_one_user(
                 self.search_tokens.rows(tokens),
                 np.arange(at_ms - len(tokens), at_ms, dtype=np.int64),

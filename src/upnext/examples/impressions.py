@@ -109,7 +109,7 @@ def build_impression_examples(
     """Groups impressions into requests, in order of time. Unknown items stay in, as row 1.
 
     A request is one user's, even if another's has the same id, and shown at one time: that of
-    its first impression.
+    its first impression. Only what was watched has a watch time; any other counts as 0.
     """
     keys = ["request_id", "user_id"]
     first_shown = pl.col("shown_at_ms").min().over(keys)
@@ -119,6 +119,7 @@ def build_impression_examples(
     differs = pl.any_horizontal(pl.col(keys).ne_missing(pl.col(keys).shift()))
     begins = frame.select(differs).to_series()
     begins_at = np.flatnonzero(begins.to_numpy())
+    watched = frame["watched"].to_numpy()
     return ImpressionExamples(
         history=history,
         user_rows=users.rows(frame["user_id"].gather(begins_at)).astype(np.int64),
@@ -126,8 +127,8 @@ def build_impression_examples(
         starts=np.append(begins_at, frame.height),
         item_rows=encoder.catalogue.items.rows(frame["item_id"]),
         position=frame["position"].to_numpy().astype(np.float32),
-        watched=frame["watched"].to_numpy(),
-        watch_time_s=frame["watch_time_s"].to_numpy(),
+        watched=watched,
+        watch_time_s=np.where(watched, frame["watch_time_s"].to_numpy(), np.float32(0)),
     )
 
 

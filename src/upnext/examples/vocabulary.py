@@ -94,7 +94,7 @@ class Vocabulary:
 
     def _find(self, ids: Sequence[Id]) -> Rows:
         rows = np.full(len(ids), UNKNOWN_ROW, np.int32)
-        keys = [_integer(i) for i in ids] if self.ids_are_integers else [_key(str(i)) for i in ids]
+        keys = [_integer(i) if self.ids_are_integers else self._text_key(i) for i in ids]
         given = np.array([key is not None for key in keys], bool)
         if len(self.ids) == 0 or not given.any():
             return rows
@@ -103,6 +103,11 @@ class Vocabulary:
         place = self.order[np.minimum(place, len(self.ids) - 1)]
         rows[given] = np.where(self.ids[place] == wanted, place + NUM_RESERVED_ROWS, UNKNOWN_ROW)
         return rows
+
+    def _text_key(self, one_id: Id) -> bytes | None:
+        """None if too long to be known: one long key would widen a copy of all the others."""
+        key = _key(str(one_id))
+        return key if len(key) <= self.ids.itemsize else None
 
 
 def _key(text: str) -> bytes:

@@ -149,11 +149,16 @@ class WatchTargets:
         return self.history.watches.all_before(self.user_rows, self.at_ms)
 
     def first_watches(self) -> "WatchTargets":
-        """The targets that their users had not watched before."""
-        starts, rows = self.watched_before()
-        target_of = np.repeat(np.arange(len(self)), np.diff(starts))
-        again = target_of[(rows == self.item_rows[target_of]) & (rows > UNKNOWN_ROW)]
-        return self[np.setdiff1d(np.arange(len(self)), again)]
+        """The targets that their users had not watched before; memory is linear in events."""
+        log = self.history.watches
+        num_rows = 1 + max(log.rows.max(initial=0), self.item_rows.max(initial=0))
+        # Each user's events stand in order of time, so the first of a pair is the earliest.
+        pairs, first = np.unique(log.user_rows() * num_rows + log.rows, return_index=True)
+        asked = self.user_rows * num_rows + self.item_rows
+        place = np.searchsorted(pairs, asked)
+        was_watched = np.append(pairs, -1)[place] == asked
+        earlier = np.append(log.at_ms[first], 0)[place] < self.at_ms
+        return self[~(was_watched & earlier & (self.item_rows > UNKNOWN_ROW))]
 
     def sample(self, num_targets: int, *, seed: int) -> "WatchTargets":
         """At most `num_targets` of them, drawn without replacement, in their order."""

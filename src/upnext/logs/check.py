@@ -3,7 +3,7 @@
 A row is refused for the first of these that holds: broken line; then column by column in the order
 of `schema.py` null, bad UTF-8, null byte, too long, not a number, negative, above the limit, in the
 future; then unknown item_id, watch longer than the item, duplicate. A bad cell that may be missing
-(an item's duration, say) becomes null instead and is counted as blanked.
+(an item's duration or a propensity, say) becomes null instead and is counted as blanked.
 """
 
 import os
@@ -33,7 +33,7 @@ _KEY: Mapping[TableName, tuple[str, ...]] = {
     "items": ("item_id",),
     "users": ("user_id",),
     "watches": ("user_id", "item_id", "started_at_ms"),
-    "impressions": ("request_id", "item_id", "position"),
+    "impressions": ("user_id", "request_id", "item_id", "position"),
     "searches": ("user_id", "searched_at_ms", "query"),
 }
 

@@ -53,8 +53,8 @@ def read_table(
         unused_columns=_unused_columns(files, name, config.source(name)),
     )
     for column, what in TABLE_COLUMNS[name].items():
-        # Some files may lack an optional column that others have.
-        if not what.required and column in table.frame.columns:
+        # Some files may lack an optional column that others have, which leaves nulls.
+        if not (what.required or what.nullable) and column in table.frame.columns:
             table.verdicts.refuse(f"null {column}", table.frame[column].is_null())
     return table
 
@@ -98,7 +98,7 @@ def _clean_file(
         if source.columns.get(name, name) not in raw.frame.columns:
             if column.required and not column.nullable:
                 raise _missing_column(raw, table, name, source.columns.get(name, name))
-            if column.nullable:
+            if column.required:
                 cleaned[name] = all_null(name, column, raw.frame.height)
             continue
         cells = _clean_column(raw, name, column, source, config)

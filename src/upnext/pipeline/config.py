@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from upnext.config import require
 from upnext.errors import ConfigError
 from upnext.examples.encoder import ExamplesConfig
 from upnext.index import IndexConfig
@@ -30,13 +31,8 @@ class SplitConfig:
     hours, as news do, old days only blur what is watched now."""
 
     def __post_init__(self) -> None:
-        if self.train_days < 0:
-            got = str(self.train_days)
-            raise ConfigError("[split] train_days", expected="0 or more", got=got)
-        for name in ("validation_days", "test_days"):
-            if getattr(self, name) <= 0:
-                got = str(getattr(self, name))
-                raise ConfigError(f"[split] {name}", expected="above 0 days", got=got)
+        above = {"validation_days": 0, "test_days": 0}
+        require("split", self, above=above, at_least={"train_days": 0})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +55,13 @@ class EvaluationConfig:
     lately_days: tuple[float, ...] = (0.25, 1.0, 7.0)
     """Windows, in days, of the baseline "most watched lately"; the best one on validation
     counts."""
+
+    def __post_init__(self) -> None:
+        counts = ("num_targets", "num_requests", "num_funnel_targets", "num_policy_moments")
+        above = {"fresh_days": 0, "lately_days": 0}
+        require("evaluation", self, at_least=dict.fromkeys(counts, 1), above=above)
+        if not self.lately_days:
+            raise ConfigError("[evaluation] lately_days", expected="one or more", got="none")
 
 
 @dataclass(frozen=True, kw_only=True)

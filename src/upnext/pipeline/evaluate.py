@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from upnext.config import config_from_table
+from upnext.config import config_of_release
+from upnext.errors import DataError
 from upnext.evaluation.compare import Freshness, compare_retrieval, ranking_result
 from upnext.evaluation.metrics import CalibrationBin, calibration_by_decile
 from upnext.evaluation.ranks import RankedTargets, SeenRows, rank_targets
@@ -30,7 +32,7 @@ from upnext.pipeline.config import RunConfig
 from upnext.pipeline.policies import Oracle, policy_values
 from upnext.pipeline.train import split_logs
 from upnext.recommender import Recommender
-from upnext.registry.release import open_release
+from upnext.registry.release import Release, open_release
 from upnext.schema import Floats, Logs, Rows
 
 Say = Callable[[str], None]
@@ -58,7 +60,8 @@ class Bench:
     def prepare(cls, logs_directory: Path, registry: Path, version: int) -> "Bench":
         """Opens the release and encodes the logs with *its* encoder."""
         release = open_release(registry, version, verify=False)
-        config = config_from_table(release.json("config.json"), RunConfig, where="config.json")
+        where = f"release {version}, config.json"
+        config = config_of_release(release.json("config.json"), RunConfig, where=where)
         recommender = Recommender.open(registry, version, num_threads=2)
         logs, _ = read_logs(logs_directory, config.logs)
         split = split_logs(logs, config.split)
@@ -68,6 +71,14 @@ class Bench:
         validation = watch_targets(encoder, history, users, split.validation.watches)
         every_target = watch_targets(encoder, history, users, split.test.watches)
         targets = every_target.first_watches() if masked else every_target
+        if not len(targets):
+            raise DataError(
+                f"{logs_directory}, test",
+                expected="watches of items that their users had not watched before",
+                got=f"{len(every_target)} watches, all of them again",
+                hint="[evaluation] mask_watched = false makes these the targets.",
+            )
+        _require_later_test(release, split)
         return cls(
             config=config,
             recommender=recommender,
@@ -80,11 +91,16 @@ class Bench:
             num_rewatches=len(every_target) - len(targets),
         )
 
+    @property
+    def fitted_on(self) -> Logs:
+        """What the release was trained on."""
+        return self.split.train_and_validation if self.config.refit else self.split.train
+
     def baselines(self) -> tuple[Baseline, ...]:
         """What the release has to beat, fitted on the logs that it was trained on."""
         return best_baselines(
             self.split.train,
-            self.split.train_and_validation if self.config.refit else self.split.train,
+            self.fitted_on,
             self.recommender.encoder,
             self.users,
             self.validation,
@@ -112,7 +128,7 @@ def evaluate(
     say("evaluation: ranking")
     ranking, calibration = _ranking(bench)
     say("evaluation: funnel")
-    funnel = _funnel(bench)
+    funnel, without_ranking = _funnel(bench)
     say("evaluation: policies")
     policies = _policies(bench, logs_directory, baselines)
     targets = bench.targets
@@ -133,8 +149,23 @@ def evaluate(
         calibration=calibration,
         funnel=funnel,
         policies=policies,
-        notes=_notes(bench),
+        notes=(*_notes(bench), without_ranking) if bench.recommender.ranker else (),
     )
+
+
+def _require_later_test(release: Release, split: Split) -> None:
+    """Other logs, or the same ones grown, are cut elsewhere than training cut them."""
+    if split.test_from_ms is None:
+        return
+    learned_until = datetime.fromisoformat(release.metadata["train_until"])
+    begins = datetime.fromtimestamp(split.test_from_ms / 1000, UTC)
+    if learned_until >= begins:
+        raise DataError(
+            f"release {release.version}",
+            expected=f"training that ended before the test, which begins {begins}",
+            got=f"training up to {learned_until}",
+            hint="evaluate with the logs that it was trained on, or with longer ones.",
+        )
 
 
 def _retrieval(
@@ -198,7 +229,7 @@ def _ranking(bench: Bench) -> tuple[tuple[SystemResult, ...], tuple[CalibrationB
     chosen, request_of = examples.impressions_of(requests)
     predicted, actual = np.concatenate(seconds), examples.watch_time_s[chosen]
     popularity = encoder.catalogue.num_watches[examples.item_rows[chosen]].astype(np.float32)
-    constant = np.full(len(chosen), actual.mean(), np.float32)
+    constant = np.full(len(chosen), _mean_watch_time_s(bench.fitted_on), np.float32)
     systems = {"ranking": predicted, "most watched": popularity, "the mean, always": constant}
     results = tuple(
         ranking_result(
@@ -216,12 +247,12 @@ def _ranking(bench: Bench) -> tuple[tuple[SystemResult, ...], tuple[CalibrationB
     return results, tuple(calibration_by_decile(predicted, actual))
 
 
-def _funnel(bench: Bench) -> tuple[FunnelStep, ...]:
-    """How many of the targets come through each stage, as a request would."""
+def _funnel(bench: Bench) -> tuple[tuple[FunnelStep, ...], str]:
+    """How many of the targets come through each stage, as a request would; and without stage 2."""
     recommender = bench.recommender
     targets = bench.targets.sample(bench.config.evaluation.num_funnel_targets, seed=1)
     exact = ExactIndex.build(recommender.item_vectors)
-    in_exact = in_index = on_page = 0
+    in_exact = in_index = before_ranking = on_page = 0
     for start in range(0, len(targets), BATCH_SIZE):
         part = targets[start : start + BATCH_SIZE]
         wanted = np.where(part.item_rows > UNKNOWN_ROW, part.item_rows, -2)[:, None]
@@ -233,15 +264,21 @@ def _funnel(bench: Bench) -> tuple[FunnelStep, ...]:
         ranked = recommender.ranked(bench.history, part.user_rows, part.at_ms, candidates)
         in_exact += int((found == wanted).any(axis=1).sum())
         in_index += int((candidates == wanted).any(axis=1).sum())
+        before_ranking += int((candidates[:, :PAGE_SIZE] == wanted).any(axis=1).sum())
         on_page += int((ranked[:, :PAGE_SIZE] == wanted).any(axis=1).sum())
     k = recommender.config.num_candidates
-    return (
+    steps = (
         FunnelStep(name="watches to be predicted", num_events=len(targets)),
         FunnelStep(name="item is known", num_events=int((targets.item_rows > UNKNOWN_ROW).sum())),
         FunnelStep(name=f"in the exact {k} nearest", num_events=in_exact),
         FunnelStep(name=f"in the index's {k}", num_events=in_index),
         FunnelStep(name=f"in the first {PAGE_SIZE} after ranking", num_events=on_page),
     )
+    note = (
+        f"In the order of retrieval, {before_ranking:,} of {len(targets):,} watches would stand in "
+        f"the first {PAGE_SIZE}."
+    )
+    return steps, note
 
 
 def _policies(
@@ -298,9 +335,19 @@ def _protocol(bench: Bench) -> str:
 
 
 def _notes(bench: Bench) -> tuple[str, ...]:
-    if bench.logs.impressions is not None or bench.recommender.ranker is None:
-        return ()
-    return (
-        "The logs have no impressions: ranking learned from watches beside unwatched candidates, "
-        "so its expected watch times are true of that mixture only.",
-    )
+    if bench.logs.impressions is None:
+        return (
+            "The logs have no impressions: ranking learned from watches beside unwatched "
+            "candidates, so its expected watch times are true of that mixture only.",
+        )
+    if bench.split.test.impressions is None:
+        return ("The test holds watches alone, so that no order of impressions is measured.",)
+    return ()
+
+
+def _mean_watch_time_s(logs: Logs) -> float:
+    """Mean seconds of an impression; 0 where the logs have none."""
+    if logs.impressions is None:
+        return 0.0
+    shown = logs.impressions.frame
+    return float((shown["watch_time_s"] * shown["watched"]).to_numpy().mean())

@@ -1,7 +1,6 @@
 """One training day, top to bottom: logs → clean tables → examples → both stages → release."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -43,8 +42,7 @@ def train(
     epochs = learned.facts()
     if config.refit:
         say("refit: both stages anew, on training and validation together")
-        chosen = _with_chosen_epochs(config, learned)
-        learned = _learn(split.train_and_validation, None, logs, users, chosen, say)
+        learned = _learn(split.train_and_validation, None, logs, users, config, say, chosen=learned)
     facts = {
         "data": report.to_dict(),
         "train_until": _last_watch(split.train_and_validation if config.refit else split.train),
@@ -67,9 +65,19 @@ def train(
 
 
 def _learn(
-    train: Logs, validation: Logs | None, logs: Logs, users: Vocabulary, config: RunConfig, say: Say
+    train: Logs,
+    validation: Logs | None,
+    logs: Logs,
+    users: Vocabulary,
+    config: RunConfig,
+    say: Say,
+    *,
+    chosen: Learned | None = None,
 ) -> Learned:
-    """Counts, both stages and the index; `logs` is everything, of which targets see their past."""
+    """Counts, both stages and the index; `logs` is everything, of which targets see their past.
+
+    `chosen`: what validation found best, whose numbers of epochs are taken over.
+    """
     encoder = build_encoder(train, config.examples)
     train_history, history = encoder.history(train, users), encoder.history(logs, users)
     targets = None
@@ -85,6 +93,7 @@ def _learn(
         targets,
         config.retrieval,
         mask_watched=config.evaluation.mask_watched,
+        stop_after=chosen.retrieval.best_epoch + 1 if chosen else None,
         on_epoch=lambda epoch: say(_told_retrieval(epoch)),
     )
     index = build_index(
@@ -97,7 +106,11 @@ def _learn(
         shown = _shown(encoder, users, train, validation, train_history, history, retrieval, config)
         say(f"ranking: {len(shown[0].item_rows):,} impressions, {shown[0].num_requests:,} requests")
         ranking = train_ranking(
-            encoder, *shown, config.ranking, on_epoch=lambda epoch: say(_told_ranking(epoch))
+            encoder,
+            *shown,
+            config.ranking,
+            stop_after=chosen.ranking.best_epoch + 1 if chosen and chosen.ranking else None,
+            on_epoch=lambda epoch: say(_told_ranking(epoch)),
         )
     return Learned(encoder=encoder, retrieval=retrieval, index=index, ranking=ranking)
 
@@ -115,21 +128,17 @@ def _shown(
     """Impressions to learn from and to choose by; made up where the logs have none."""
     if train.impressions is None:
         return examples_without_impressions(
-            encoder, train_history, retrieval, config.retrieval, seed=config.ranking.seed
+            encoder,
+            train_history,
+            retrieval,
+            config.retrieval,
+            num_candidates=config.recommender.num_candidates,
+            seed=config.ranking.seed,
         )
     examples = build_impression_examples(encoder, train_history, users, train.impressions)
     if validation is None or validation.impressions is None:
         return examples, None
     return examples, build_impression_examples(encoder, history, users, validation.impressions)
-
-
-def _with_chosen_epochs(config: RunConfig, learned: Learned) -> RunConfig:
-    """The same settings with the number of epochs that validation found best."""
-    retrieval = replace(config.retrieval, num_epochs=learned.retrieval.best_epoch + 1)
-    if learned.ranking is None:
-        return replace(config, retrieval=retrieval)
-    ranking = replace(config.ranking, num_epochs=learned.ranking.best_epoch + 1)
-    return replace(config, retrieval=retrieval, ranking=ranking)
 
 
 def split_logs(logs: Logs, config: SplitConfig) -> Split:

@@ -10,11 +10,10 @@ from upnext.examples.vocabulary import NUM_RESERVED_ROWS
 from upnext.examples.watches import Queries, build_watch_examples
 from upnext.index import ExactIndex
 from upnext.retrieval.train import RetrievalConfig, TrainedRetrieval
-from upnext.schema import Rows
+from upnext.schema import Rows, TimesMs
 
 MAX_REQUESTS = 200_000
 UNWATCHED_PER_REQUEST = 9
-CANDIDATES = 100
 VALIDATION_SHARE = 0.05
 BATCH_SIZE = 2_048
 
@@ -25,21 +24,33 @@ def examples_without_impressions(
     retrieval: TrainedRetrieval,
     config: RetrievalConfig,
     *,
+    num_candidates: int,
     seed: int,
 ) -> tuple[ImpressionExamples, ImpressionExamples]:
-    """Each watch beside items that retrieval would have proposed then and the user never watched.
+    """Each watch that retrieval would have proposed, beside others that it would have.
 
-    The release so made says that it never saw an impression: its expected watch times are then
-    true only of this mixture, one watch to nine candidates, though their order is of use.
+    Watched and unwatched come from the same `num_candidates` candidates of that moment, as they
+    will in serving: were the watched item taken as it is, ranking would learn that what retrieval
+    likes is not watched. The release so made says that it never saw an impression; its expected
+    watch times are true only of this mixture, one watch to nine candidates.
 
-    Returns: training and validation examples, parted at random by request.
+    Returns: training examples, and the latest ones for validation.
     """
     generator = np.random.default_rng(seed)
     _, examples = build_watch_examples(encoder, history, completed_share=config.completed_share)
     count = min(MAX_REQUESTS, len(examples.queries))
     chosen = np.sort(generator.choice(len(examples.queries), count, replace=False))
-    queries = examples.queries[chosen]
-    unwatched = _unwatched_candidates(history, retrieval, queries, generator)
+    unwatched, is_proposed = _unwatched_candidates(
+        retrieval,
+        history,
+        examples.queries[chosen],
+        examples.at_ms[chosen],
+        examples.item_rows[chosen],
+        num_candidates=num_candidates,
+        generator=generator,
+    )
+    chosen, unwatched = chosen[is_proposed], unwatched[is_proposed]
+    at_ms = examples.at_ms[chosen]
     rows = np.column_stack([examples.item_rows[chosen], unwatched])
     is_shown = rows >= NUM_RESERVED_ROWS
     watched = np.zeros(rows.shape, bool)
@@ -47,12 +58,12 @@ def examples_without_impressions(
     seconds = np.zeros(rows.shape, np.float32)
     seconds[:, 0] = examples.watch_time_s[chosen]
 
-    def part(requests: NDArray[np.bool_]) -> ImpressionExamples:
+    def part(requests: NDArray[np.int64]) -> ImpressionExamples:
         shown = is_shown[requests]
         return ImpressionExamples(
             history=history,
-            user_rows=queries.user_rows[requests],
-            at_ms=examples.at_ms[chosen][requests],
+            user_rows=examples.queries.user_rows[chosen][requests],
+            at_ms=at_ms[requests],
             starts=np.concatenate([[0], np.cumsum(shown.sum(axis=1))]),
             item_rows=rows[requests][shown],
             position=np.zeros(shown.sum(), np.float32),
@@ -60,27 +71,40 @@ def examples_without_impressions(
             watch_time_s=seconds[requests][shown],
         )
 
-    is_validation = generator.random(count) < VALIDATION_SHARE
-    return part(~is_validation), part(is_validation)
+    by_time = np.argsort(at_ms, kind="stable")
+    num_train = len(by_time) - round(len(by_time) * VALIDATION_SHARE)
+    return part(np.sort(by_time[:num_train])), part(np.sort(by_time[num_train:]))
 
 
 def _unwatched_candidates(
-    history: History,
     retrieval: TrainedRetrieval,
+    history: History,
     queries: Queries,
+    at_ms: TimesMs,
+    watched_rows: Rows,
+    *,
+    num_candidates: int,
     generator: np.random.Generator,
-) -> Rows:
-    """[B, UNWATCHED_PER_REQUEST] rows drawn from each moment's candidates; -1 where too few."""
+) -> tuple[Rows, NDArray[np.bool_]]:
+    """Rows [B, UNWATCHED_PER_REQUEST] drawn from each moment's candidates, -1 where too few.
+
+    And whether the watched item is one of the candidates too, [B].
+    """
     index = ExactIndex.build(retrieval.item_vectors())
-    watches = history.watches
     drawn = np.empty((len(queries), UNWATCHED_PER_REQUEST), np.int32)
+    is_proposed = np.empty(len(queries), bool)
     for start in range(0, len(queries), BATCH_SIZE):
         part = slice(start, start + BATCH_SIZE)
-        users = queries.user_rows[part]
-        watched_ever = [watches.rows[watches.starts[u] : watches.starts[u + 1]] for u in users]
+        starts, rows = history.watches.all_before(queries.user_rows[part], at_ms[part])
         candidates, _ = index.search(
-            retrieval.user_vectors(history, queries[part]), CANDIDATES, excluded_rows=watched_ever
+            retrieval.user_vectors(history, queries[part]),
+            num_candidates,
+            excluded_rows=[np.unique(before) for before in np.split(rows, starts[1:-1])],
         )
-        places = generator.random(candidates.shape).argsort(axis=1)[:, :UNWATCHED_PER_REQUEST]
-        drawn[part] = np.take_along_axis(candidates, places, axis=1)
-    return drawn
+        is_watched = candidates == watched_rows[part, None]
+        is_proposed[part] = is_watched.any(axis=1)
+        order = np.where(is_watched | (candidates < 0), 2.0, generator.random(candidates.shape))
+        places = order.argsort(axis=1)[:, :UNWATCHED_PER_REQUEST]
+        taken = np.take_along_axis(candidates, places, axis=1)
+        drawn[part] = np.where(np.take_along_axis(is_watched, places, axis=1), -1, taken)
+    return drawn, is_proposed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from upnext.errors import ConfigError
+from upnext.config import require
 from upnext.ranking.features import (
     CANDIDATE_FEATURES,
     QUERY_FEATURES,
@@ -30,9 +30,8 @@ class RankingNetworkConfig:
     """Size of the embeddings of hour, weekday and user features."""
 
     def __post_init__(self) -> None:
-        if self.embedding_scale <= 0:
-            got = str(self.embedding_scale)
-            raise ConfigError("[ranking.network] embedding_scale", expected="above 0", got=got)
+        at_least = {"hidden_sizes": 1, "context_embedding_size": 1}
+        require("ranking.network", self, at_least=at_least, above={"embedding_scale": 0})
 
     def embedding_size(self, num_rows: int) -> int:
         """Vector size of an id space, proportional to the log of its size.

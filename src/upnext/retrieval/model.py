@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from upnext.config import require
 from upnext.errors import ConfigError
 from upnext.examples.history import EventLog, Indices
 from upnext.examples.vocabulary import UNKNOWN_ROW
@@ -44,6 +45,8 @@ class RetrievalNetworkConfig:
     """Share of the averaged history's entries that a training step drops."""
 
     def __post_init__(self) -> None:
+        sizes = ("vector_size", "embedding_size", "search_embedding_size", "context_embedding_size")
+        require("retrieval.network", self, at_least=dict.fromkeys((*sizes, "hidden_sizes"), 1))
         if not 0 <= self.dropout < 1:
             raise ConfigError(
                 "[retrieval.network] dropout", expected="0 or more, below 1", got=str(self.dropout)
@@ -167,9 +170,10 @@ def window_means(
     """Mean embeddings of the last `lengths` events of each window [lo, hi): [B, W · E].
 
     Windows of one user overlap almost wholly. Each event's embedding is read once and prefix sums
-    are taken; a window's sum is then one difference, and its gradient as cheap. Unknown rows count
-    as absent; the mean of nothing is zero. Neither `lo` nor `hi` may fall from one window to the
-    next. `skipped` [B] leaves out so many of a window's newest events.
+    are taken, in float64: they grow with the call, their differences do not. A window's sum is then
+    one difference, and its gradient as cheap. Unknown rows count as absent; the mean of nothing is
+    zero. Neither `lo` nor `hi` may fall from one window to the next. `skipped` [B] leaves out so
+    many of a window's newest events.
     """
     events, local_lo, local_hi = _covering_events(lo, hi)
     if skipped is not None:
@@ -179,14 +183,15 @@ def window_means(
     counts = np.concatenate([[0], np.cumsum(known)])
     device = table.weight.device
     embedded = table(torch.from_numpy(rows[known]).to(device))
-    prefix = torch.cat([embedded.new_zeros(1, embedded.shape[1]), embedded.cumsum(dim=0)])
+    prefix = nn.functional.pad(embedded.cumsum(dim=0, dtype=torch.float64), (0, 0, 1, 0))
     end = counts[local_hi]
     summed = prefix[torch.from_numpy(end).to(device)]
     means = []
     for length in lengths:
         first = counts[np.maximum(local_lo, local_hi - length)]
         size = torch.from_numpy(np.maximum(end - first, 1).astype(np.float32)).to(device)
-        means.append((summed - prefix[torch.from_numpy(first).to(device)]) / size[:, None])
+        difference = summed - prefix[torch.from_numpy(first).to(device)]
+        means.append(difference.to(embedded.dtype) / size[:, None])
     return torch.cat(means, dim=1)
 
 

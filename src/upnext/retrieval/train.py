@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from upnext.errors import ConfigError, DataError
+from upnext.config import require
+from upnext.errors import DataError
 from upnext.evaluation.metrics import recall_at_k
 from upnext.evaluation.ranks import SeenRows, rank_targets
 from upnext.examples.encoder import Encoder
@@ -75,13 +76,9 @@ class RetrievalConfig:
 
     def __post_init__(self) -> None:
         counts = ("num_negatives", "batch_size", "num_epochs", "patience", "num_validation_events")
-        least = dict.fromkeys(counts, 1) | {"examples_per_user": 0, "skipped_watches": 0}
-        for name, smallest in least.items():
-            value = getattr(self, name)
-            if value < smallest:
-                raise ConfigError(
-                    f"[retrieval] {name}", expected=f"{smallest} or more", got=str(value)
-                )
+        may_be_0 = ("examples_per_user", "skipped_watches", "weight_decay", "learning_rate")
+        least = dict.fromkeys(counts, 1) | dict.fromkeys(may_be_0, 0)
+        require("retrieval", self, at_least=least)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +140,7 @@ def train_retrieval(
     config: RetrievalConfig,
     *,
     mask_watched: bool = True,
+    stop_after: int | None = None,
     on_epoch: Callable[[RetrievalEpoch], None] = lambda _: None,
 ) -> TrainedRetrieval:
     """Learns to predict each user's next watch.
@@ -151,6 +149,7 @@ def train_retrieval(
         encoder: built from the training logs.
         history: of the training logs alone.
         validation: later watches; without any the last epoch is kept.
+        stop_after: epochs after which to end, though the learning rate falls as for all of them.
         mask_watched: whether validation leaves watched items out, as serving will.
 
     Raises: DataError: no watch of a known item is long enough to be an example.
@@ -175,7 +174,7 @@ def train_retrieval(
         held_out = validation.sample(config.num_validation_events, seed=config.seed)
     epochs: list[RetrievalEpoch] = []
     best_weights = model.state_dict()
-    for epoch in range(config.num_epochs):
+    for epoch in range(config.num_epochs)[:stop_after]:
         loss, examples_per_s = _one_epoch(step, epoch)
         recall = np.nan if held_out is None else _recall(trained, held_out, mask_watched)
         result = RetrievalEpoch(

@@ -34,7 +34,7 @@ EXAMPLE_ANSWER: Mapping[str, Any] = {
     ],
     "release": "8",
     "num_candidates": 300,
-    "timings_ms": {"retrieval": 0.9, "ranking": 3.1},
+    "timings_ms": {"user_vector": 0.6, "candidates": 0.3, "ranking": 3.1, "total": 4.0},
     "degraded": [],
     "label": "stable",
 }

@@ -5,7 +5,7 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -22,8 +22,13 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 8080,
     allow_remote: bool = False,
+    on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serves until interrupted or terminated; what is under way by then is still answered.
+
+    Args:
+        port: 0 takes a free one.
+        on_listening: called once with the base URL, when whoever connects will be answered.
 
     Raises:
         ConfigError: the port is taken or the host is not ours; or it can be reached from other
@@ -39,6 +44,8 @@ def serve(
             "allow it explicitly, behind a proxy that knows who may.",
         )
     listener = _listen(host, port)
+    if on_listening is not None:
+        on_listening(_url(host, listener))
     with contextlib.suppress(KeyboardInterrupt):
         _server(create_app(live), host).run(sockets=[listener])
 
@@ -58,15 +65,13 @@ def running_server(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> I
     listener = _listen(host, port)
     server = _server(app, host)
     thread = threading.Thread(target=_run, args=(server, listener), daemon=True)
-    address = f"[{host}]" if ":" in host else host
-    url = f"http://{address}:{listener.getsockname()[1]}"
     thread.start()
     try:
         while not server.started:
             if not thread.is_alive():
                 raise RuntimeError("the application failed to start; the log says why")
             time.sleep(0.005)
-        yield url
+        yield _url(host, listener)
     finally:
         server.should_exit = True
         thread.join()
@@ -93,6 +98,11 @@ def _listen(host: str, port: int) -> socket.socket:
         where = f"{host}:{port}"
         hint = "choose another port; 0 takes a free one."
         raise ConfigError(where, expected="a free port", got=str(error), hint=hint) from None
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    address = f"[{host}]" if ":" in host else host
+    return f"http://{address}:{listener.getsockname()[1]}"
 
 
 def _run(server: uvicorn.Server, listener: socket.socket) -> None:

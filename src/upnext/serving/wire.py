@@ -10,32 +10,43 @@ import msgspec
 from msgspec import Meta
 
 from upnext.errors import RequestError, UpnextError
-from upnext.schema import RecommendationRequest, Recommendations
+from upnext.schema import Id, RecommendationRequest, Recommendations
 from upnext.serving.live import DEFAULT_LABEL
 
+ID_MAX_BYTES = 256
+"""As long as the ids of logs may be."""
+
 _IdNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Id = Annotated[str, Meta(description=f"Up to {ID_MAX_BYTES} bytes.")] | _IdNumber
+_Query = Annotated[str, Meta(max_length=1000)]
 _TimeMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC, up to year 9999.")]
 
 
 class PastWatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A watch that a request brings along."""
 
-    item_id: str | _IdNumber
+    item_id: _Id
     started_at_ms: _TimeMs | None = None
     watch_time_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_long_id("item_id", self.item_id)
 
 
 class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who asks, for how many, and under which label; every field may be left out."""
 
-    user_id: str | _IdNumber | None = None
+    user_id: _Id | None = None
     history: list[PastWatchBody] | None = None
-    searches: list[str] | None = None
+    searches: list[_Query] | None = None
     user_features: dict[str, str] = {}
     k: Annotated[int, Meta(ge=1, le=1000, description="How many items.")] = 10
     at_ms: _TimeMs | None = None
     exclude_watched: bool = True
     label: str = DEFAULT_LABEL
+
+    def __post_init__(self) -> None:
+        _refuse_long_id("user_id", self.user_id)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,12 @@ def encode_error(error: UpnextError) -> bytes:
     """The JSON of an error."""
     detail = ErrorDetail(where=error.where, expected=error.expected, got=error.got, hint=error.hint)
     return msgspec.json.encode(ErrorBody(error=detail))
+
+
+def _refuse_long_id(name: str, one_id: Id | None) -> None:
+    num_bytes = len(one_id.encode()) if isinstance(one_id, str) else 0
+    if num_bytes > ID_MAX_BYTES:
+        raise ValueError(f"Expected {name} of up to {ID_MAX_BYTES} bytes, got {num_bytes:,}")
 
 
 _ANSWER_FIELDS = [answer_field.name for answer_field in dataclasses.fields(Recommendations)]

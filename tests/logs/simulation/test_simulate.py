@@ -95,6 +95,22 @@ def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_an_interrupted_simulation_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
+    def interrupt(done: int, of: int) -> None:
+        raise KeyboardInterrupt
+
+    logs = tmp_path / "logs"
+    with pytest.raises(KeyboardInterrupt):
+        simulate(TINY, logs, progress=interrupt)
+    assert not (logs / "items.parquet").exists()
+    assert (tmp_path / "logs.unfinished" / "items.parquet").exists()
+    (tmp_path / "logs.unfinished" / "watches" / "day-999.parquet").write_text("of another world")
+    simulate(TINY, logs)
+    simulate(TINY, tmp_path / "never interrupted")
+    assert hashes(logs) == hashes(tmp_path / "never interrupted")
+    assert not (tmp_path / "logs.unfinished").exists()
+
+
 def test_tables_are_what_the_schema_says(simulated: Simulated) -> None:
     Watches(simulated.watches)
     Impressions(simulated.impressions)

@@ -1,6 +1,7 @@
 """Simulates a small video platform day by day; its true expected watch times stay known."""
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,9 @@ def simulate(
     One file a day for watches, impressions and searches, beside items.parquet, users.parquet and
     truth/. A day's files hold the sessions that began on that day. Per user, all searches, watches
     and requests have different times; the impressions of a page share the time of its request.
-    Equal settings give equal bytes. No more than one day is held at a time.
+    Equal settings give equal bytes. No more than one day is held at a time. All of it is written
+    beside the directory, into `<name>.unfinished`, and renamed at the end: what was interrupted
+    never looks complete, and the next simulation clears it away.
 
     Args:
         progress: called after each day with the days done and the days in all.
@@ -60,16 +63,27 @@ def simulate(
             hint="the days of another simulation would mix with these; choose another place.",
         )
     world = draw_world(config)
+    target = directory.resolve()
+    unfinished = target.with_name(f"{target.name}.unfinished")
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    _write(world, unfinished, progress)
+    unfinished.replace(target)
+
+
+def _write(
+    world: World, directory: Path, progress: Callable[[int, int], None] | None = None
+) -> None:
     for table in ("watches", "impressions", "searches"):
         (directory / table).mkdir(parents=True)
     items_of(world).frame.write_parquet(directory / "items.parquet")
     users_of(world).frame.write_parquet(directory / "users.parquet")
-    save_truth(config, directory)
+    save_truth(world.config, directory)
     for day, events in enumerate(_days(world)):
         for table, frame in events.items():
             frame.write_parquet(directory / table / f"day-{day:03d}.parquet")
         if progress is not None:
-            progress(day + 1, config.num_days)
+            progress(day + 1, world.config.num_days)
 
 
 @dataclass(frozen=True)
