@@ -40,6 +40,10 @@ num_epochs = 8
 [retrieval.network]
 tied = true
 dropout = 0.2
+
+[ranking]
+num_epochs = 6
+patience = 2
 """
 DEMO_USER = "u00017"
 START_S = 60
