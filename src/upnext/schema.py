@@ -19,6 +19,11 @@ Rows = NDArray[np.int32]
 Floats = NDArray[np.float32]
 TimesMs = NDArray[np.int64]
 
+PAD_ROW, UNKNOWN_ROW, NUM_RESERVED_ROWS = 0, 1, 2
+"""Row 0 pads, row 1 is unknown; the items of a vocabulary stand in rows 2 to N − 1."""
+
+MS_PER_DAY = 86_400_000
+
 ColumnKind = Literal["id", "time_ms", "seconds", "number", "count", "flag", "text", "ids"]
 """id: int64 or string · ids: a list of strings · count: int32 · number: float32."""
 
