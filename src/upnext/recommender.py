@@ -19,11 +19,13 @@ from upnext.errors import ConfigError, RequestError
 from upnext.examples.encoder import Encoder, ExamplesConfig, now_ms
 from upnext.examples.history import History, Indices
 from upnext.examples.impressions import EMBEDDED_ROWS, encode_ranking_inputs
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS, UNKNOWN_ROW, Vocabulary
+from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import Queries, QueryEncoder
 from upnext.index import Index, load_index
 from upnext.registry.release import Release, open_release
 from upnext.schema import (
+    NUM_RESERVED_ROWS,
+    UNKNOWN_ROW,
     Candidates,
     Floats,
     Recommendation,

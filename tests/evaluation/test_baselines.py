@@ -17,9 +17,9 @@ from upnext.evaluation.baselines import (
 )
 from upnext.evaluation.metrics import recall_at_k
 from upnext.evaluation.ranks import SeenRows, rank_targets
+from upnext.schema import MS_PER_DAY
 
 PLAIN = WatchedTogetherConfig(shrinkage=0.0, popularity_weight=0.0)
-DAY_MS = 86_400_000
 
 
 def test_most_watched_counts_items_and_nothing_else() -> None:
@@ -30,8 +30,8 @@ def test_most_watched_counts_items_and_nothing_else() -> None:
 
 def test_most_watched_lately_forgets_and_does_not_foresee() -> None:
     rows = np.array([2, 3, 4], np.int32)
-    at_ms = np.array([0, 9, 10]) * DAY_MS
-    lately = most_watched_lately(rows, at_ms, num_rows=5, days=1.0, until_ms=10 * DAY_MS)
+    at_ms = np.array([0, 9, 10]) * MS_PER_DAY
+    lately = most_watched_lately(rows, at_ms, num_rows=5, days=1.0, until_ms=10 * MS_PER_DAY)
     assert lately.num_watches.tolist() == [0, 0, 0, 1, 0]
     none_yet = most_watched_lately(rows[:0], at_ms[:0], num_rows=5)
     assert none_yet.num_watches.tolist() == [0] * 5
@@ -101,7 +101,7 @@ def test_an_empty_history_gets_what_is_popular() -> None:
 def test_only_the_last_days_count_when_asked() -> None:
     users = np.array([1, 1, 2, 2])
     rows = np.array([2, 3, 2, 4], np.int32)
-    at_ms = np.array([0, 1, 9 * DAY_MS, 9 * DAY_MS + 1])
+    at_ms = np.array([0, 1, 9 * MS_PER_DAY, 9 * MS_PER_DAY + 1])
     config = WatchedTogetherConfig(days=1.0, shrinkage=0.0, popularity_weight=0.0)
     together = watched_together(users, rows, at_ms, num_rows=5, config=config)
     assert np.flatnonzero(together.scores(np.array([[2]]))[0]).tolist() == [4]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS, UNKNOWN_ROW, Vocabulary
+from upnext.examples.vocabulary import Vocabulary
+from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 integers = st.integers(-(2**63), 2**63 - 1)

@@ -9,13 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upnext.examples.encoder import (
-    MS_PER_DAY,
-    Encoder,
-    ExamplesConfig,
-    build_encoder,
-    user_vocabulary,
-)
+from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.history import EventLog, History
 from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import (
@@ -27,7 +21,7 @@ from upnext.examples.watches import (
     idle_days,
     watch_targets,
 )
-from upnext.schema import Logs, Watches
+from upnext.schema import MS_PER_DAY, Logs, Watches
 
 MakeLogs = Callable[..., Logs]
 

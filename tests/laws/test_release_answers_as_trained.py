@@ -17,12 +17,11 @@ from upnext.examples.impressions import (
     build_impression_examples,
     encode_ranking_inputs,
 )
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS
 from upnext.examples.watches import WatchExamples, build_watch_examples
 from upnext.pipeline.train import split_logs
 from upnext.recommender import Recommender
 from upnext.registry.release import open_release
-from upnext.schema import Floats, Logs, RecommendationRequest, Rows, TimesMs
+from upnext.schema import NUM_RESERVED_ROWS, Floats, Logs, RecommendationRequest, Rows, TimesMs
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease

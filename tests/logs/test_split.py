@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upnext.errors import DataError
-from upnext.logs.split import MS_PER_DAY, split_by_time, split_last_event
-from upnext.schema import Impressions, Items, Logs, Searches, Watches
+from upnext.logs.split import split_by_time, split_last_event
+from upnext.schema import MS_PER_DAY, Impressions, Items, Logs, Searches, Watches
 
 Event = tuple[int, int]
 """user_id, time."""

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from upnext.evaluation.report import PolicyValue
-from upnext.examples.vocabulary import UNKNOWN_ROW
 from upnext.examples.watches import WatchTargets
 from upnext.pipeline.policies import BEST, BEST_OF_ALL, Oracle, policy_values
-from upnext.schema import Floats, Logs
+from upnext.schema import UNKNOWN_ROW, Floats, Logs
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from upnext.examples.impressions import ImpressionExamples
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS
 from upnext.examples.watches import build_watch_examples
 from upnext.index import ExactIndex
 from upnext.pipeline.unshown import UNWATCHED_PER_REQUEST, examples_without_impressions
+from upnext.schema import NUM_RESERVED_ROWS
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease

@@ -12,11 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.schema import Floats, Rows, TimesMs
-
-FIRST_ITEM_ROW = 2
-"""Rows 0 (padding) and 1 (unknown) hold no item."""
-DAY_MS = 86_400_000
+from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, Floats, Rows, TimesMs
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +34,7 @@ def most_watched(item_rows: Rows, *, num_rows: int) -> MostWatched:
     array([0, 0, 1, 0, 2])
     """
     counts = np.bincount(item_rows, minlength=num_rows)
-    counts[:FIRST_ITEM_ROW] = 0
+    counts[:NUM_RESERVED_ROWS] = 0
     return MostWatched(counts)
 
 
@@ -55,7 +51,7 @@ def most_watched_lately(
     On news a few hours are far better than a week; try some windows on validation. `until_ms`:
     the time before which watches count; just after the last one, unless given.
 
-    >>> at_ms = np.array([0, 5 * DAY_MS, 6 * DAY_MS])
+    >>> at_ms = np.array([0, 5 * MS_PER_DAY, 6 * MS_PER_DAY])
     >>> most_watched_lately(np.array([2, 2, 3]), at_ms, num_rows=4, days=3).num_watches
     array([0, 0, 1, 1])
     """
@@ -177,7 +173,7 @@ def watched_together(
 def _are_late(at_ms: TimesMs, days: float, until_ms: int | None = None) -> NDArray[np.bool_]:
     """Which times are in the last days before `until_ms`, else up to the last time itself."""
     end_ms = int(at_ms.max(initial=0)) + 1 if until_ms is None else until_ms
-    return (at_ms < end_ms) & (at_ms >= end_ms - days * DAY_MS)
+    return (at_ms < end_ms) & (at_ms >= end_ms - days * MS_PER_DAY)
 
 
 def _first_watches(
@@ -186,7 +182,7 @@ def _first_watches(
     """Users and items of each user's first watch of each item, by user and time."""
     watches = pl.DataFrame({"user": user_rows, "item": item_rows, "at_ms": at_ms})
     first = (
-        watches.filter(pl.col("item") >= FIRST_ITEM_ROW)
+        watches.filter(pl.col("item") >= NUM_RESERVED_ROWS)
         .sort("user", "at_ms", maintain_order=True)
         .unique(["user", "item"], keep="first", maintain_order=True)
     )

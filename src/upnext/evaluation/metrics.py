@@ -12,14 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.evaluation.intervals import Values, sum_by_user
-from upnext.schema import Rows, TimesMs
+from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, Rows, TimesMs
 
 Flags = NDArray[np.bool_]
 Ranks = NDArray[np.int64]
-
-FIRST_ITEM_ROW = 2
-"""Rows 0 (padding) and 1 (unknown) hold no item."""
-DAY_MS = 86_400_000
 
 
 def recall_at_k(ranks: Ranks, k: int) -> Values:
@@ -60,9 +56,9 @@ def coverage_at_k(top_rows: Rows, k: int, *, num_rows: int) -> float:
     >>> coverage_at_k(np.array([[2, 3, 5], [3, 2, 4]], np.int32), 2, num_rows=6)
     0.5
     """
-    is_shown = np.zeros(max(num_rows, FIRST_ITEM_ROW), bool)
+    is_shown = np.zeros(max(num_rows, NUM_RESERVED_ROWS), bool)
     is_shown[np.maximum(top_rows[:, :k], 0)] = True
-    return _ratio(float(is_shown[FIRST_ITEM_ROW:].sum()), num_rows - FIRST_ITEM_ROW)
+    return _ratio(float(is_shown[NUM_RESERVED_ROWS:].sum()), num_rows - NUM_RESERVED_ROWS)
 
 
 def fresh_share(
@@ -78,14 +74,15 @@ def fresh_share(
 
     Returns: [B]; nan where every slot is empty.
 
-    >>> published_at_ms = np.array([-1, -1, 0, 9 * DAY_MS])
-    >>> fresh_share(np.array([[2, 3, -1]]), published_at_ms, np.array([10 * DAY_MS]), fresh_days=2)
+    >>> published_at_ms = np.array([-1, -1, 0, 9 * MS_PER_DAY])
+    >>> at_ms = np.array([10 * MS_PER_DAY])
+    >>> fresh_share(np.array([[2, 3, -1]]), published_at_ms, at_ms, fresh_days=2)
     array([0.5])
     """
-    is_filled = top_rows >= FIRST_ITEM_ROW
+    is_filled = top_rows >= NUM_RESERVED_ROWS
     published = published_at_ms[np.maximum(top_rows, 0)]
     age_ms = at_ms[:, None] - published
-    is_fresh = is_filled & (published >= 0) & (age_ms >= 0) & (age_ms <= fresh_days * DAY_MS)
+    is_fresh = is_filled & (published >= 0) & (age_ms >= 0) & (age_ms <= fresh_days * MS_PER_DAY)
     return _divide(is_fresh.sum(axis=1), is_filled.sum(axis=1))
 
 

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.schema import Floats, Rows
+from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
-FIRST_ITEM_ROW = 2
-"""Rows 0 (padding) and 1 (unknown) hold no item."""
 ROW_BITS = 32
 MASKED = np.int64(np.iinfo(np.int64).min)
 FIRST_FINITE = np.int64(-0x7F800000 << ROW_BITS)
@@ -116,9 +114,9 @@ def _rank_part(
 ) -> None:
     """Fills `ranks` [b] and `top_rows` [b, top_k] of the events `part` from their keys [b, N]."""
     num_rows = keys.shape[1]
-    is_known = np.flatnonzero(target_rows >= FIRST_ITEM_ROW)
+    is_known = np.flatnonzero(target_rows >= NUM_RESERVED_ROWS)
     target_keys = keys[is_known, target_rows[is_known]]
-    keys[:, :FIRST_ITEM_ROW] = MASKED
+    keys[:, :NUM_RESERVED_ROWS] = MASKED
     if seen is not None:
         starts = seen.starts[part.start : part.stop + 1]
         events = np.repeat(np.arange(len(keys)), np.diff(starts))

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS, PAD_ROW, Vocabulary
-from upnext.schema import Floats, Logs, Rows, TimesMs
+from upnext.examples.vocabulary import Vocabulary
+from upnext.schema import NUM_RESERVED_ROWS, PAD_ROW, Floats, Logs, Rows, TimesMs
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,19 @@ from upnext.errors import ConfigError, DataError
 from upnext.examples.catalogue import Catalogue, build_catalogue
 from upnext.examples.history import EventLog, History
 from upnext.examples.searches import explode_tokens, query_tokens
-from upnext.examples.vocabulary import UNKNOWN_ROW, Vocabulary
-from upnext.schema import Floats, Logs, PastWatch, RecommendationRequest, Rows, TimesMs
+from upnext.examples.vocabulary import Vocabulary
+from upnext.schema import (
+    MS_PER_DAY,
+    UNKNOWN_ROW,
+    Floats,
+    Logs,
+    PastWatch,
+    RecommendationRequest,
+    Rows,
+    TimesMs,
+)
 
 MS_PER_HOUR = 3_600_000
-MS_PER_DAY = 24 * MS_PER_HOUR
 NUM_HOURS, NUM_WEEKDAYS = 24, 7
 CLOCK_SIZES = {"hour": NUM_HOURS, "weekday": NUM_WEEKDAYS}
 

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.examples.encoder import MS_PER_DAY, Encoder
+from upnext.examples.encoder import Encoder
 from upnext.examples.history import EventLog, History, Indices
-from upnext.examples.vocabulary import UNKNOWN_ROW, Vocabulary
-from upnext.schema import Floats, Impressions, Rows, TimesMs
+from upnext.examples.vocabulary import Vocabulary
+from upnext.schema import MS_PER_DAY, UNKNOWN_ROW, Floats, Impressions, Rows, TimesMs
 
 
 @dataclass(frozen=True)

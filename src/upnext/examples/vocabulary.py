@@ -8,11 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.schema import Id, Rows
-
-PAD_ROW = 0
-UNKNOWN_ROW = 1
-NUM_RESERVED_ROWS = 2
+from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Id, Rows
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.examples.encoder import MS_PER_DAY, Encoder
+from upnext.examples.encoder import Encoder
 from upnext.examples.history import History, Indices
 from upnext.examples.quantiles import quantile_bounds, to_quantile, with_powers
-from upnext.examples.vocabulary import UNKNOWN_ROW, Vocabulary
-from upnext.schema import Floats, Rows, TimesMs, Watches
+from upnext.examples.vocabulary import Vocabulary
+from upnext.schema import MS_PER_DAY, UNKNOWN_ROW, Floats, Rows, TimesMs, Watches
 
 NEVER_DAYS = 10_000.0
 """Days since the last watch of a user who never watched."""

@@ -18,7 +18,6 @@ from upnext.index import files
 from upnext.index.exact import ExactIndex
 from upnext.index.recall import measured_recall, sample_queries
 from upnext.index.search import (
-    FIRST_ITEM_ROW,
     NO_ROW,
     Found,
     best_candidates,
@@ -26,7 +25,7 @@ from upnext.index.search import (
     check_user_vectors,
     num_proposals,
 )
-from upnext.schema import Floats, Rows
+from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
 CELLS_PER_ROOT = 4
 """Cells = 4 √N: as many cells to compare with as items to compare in a handful of them."""
@@ -65,7 +64,7 @@ class ApproximateIndex:
         Raises: DataError: the vectors cannot be searched.
         """
         check_item_vectors(item_vectors)
-        items = np.ascontiguousarray(item_vectors[FIRST_ITEM_ROW:], np.float32)
+        items = np.ascontiguousarray(item_vectors[NUM_RESERVED_ROWS:], np.float32)
         num_cells = int(min(CELLS_PER_ROOT * len(items) ** 0.5, len(items) / MIN_ITEMS_PER_CELL))
         num_cells = max(1, num_cells)
         metric = faiss.METRIC_INNER_PRODUCT
@@ -92,7 +91,7 @@ class ApproximateIndex:
         parameters = faiss.SearchParametersIVF()
         parameters.nprobe = self.num_probes
         _, ids = self.cells.search(queries, num_proposed, params=parameters)
-        proposed = np.where(ids >= 0, ids + FIRST_ITEM_ROW, NO_ROW)
+        proposed = np.where(ids >= 0, ids + NUM_RESERVED_ROWS, NO_ROW)
         rows, scores = best_candidates(user_vectors, proposed, self.item_vectors, k, excluded_rows)
         are_short = rows[:, -1] == NO_ROW
         if are_short.any():

@@ -14,7 +14,6 @@ import numpy as np
 from upnext.index import files
 from upnext.index.search import (
     CELLS_AT_ONCE,
-    FIRST_ITEM_ROW,
     NO_ROW,
     Found,
     best_columns,
@@ -22,7 +21,7 @@ from upnext.index.search import (
     check_user_vectors,
     exclusion_pairs,
 )
-from upnext.schema import Floats, Rows
+from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class ExactIndex:
         (array([[4, 2]], dtype=int32), array([[2., 1.]], dtype=float32))
         """
         check_user_vectors(user_vectors, self.item_vectors)
-        items = self.item_vectors[FIRST_ITEM_ROW:]
+        items = self.item_vectors[NUM_RESERVED_ROWS:]
         users, excluded = exclusion_pairs(excluded_rows)
         rows = np.full((len(user_vectors), k), NO_ROW, np.int32)
         best = np.full((len(user_vectors), k), -np.inf, np.float32)
@@ -70,9 +69,9 @@ class ExactIndex:
             part = slice(start, start + step)
             scores = user_vectors[part] @ items.T
             first, last = np.searchsorted(users, [start, start + step])
-            scores[users[first:last] - start, excluded[first:last] - FIRST_ITEM_ROW] = -np.inf
+            scores[users[first:last] - start, excluded[first:last] - NUM_RESERVED_ROWS] = -np.inf
             columns, best[part] = best_columns(scores, k)
-            rows[part] = np.where(columns >= 0, columns + FIRST_ITEM_ROW, NO_ROW)
+            rows[part] = np.where(columns >= 0, columns + NUM_RESERVED_ROWS, NO_ROW)
         return rows, best
 
     def save(self, directory: Path) -> None:

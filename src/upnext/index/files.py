@@ -8,8 +8,7 @@ from typing import Any, Literal, get_args
 import faiss
 
 from upnext.errors import ReleaseError
-from upnext.index.search import FIRST_ITEM_ROW
-from upnext.schema import Floats
+from upnext.schema import NUM_RESERVED_ROWS, Floats
 
 IndexKind = Literal["exact", "approximate", "hashing"]
 FACTS_NAME = "index.json"
@@ -68,7 +67,7 @@ def read_faiss(directory: Path, item_vectors: Floats, *, num_dimensions: int) ->
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         raise ReleaseError(str(path), expected="an index of faiss", got=str(error)) from None
-    expected = (len(item_vectors) - FIRST_ITEM_ROW, num_dimensions)
+    expected = (len(item_vectors) - NUM_RESERVED_ROWS, num_dimensions)
     if (index.ntotal, index.d) != expected:
         raise ReleaseError(
             str(path),

@@ -18,7 +18,6 @@ from upnext.index import files
 from upnext.index.exact import ExactIndex
 from upnext.index.recall import measured_recall, sample_queries
 from upnext.index.search import (
-    FIRST_ITEM_ROW,
     NO_ROW,
     Found,
     best_candidates,
@@ -26,7 +25,7 @@ from upnext.index.search import (
     check_user_vectors,
     num_proposals,
 )
-from upnext.schema import Floats, Rows
+from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class HashingIndex:
         Raises: DataError: the vectors cannot be searched.
         """
         check_item_vectors(item_vectors)
-        items = _with_common_length(item_vectors[FIRST_ITEM_ROW:])
+        items = _with_common_length(item_vectors[NUM_RESERVED_ROWS:])
         hashes = faiss.IndexLSH(items.shape[1], num_bits, True, False)
         hashes.add(items)
         index = cls(item_vectors, hashes, num_compared=num_compared, recall_at_100=0.0)
@@ -79,7 +78,7 @@ class HashingIndex:
         queries = np.zeros((len(user_vectors), self.hashes.d), np.float32)
         queries[:, :-1] = user_vectors
         _, ids = self.hashes.search(queries, num_proposed)
-        proposed = np.where(ids >= 0, ids + FIRST_ITEM_ROW, NO_ROW)
+        proposed = np.where(ids >= 0, ids + NUM_RESERVED_ROWS, NO_ROW)
         return best_candidates(user_vectors, proposed, self.item_vectors, k, excluded_rows)
 
     def save(self, directory: Path) -> None:

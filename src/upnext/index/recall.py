@@ -5,8 +5,8 @@ from typing import Protocol
 
 import numpy as np
 
-from upnext.index.search import FIRST_ITEM_ROW, Found
-from upnext.schema import Floats, Rows
+from upnext.index.search import Found
+from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
 NUM_QUERIES = 500
 
@@ -24,7 +24,7 @@ class Searchable(Protocol):
 def sample_queries(item_vectors: Floats, user_vectors: Floats | None, *, seed: int = 0) -> Floats:
     """Up to 500 of the user vectors, or of the items where there are none; always the same."""
     has_users = user_vectors is not None and len(user_vectors) > 0
-    pool = user_vectors if has_users else item_vectors[FIRST_ITEM_ROW:]
+    pool = user_vectors if has_users else item_vectors[NUM_RESERVED_ROWS:]
     assert pool is not None
     drawn = np.random.default_rng(seed).permutation(len(pool))[:NUM_QUERIES]
     return np.ascontiguousarray(pool[np.sort(drawn)], np.float32)

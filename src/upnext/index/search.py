@@ -7,10 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.errors import DataError
-from upnext.schema import Floats, Rows
+from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
-FIRST_ITEM_ROW = 2
-"""Rows 0 (padding) and 1 (unknown) hold no item and are never returned."""
 NO_ROW = -1
 CELLS_AT_ONCE = 16_000_000
 
@@ -24,7 +22,7 @@ def check_item_vectors(item_vectors: Floats) -> None:
     Raises: DataError: not [N, D] with at least one item after the reserved rows, or not finite.
     """
     shape = item_vectors.shape
-    if item_vectors.ndim != 2 or shape[0] <= FIRST_ITEM_ROW or shape[1] == 0:
+    if item_vectors.ndim != 2 or shape[0] <= NUM_RESERVED_ROWS or shape[1] == 0:
         expected = "[N, D] with rows 0 and 1 reserved and at least one item"
         raise DataError("item_vectors", expected=expected, got=f"the shape {shape}")
     is_finite = np.isfinite(item_vectors).all(axis=1)
@@ -57,7 +55,7 @@ def exclusion_pairs(
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     users = np.repeat(np.arange(len(excluded_rows)), [len(rows) for rows in excluded_rows])
     rows = np.concatenate([np.asarray(rows, np.int64) for rows in excluded_rows])
-    is_item = rows >= FIRST_ITEM_ROW
+    is_item = rows >= NUM_RESERVED_ROWS
     return users[is_item], rows[is_item]
 
 
@@ -105,7 +103,7 @@ def best_candidates(
         part = slice(start, start + step)
         vectors = item_vectors[np.maximum(rows[part], 0)]
         scores[part] = (vectors @ user_vectors[part, :, None])[:, :, 0]
-    scores[rows < FIRST_ITEM_ROW] = -np.inf
+    scores[rows < NUM_RESERVED_ROWS] = -np.inf
     users, excluded = exclusion_pairs(excluded_rows)
     if len(users):
         num_rows = len(item_vectors)
@@ -119,4 +117,4 @@ def best_candidates(
 def num_proposals(k: int, excluded_rows: Sequence[Rows] | None, item_vectors: Floats) -> int:
     """How many rows to ask for so that k stay when the most excluded are among them."""
     num_excluded = max((len(rows) for rows in excluded_rows or ()), default=0)
-    return min(k + num_excluded, len(item_vectors) - FIRST_ITEM_ROW)
+    return min(k + num_excluded, len(item_vectors) - NUM_RESERVED_ROWS)

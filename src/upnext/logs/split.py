@@ -5,9 +5,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from upnext.errors import DataError
-from upnext.schema import Impressions, Logs, Searches, Watches
-
-MS_PER_DAY = 86_400_000
+from upnext.schema import MS_PER_DAY, Impressions, Logs, Searches, Watches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from upnext.evaluation.report import (
 from upnext.examples.encoder import user_vocabulary
 from upnext.examples.history import History
 from upnext.examples.impressions import build_impression_examples
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS, UNKNOWN_ROW, Vocabulary
+from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import WatchTargets, watch_targets
 from upnext.index import ExactIndex
 from upnext.logs.read import read_logs
@@ -33,7 +33,7 @@ from upnext.pipeline.policies import Oracle, policy_values
 from upnext.pipeline.train import split_logs
 from upnext.recommender import Recommender
 from upnext.registry.release import Release, open_release
-from upnext.schema import Floats, Logs, Rows
+from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Floats, Logs, Rows
 
 Say = Callable[[str], None]
 

@@ -12,12 +12,12 @@ from upnext.evaluation.compare import metric_value
 from upnext.evaluation.intervals import sum_by_user
 from upnext.evaluation.report import PolicyValue
 from upnext.examples.history import Indices
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS, Vocabulary
+from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import WatchTargets
 from upnext.logs.simulation.fatigue import Fatigue
 from upnext.logs.simulation.truth import Truth, load_truth
 from upnext.recommender import Recommender
-from upnext.schema import Floats, Logs, Rows, TimesMs
+from upnext.schema import NUM_RESERVED_ROWS, Floats, Logs, Rows, TimesMs
 
 PAGE_SIZE = 10
 BATCH_SIZE = 256

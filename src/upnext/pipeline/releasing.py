@@ -20,13 +20,14 @@ from upnext.config import config_to_table
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import EventLog, History
 from upnext.examples.impressions import encode_ranking_inputs
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS, Vocabulary
+from upnext.examples.vocabulary import Vocabulary
 from upnext.index import Index
 from upnext.pipeline.config import RunConfig
 from upnext.ranking.train import TrainedRanking
 from upnext.registry.release import Release, publish
 from upnext.retrieval.model import Tower
 from upnext.retrieval.train import TrainedRetrieval
+from upnext.schema import NUM_RESERVED_ROWS
 
 
 @dataclass(frozen=True, kw_only=True)

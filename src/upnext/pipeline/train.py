@@ -7,7 +7,7 @@ from pathlib import Path
 from upnext.examples.encoder import Encoder, build_encoder, user_vocabulary
 from upnext.examples.history import History
 from upnext.examples.impressions import ImpressionExamples, build_impression_examples
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS, Vocabulary
+from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import watch_targets
 from upnext.index import build_index
 from upnext.logs.read import read_logs
@@ -18,7 +18,7 @@ from upnext.pipeline.unshown import examples_without_impressions
 from upnext.ranking.train import RankingEpoch, train_ranking
 from upnext.registry.release import Release
 from upnext.retrieval.train import RetrievalEpoch, TrainedRetrieval, train_retrieval
-from upnext.schema import Logs
+from upnext.schema import NUM_RESERVED_ROWS, Logs
 
 Say = Callable[[str], None]
 

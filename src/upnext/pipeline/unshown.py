@@ -6,11 +6,10 @@ from numpy.typing import NDArray
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import History
 from upnext.examples.impressions import ImpressionExamples
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS
 from upnext.examples.watches import Queries, build_watch_examples
 from upnext.index import ExactIndex
 from upnext.retrieval.train import RetrievalConfig, TrainedRetrieval
-from upnext.schema import Rows, TimesMs
+from upnext.schema import NUM_RESERVED_ROWS, Rows, TimesMs
 
 MAX_REQUESTS = 200_000
 UNWATCHED_PER_REQUEST = 9

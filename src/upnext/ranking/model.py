@@ -6,8 +6,8 @@ from torch import nn
 
 from upnext.examples.encoder import Encoder
 from upnext.examples.impressions import EMBEDDED_ROWS, RankingInputs
-from upnext.examples.vocabulary import UNKNOWN_ROW
 from upnext.ranking.mlp import MlpNetwork, RankingNetworkConfig
+from upnext.schema import UNKNOWN_ROW
 
 
 class RankingModel(nn.Module):

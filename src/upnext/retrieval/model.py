@@ -11,7 +11,7 @@ from torch import nn
 from upnext.config import require
 from upnext.errors import ConfigError
 from upnext.examples.history import EventLog, Indices
-from upnext.examples.vocabulary import UNKNOWN_ROW
+from upnext.schema import UNKNOWN_ROW
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS
+from upnext.schema import NUM_RESERVED_ROWS
 
 SamplerName = Literal["uniform", "log_uniform", "unigram"]
 

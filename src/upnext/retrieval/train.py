@@ -15,7 +15,6 @@ from upnext.evaluation.metrics import recall_at_k
 from upnext.evaluation.ranks import SeenRows, rank_targets
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import History, Indices
-from upnext.examples.vocabulary import NUM_RESERVED_ROWS
 from upnext.examples.watches import (
     Queries,
     QueryEncoder,
@@ -27,7 +26,7 @@ from upnext.retrieval.batches import epoch_batches
 from upnext.retrieval.loss import full_softmax_loss, sampled_softmax_loss
 from upnext.retrieval.model import RetrievalModel, RetrievalNetworkConfig, window_means
 from upnext.retrieval.sampling import NegativeSampler, SamplerName, negative_sampler
-from upnext.schema import Floats
+from upnext.schema import NUM_RESERVED_ROWS, Floats
 
 VALIDATION_K = 50
 

@@ -7,21 +7,15 @@ from numpy.typing import NDArray
 
 from upnext.logs.simulation.fatigue import NOTHING
 from upnext.logs.simulation.logging_policy import SOURCES, Groups, LoggingPolicy
-from upnext.logs.simulation.world import (
-    DAY_MS,
-    START_MS,
-    LoggingWeights,
-    SimulationConfig,
-    draw_world,
-)
-from upnext.schema import Rows, TimesMs
+from upnext.logs.simulation.world import START_MS, LoggingWeights, SimulationConfig, draw_world
+from upnext.schema import MS_PER_DAY, Rows, TimesMs
 
 CONFIG = SimulationConfig(
     num_users=10, num_items=90, num_days=4, num_channels=6, num_topics=4, page_size=5
 )
 WORLD = draw_world(CONFIG)
-DAY_START_MS = START_MS + 2 * DAY_MS
-NOON_MS = DAY_START_MS + DAY_MS // 2
+DAY_START_MS = START_MS + 2 * MS_PER_DAY
+NOON_MS = DAY_START_MS + MS_PER_DAY // 2
 NUM_PUBLISHED = int(np.searchsorted(WORLD.catalogue.published_at_ms, NOON_MS, side="right"))
 ALL_ITEMS = np.arange(90, dtype=np.int32)[None, :]
 RECENT = np.array([[3, 20, 3, NOTHING, NOTHING]], dtype=np.int32)
@@ -58,7 +52,7 @@ def test_each_source_gives_what_its_formula_says() -> None:
 
     popular = np.where(catalogue.published_at_ms <= DAY_START_MS, NUM_WATCHES + 0.1, 0)
     np.testing.assert_allclose(almost_only("popular"), popular / popular.sum(), atol=1e-8)
-    ages_days = (NOON_MS - catalogue.published_at_ms) / DAY_MS
+    ages_days = (NOON_MS - catalogue.published_at_ms) / MS_PER_DAY
     fresh = np.where(ages_days >= 0, np.exp(-ages_days / CONFIG.fresh_days), 0)
     np.testing.assert_allclose(almost_only("fresh"), fresh / fresh.sum(), atol=1e-8)
     related = 4 / 10 * popular / popular.sum()

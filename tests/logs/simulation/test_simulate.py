@@ -14,8 +14,8 @@ from upnext.logs.simulation.fatigue import Fatigue
 from upnext.logs.simulation.logging_policy import LoggingPolicy
 from upnext.logs.simulation.simulate import simulate
 from upnext.logs.simulation.truth import Truth, load_truth
-from upnext.logs.simulation.world import DAY_MS, START_MS, SimulationConfig
-from upnext.schema import Impressions, Items, Searches, Users, Watches
+from upnext.logs.simulation.world import START_MS, SimulationConfig
+from upnext.schema import MS_PER_DAY, Impressions, Items, Searches, Users, Watches
 
 CONFIG = SimulationConfig(
     num_users=250, num_items=1_200, num_days=6, num_channels=60, popularity_days=2
@@ -191,8 +191,8 @@ def test_popularity_counts_the_watches_of_the_last_days_only(simulated: Simulate
     started_at_ms = simulated.watches["started_at_ms"].to_numpy()
     item_rows = simulated.truth.item_rows(simulated.watches["item_id"])
     for day, counted in enumerate(simulated.num_watches):
-        until_ms = START_MS + day * DAY_MS
-        lately = (until_ms - 2 * DAY_MS <= started_at_ms) & (started_at_ms < until_ms)
+        until_ms = START_MS + day * MS_PER_DAY
+        lately = (until_ms - 2 * MS_PER_DAY <= started_at_ms) & (started_at_ms < until_ms)
         expected = np.bincount(item_rows[lately], minlength=CONFIG.num_items)
         np.testing.assert_array_equal(counted, expected)
 
@@ -216,7 +216,7 @@ def test_logged_watch_time_and_clicks_agree_with_the_truth(simulated: Simulated)
 def test_learning_is_worth_its_while(simulated: Simulated) -> None:
     """True expected watch time beats clicks, clicks beat popularity, and topics help."""
     truth, catalogue = simulated.truth, simulated.truth.world.catalogue
-    at_ms = np.full(CONFIG.num_users, START_MS + 5 * DAY_MS)
+    at_ms = np.full(CONFIG.num_users, START_MS + 5 * MS_PER_DAY)
     users = np.arange(CONFIG.num_users, dtype=np.int32)
     num_published = int(truth.num_published(at_ms)[0])
     items = np.broadcast_to(np.arange(num_published, dtype=np.int32), (users.size, num_published))

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from upnext.errors import DataError
 from upnext.logs.simulation.tables import items_of
 from upnext.logs.simulation.truth import Truth, load_truth, save_truth
-from upnext.logs.simulation.world import DAY_MS, START_MS, SimulationConfig, draw_world
-from upnext.schema import Floats, Rows, TimesMs
+from upnext.logs.simulation.world import START_MS, SimulationConfig, draw_world
+from upnext.schema import MS_PER_DAY, Floats, Rows, TimesMs
 
 CONFIG = SimulationConfig(num_users=50, num_items=400, num_days=5, num_channels=20)
 TRUTH = Truth(draw_world(CONFIG))
 USERS = np.arange(50, dtype=np.int32)
 ITEMS = np.broadcast_to(np.arange(400, dtype=np.int32), (50, 400))
-LATER_MS = np.full(50, START_MS + 10 * DAY_MS)
+LATER_MS = np.full(50, START_MS + 10 * MS_PER_DAY)
 
 
 def clicks(at_ms: TimesMs = LATER_MS, shown: int = 0, watched: int = 0) -> Floats:
@@ -42,7 +42,7 @@ def affinity_by_hand(user: int, item: int) -> float:
 @given(user=st.integers(0, 49), item=st.integers(0, 399), shown=st.integers(0, 100))
 def test_the_formulas_hold_number_by_number(user: int, item: int, shown: int) -> None:
     c, b = TRUTH.world.catalogue, CONFIG.behaviour
-    at_ms = int(c.published_at_ms[item]) + 6 * DAY_MS
+    at_ms = int(c.published_at_ms[item]) + 6 * MS_PER_DAY
     affinity = affinity_by_hand(user, item)
     click = sigmoid(
         b.click_bias

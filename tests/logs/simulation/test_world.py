@@ -8,7 +8,6 @@ from upnext.config import config_from_table, config_to_table, read_config
 from upnext.errors import ConfigError
 from upnext.logs.simulation.naming import DEVICES
 from upnext.logs.simulation.world import (
-    DAY_MS,
     START_MS,
     Behaviour,
     LoggingWeights,
@@ -16,6 +15,7 @@ from upnext.logs.simulation.world import (
     draw_world,
     seeded,
 )
+from upnext.schema import MS_PER_DAY
 
 CONFIG = SimulationConfig(num_users=2_000, num_items=900, num_days=4)
 
@@ -42,7 +42,7 @@ def test_items_come_in_order_of_publication_a_third_before_the_first_day() -> No
     published_at_ms = draw_world(CONFIG).catalogue.published_at_ms
     assert (np.diff(published_at_ms) >= 0).all()
     assert np.count_nonzero(published_at_ms < START_MS) == 300
-    assert published_at_ms[-1] < START_MS + 4 * DAY_MS
+    assert published_at_ms[-1] < START_MS + 4 * MS_PER_DAY
 
 
 def test_durations_are_log_normal_around_their_median() -> None:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from upnext.logs.simulation.fatigue import NOTHING
 from upnext.logs.simulation.naming import Source
-from upnext.logs.simulation.world import DAY_MS, World
-from upnext.schema import Floats, Rows, TimesMs
+from upnext.logs.simulation.world import World
+from upnext.schema import MS_PER_DAY, Floats, Rows, TimesMs
 
 SOURCES: tuple[Source, ...] = get_args(Source)
 UNWATCHED_WEIGHT = 0.1
@@ -93,7 +93,7 @@ class LoggingPolicy:
         self._group_sums = np.concatenate([[0], np.cumsum(self._popular[groups.order])])
         self._group_weights = np.diff(self._group_sums[groups.starts])
         newest = published_at_ms[np.searchsorted(published_at_ms, day_start_ms, "right") - 1]
-        days_since_newest = np.minimum((published_at_ms - newest) / DAY_MS, MOST_DAYS_AHEAD)
+        days_since_newest = np.minimum((published_at_ms - newest) / MS_PER_DAY, MOST_DAYS_AHEAD)
         self._fresh = np.exp(days_since_newest / self._config.fresh_days)
         self._fresh_sums = np.cumsum(self._fresh)
 

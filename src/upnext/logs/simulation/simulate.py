@@ -17,7 +17,6 @@ from upnext.logs.simulation.logging_policy import Groups, LoggingPolicy, Pages
 from upnext.logs.simulation.tables import DayEvents, items_of, users_of
 from upnext.logs.simulation.truth import Truth, save_truth
 from upnext.logs.simulation.world import (
-    DAY_MS,
     LONGEST_S,
     START_MS,
     SimulationConfig,
@@ -25,7 +24,7 @@ from upnext.logs.simulation.world import (
     draw_world,
     seeded,
 )
-from upnext.schema import Floats, Rows, TimesMs
+from upnext.schema import MS_PER_DAY, Floats, Rows, TimesMs
 
 USERS_AT_ONCE = 16_384
 """Users whose days are simulated together; bounds the memory."""
@@ -102,7 +101,7 @@ class _Past:
     @classmethod
     def empty(cls, config: SimulationConfig) -> Self:
         longest_session_s = (config.page_size + 1) * LONGEST_WATCH_S
-        num_days = config.popularity_days + 1 + math.ceil(longest_session_s * 1_000 / DAY_MS)
+        num_days = config.popularity_days + 1 + math.ceil(longest_session_s * 1_000 / MS_PER_DAY)
         return cls(
             shown=RecentItems(config.num_users, config.fatigue_memory),
             watched=RecentItems(config.num_users, config.fatigue_memory),
@@ -121,7 +120,7 @@ class _Past:
         return num_watches
 
     def count_watches(self, item_rows: Rows, started_at_ms: TimesMs) -> None:
-        days = (started_at_ms - START_MS) // DAY_MS % len(self.num_watches)
+        days = (started_at_ms - START_MS) // MS_PER_DAY % len(self.num_watches)
         np.add.at(self.num_watches, (days, item_rows), 1)
 
 
@@ -129,7 +128,7 @@ def _days(world: World) -> Iterator[dict[str, pl.DataFrame]]:
     config = world.config
     past, groups = _Past.empty(config), Groups.of(world)
     for day in range(config.num_days):
-        day_start_ms = START_MS + day * DAY_MS
+        day_start_ms = START_MS + day * MS_PER_DAY
         policy = LoggingPolicy(world, groups, day_start_ms, past.watches_before(day))
         events = DayEvents()
         for block, first in enumerate(range(0, config.num_users, USERS_AT_ONCE)):
@@ -138,7 +137,7 @@ def _days(world: World) -> Iterator[dict[str, pl.DataFrame]]:
             platform = _Platform(Truth(world), policy, past, rng, events)
             for user_rows, planned_ms in _planned_rounds(world, rng, users, day_start_ms):
                 at_ms = np.maximum(planned_ms, past.free_at_ms[user_rows])
-                on_time = at_ms < day_start_ms + DAY_MS
+                on_time = at_ms < day_start_ms + MS_PER_DAY
                 platform.hold_sessions(user_rows[on_time], at_ms[on_time])
         yield events.tables(world, day)
 
@@ -154,7 +153,7 @@ def _planned_rounds(
     user_rows = np.repeat(users, rng.poisson(audience.requests_per_day[users]))
     hours = audience.favourite_hours[user_rows].astype(np.float64)
     hours += HOURS_AROUND_FAVOURITE * rng.standard_normal(user_rows.size)
-    at_ms = day_start_ms + (hours % 24 / 24 * DAY_MS).astype(np.int64)
+    at_ms = day_start_ms + (hours % 24 / 24 * MS_PER_DAY).astype(np.int64)
     order = np.lexsort((at_ms, user_rows))
     user_rows, at_ms = user_rows[order], at_ms[order]
     rounds = np.arange(user_rows.size) - np.searchsorted(user_rows, user_rows)

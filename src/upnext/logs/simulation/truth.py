@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from upnext.config import config_from_table, config_to_table
 from upnext.errors import DataError
 from upnext.logs.simulation.naming import numbered_ids
-from upnext.logs.simulation.world import DAY_MS, STYLE_SIZE, SimulationConfig, World, draw_world
-from upnext.schema import Floats, Rows, TimesMs
+from upnext.logs.simulation.world import STYLE_SIZE, SimulationConfig, World, draw_world
+from upnext.schema import MS_PER_DAY, Floats, Rows, TimesMs
 
 STYLE_EFFECT = 0.25
 """How much a channel's manner weighs in affinity; its own spread is 1."""
@@ -68,7 +68,7 @@ class Truth:
         """
         catalogue, b = self.world.catalogue, self.world.config.behaviour
         age_ms = at_ms[:, None] - catalogue.published_at_ms[item_rows]
-        half_lives = (age_ms / (b.freshness_half_life_days * DAY_MS)).astype(np.float32)
+        half_lives = (age_ms / (b.freshness_half_life_days * MS_PER_DAY)).astype(np.float32)
         shown = np.asarray(num_shown_before, dtype=np.float32)
         logits = (
             np.float32(b.click_bias)

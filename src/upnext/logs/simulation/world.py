@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 
 from upnext.errors import ConfigError
 from upnext.logs.simulation.naming import DEVICES, REGIONS, TOPICS, Source
-from upnext.schema import Floats, Rows, TimesMs
+from upnext.schema import MS_PER_DAY, Floats, Rows, TimesMs
 
 START_MS = 1_767_571_200_000
 """The first day begins on Monday 2026-01-05, 00:00 UTC."""
-DAY_MS = 86_400_000
 SHORTEST_S, LONGEST_S = 10.0, 7_200.0
 """Between these every item's duration lies."""
 STYLE_SIZE = 4
@@ -270,9 +269,9 @@ def _draw_catalogue(config: SimulationConfig) -> Catalogue:
 
 def _draw_published_at_ms(rng: np.random.Generator, config: SimulationConfig) -> TimesMs:
     """The old stock is up to two years old, more of it recent; the rest comes evenly."""
-    before = 1 + rng.random(config.num_published_before) ** 2 * (730 * DAY_MS)
+    before = 1 + rng.random(config.num_published_before) ** 2 * (730 * MS_PER_DAY)
     num_later = config.num_items - config.num_published_before
-    later = rng.integers(config.num_days * DAY_MS, size=num_later)
+    later = rng.integers(config.num_days * MS_PER_DAY, size=num_later)
     return np.sort(np.concatenate([START_MS - before.astype(np.int64), START_MS + later]))
 
 
