@@ -37,8 +37,3 @@ def weighted_logistic_loss(
     if variant == "paper":
         unit_negative = (1 - watched) * unit_negative
     return (positive + unit_negative).mean()
-
-
-def expected_watch_time_s(logits: torch.Tensor) -> torch.Tensor:
-    """The watch-time odds e^z, seconds per impression."""
-    return logits.exp()
