@@ -1,6 +1,6 @@
 """A tiny platform's requests, and random inputs of a ranking network, for the tests of ranking."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,16 +16,6 @@ from upnext.examples.impressions import (
 from upnext.schema import Logs
 
 RandomInputs = Callable[..., dict[str, torch.Tensor]]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny sums are quickest on one thread; training's way with denormals must not spread."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

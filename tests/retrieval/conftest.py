@@ -1,23 +1,10 @@
 """A tiny platform, counted and encoded, for the tests of retrieval."""
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.history import History
 from upnext.schema import Logs
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tiny sums are quickest on one thread; training's way with denormals must not spread."""
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
