@@ -18,7 +18,18 @@ Every verb is the twin of a function. Results go to stdout (a table, or JSON wit
 everything else to stderr. Exit status: 0 done, 1 the data or release is bad, 2 wrong usage.
 Flags say *where*; *how* to learn stands in [run.toml](configuration.md).
 """
-VERBS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+
+
+def verbs_of(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Every verb by its whole name, such as `export vectors`."""
+    found: dict[str, Any] = {}
+    for name, verb in group.commands.items():
+        is_group = hasattr(verb, "commands")
+        found |= verbs_of(verb, f"{prefix}{name} ") if is_group else {prefix + name: verb}
+    return found
+
+
+VERBS = verbs_of(get_command(app))
 PARAMETERS = [(name, parameter) for name, verb in VERBS.items() for parameter in verb.params]
 
 

@@ -1,4 +1,5 @@
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +23,14 @@ from upnext.ranking.loss import WeightedLogisticVariant, weighted_logistic_loss
 from upnext.ranking.mlp import RankingNetworkConfig
 from upnext.ranking.train import (
     RankingConfig,
-    RankingEpoch,
     TrainedRanking,
     score_impressions,
     train_ranking,
 )
 from upnext.schema import Floats
+from upnext.training.logbook import Epoch, Logbook, Progress
+from upnext.training.loop import TrainingError
+from upnext.training.schedule import LearningRate, ScheduleName
 
 NETWORK = RankingNetworkConfig(hidden_sizes=(16, 8), embedding_scale=1.0, context_embedding_size=2)
 TINY = RankingConfig(network=NETWORK, requests_per_batch=100, learning_rate=0.003, num_epochs=1)
@@ -133,12 +136,12 @@ def test_scores_do_not_depend_on_what_is_scored_beside(
 def test_without_validation_the_last_epoch_is_kept(
     encoder: Encoder, examples: ImpressionExamples
 ) -> None:
-    told: list[RankingEpoch] = []
+    told: list[Epoch] = []
     config = replace(TINY, num_epochs=3)
     trained = train_ranking(encoder, examples, None, config, on_epoch=told.append)
     assert tuple(told) == trained.epochs
     assert [epoch.epoch for epoch in told] == [0, 1, 2]
-    assert np.isnan([epoch.validation_loss for epoch in told]).all()
+    assert not any(epoch.metrics for epoch in told)
     assert trained.best_epoch == 2
     assert not trained.model.training
 
@@ -167,14 +170,51 @@ def test_nothing_watched_is_an_error(encoder: Encoder, examples: ImpressionExamp
 
 
 def test_a_loss_that_runs_away_is_an_error(encoder: Encoder, examples: ImpressionExamples) -> None:
-    with pytest.raises(FloatingPointError, match=r"a lower .* learning_rate usually helps"):
+    with pytest.raises(TrainingError, match=r"a lower .* learning_rate usually helps"):
         train_ranking(encoder, examples, None, replace(TINY, learning_rate=1e30))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup_share"), [("linear", 0.0), ("cosine", 0.3), ("constant", 0.5)]
+)
+def test_the_learning_rate_follows_the_schedule_over_all_planned_epochs(
+    encoder: Encoder, examples: ImpressionExamples, schedule: ScheduleName, warmup_share: float
+) -> None:
+    told: list[Progress] = []
+    config = replace(TINY, num_epochs=3, learning_rate_schedule=schedule, warmup_share=warmup_share)
+    logbook = Logbook(on_progress=told.append, progress_every_s=0.0)
+    train_ranking(encoder, examples, None, config, stop_after=2, logbook=logbook)
+    rate = LearningRate(peak=TINY.learning_rate, schedule=schedule, warmup_share=warmup_share)
+    num_steps = 3 * -(-examples.num_requests // TINY.requests_per_batch)
+    assert len(told) == num_steps * 2 // 3
+    expected = [rate.at(step / num_steps) for step in range(len(told))]
+    np.testing.assert_allclose([progress.learning_rate for progress in told], expected, rtol=1e-9)
+
+
+def test_a_checkpoint_of_other_settings_or_impressions_is_refused(
+    encoder: Encoder, examples: ImpressionExamples, tmp_path: Path
+) -> None:
+    logbook = Logbook(directory=tmp_path)
+    train_ranking(encoder, examples, None, TINY, logbook=logbook)
+    smaller = replace(TINY, network=replace(NETWORK, hidden_sizes=(8,)))
+    with pytest.raises(ConfigError, match=r"config\.network\.hidden_sizes: .*\[8\], got \[16, 8\]"):
+        train_ranking(encoder, examples, None, smaller, logbook=logbook)
+    longer = examples.watch_time_s.copy()
+    longer[examples.watched.argmax()] += 1.0
+    for shown, held_out in ((replace(examples, watch_time_s=longer), None), (examples, examples)):
+        with pytest.raises(DataError, match="data: expected that of this run"):
+            train_ranking(encoder, shown, held_out, TINY, logbook=logbook)
 
 
 @pytest.mark.parametrize("name", ["requests_per_batch", "num_epochs", "patience"])
 def test_counts_below_one_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name}: expected 1 or more, got 0"):
         config_from_table({name: 0}, RankingConfig, where="run.toml [ranking]")
+
+
+def test_a_warmup_that_never_ends_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\[ranking\] warmup_share: expected a share below 1"):
+        RankingConfig(warmup_share=1.0)
 
 
 @dataclass(frozen=True)
@@ -213,17 +253,17 @@ def test_it_foretells_watch_time_better_than_the_mean(platform: Platform) -> Non
     assert trained.epochs[-1].loss < trained.epochs[0].loss
     validation = platform.validation
     constant = np.log(mean_watch_time_s(platform.train)) * np.ones(len(validation.watched))
-    best = trained.epochs[trained.best_epoch]
-    assert best.validation_loss < loss_of(validation, constant.astype(np.float32)) - 0.2
+    best = trained.epochs[trained.best_epoch].metrics
+    assert best["validation_loss"] < loss_of(validation, constant.astype(np.float32)) - 0.2
     # A constant ranks half of the watch time wrongly.
-    assert best.validation_weighted_per_user_loss < 0.35
+    assert best["validation_weighted_per_user_loss"] < 0.35
 
 
 def test_the_best_epoch_is_kept_and_patience_ends_training(platform: Platform) -> None:
     """A learning rate far too high soon makes things worse."""
     config = replace(TINY, learning_rate=0.05, requests_per_batch=200, num_epochs=12, patience=2)
     trained = train_ranking(platform.encoder, platform.train, platform.validation, config)
-    losses = [epoch.validation_loss for epoch in trained.epochs]
+    losses = [epoch.metrics["validation_loss"] for epoch in trained.epochs]
     assert trained.best_epoch == int(np.argmin(losses))
     assert len(losses) == trained.best_epoch + 1 + 2 < 12
     requests = np.arange(platform.validation.num_requests)

@@ -1,14 +1,14 @@
 """Trains the ranking network on impressions, watched or not."""
 
 import copy
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
-from upnext.config import require
+from upnext.config import config_to_table, require
 from upnext.errors import DataError
 from upnext.evaluation.metrics import weighted_per_user_loss
 from upnext.examples.encoder import Encoder
@@ -19,6 +19,12 @@ from upnext.ranking.loss import WeightedLogisticVariant, weighted_logistic_loss
 from upnext.ranking.mlp import RankingNetworkConfig
 from upnext.ranking.model import RankingModel
 from upnext.schema import Floats
+from upnext.training.checkpoint import digest
+from upnext.training.logbook import Epoch, Logbook
+from upnext.training.loop import fit
+from upnext.training.schedule import LearningRate, ScheduleName, check_warmup
+from upnext.training.state import Arrays, load_optimizer, optimizer_arrays
+from upnext.training.task import Plan
 
 REQUESTS_FOR_QUANTILES = 10_000
 
@@ -34,7 +40,12 @@ class RankingConfig:
     requests_per_batch: int = 400
     """Requests a step, each with all its impressions."""
     learning_rate: float = 0.002
-    """Step size of Adam at the start; it falls in a straight line to 0 at the last epoch."""
+    """Step size of Adam at its highest."""
+    learning_rate_schedule: ScheduleName = "linear"
+    """How the learning rate falls until the end of the last planned epoch: in a straight line to 0,
+    along half a cosine to 0, or not at all."""
+    warmup_share: float = 0.0
+    """Share of all planned steps, below 1, in which the learning rate first rises from 0."""
     num_epochs: int = 3
     """Passes over the impressions at most."""
     patience: int = 1
@@ -47,34 +58,16 @@ class RankingConfig:
     def __post_init__(self) -> None:
         counts = ("requests_per_batch", "num_epochs", "patience", "num_validation_requests")
         require("ranking", self, at_least=dict.fromkeys(counts, 1) | {"learning_rate": 0})
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankingEpoch:
-    """What one pass over the impressions gave.
-
-    `validation_weighted_per_user_loss`: share of watch time that is ranked wrongly.
-    """
-
-    epoch: int
-    loss: float
-    validation_loss: float
-    validation_weighted_per_user_loss: float
-    impressions_per_s: float
+        check_warmup("ranking", self.warmup_share)
 
 
 @dataclass(frozen=True)
 class TrainedRanking:
-    """The network of the best epoch."""
+    """The network of the best epoch: that of the best validation loss, or else the last."""
 
     model: RankingModel
-    epochs: tuple[RankingEpoch, ...]
-
-    @property
-    def best_epoch(self) -> int:
-        """The epoch whose weights were kept: that of the best validation, or else the last."""
-        losses = [epoch.validation_loss for epoch in self.epochs]
-        return len(losses) - 1 if np.isnan(losses).any() else int(np.argmin(losses))
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
 
 
 def train_ranking(
@@ -84,11 +77,18 @@ def train_ranking(
     config: RankingConfig,
     *,
     stop_after: int | None = None,
-    on_epoch: Callable[[RankingEpoch], None] = lambda _: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    logbook: Logbook | None = None,
 ) -> TrainedRanking:
     """Learns the expected watch time of an impression.
 
-    Raises: DataError: no impression was watched.
+    Args:
+        stop_after: epochs after which to end, though the learning rate falls as for all of them.
+        logbook: who is told, and the folder from which a run that was cut short goes on.
+
+    Raises:
+        DataError: no impression was watched.
+        TrainingError: the loss is no longer a finite number.
     """
     if not examples.watched.any():
         raise DataError(
@@ -97,40 +97,107 @@ def train_ranking(
             got="none",
             hint="check the column that is mapped to `watched`.",
         )
-    torch.set_flush_denormal(True)
-    torch.manual_seed(config.seed)
-    generator = np.random.default_rng(config.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = RankingModel(encoder, config.network).to(device)
-    _fit_quantiles(model, encoder, examples, generator)
-    _start_at_mean_watch_time(model, examples)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate, fused=True)
-    held_out = np.zeros(0, np.int64)
-    if validation is not None:
-        count = min(config.num_validation_requests, validation.num_requests)
-        held_out = np.sort(generator.choice(validation.num_requests, count, replace=False))
-    epochs: list[RankingEpoch] = []
-    best_weights = model.state_dict()
-    for epoch in range(config.num_epochs)[:stop_after]:
-        loss, impressions_per_s = _one_epoch(
-            model, optimizer, encoder, examples, config, epoch, generator
+    task = _RankingTask(encoder, examples, validation, config)
+    plan = Plan(
+        num_epochs=config.num_epochs,
+        patience=config.patience,
+        stop_after=stop_after,
+        learning_rate=LearningRate(
+            peak=config.learning_rate,
+            schedule=config.learning_rate_schedule,
+            warmup_share=config.warmup_share,
+        ),
+    )
+    fitted = fit(task, plan, on_epoch=on_epoch, logbook=logbook)
+    task.model.eval()
+    return TrainedRanking(task.model, fitted.epochs, fitted.best_epoch)
+
+
+class _RankingTask:
+    """Weighted logistic regression on logged requests, as `training.loop.fit` asks for it."""
+
+    stage = "ranking"
+    guide = "validation_loss"
+    greater_is_better = False
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        examples: ImpressionExamples,
+        validation: ImpressionExamples | None,
+        config: RankingConfig,
+    ) -> None:
+        torch.set_flush_denormal(True)
+        torch.manual_seed(config.seed)
+        self.encoder, self.examples, self.config = encoder, examples, config
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = RankingModel(encoder, config.network).to(device)
+        generator = np.random.default_rng(config.seed)
+        _fit_quantiles(self.model, encoder, examples, generator)
+        _start_at_mean_watch_time(self.model, examples)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.learning_rate, fused=True
         )
-        result = RankingEpoch(
-            epoch=epoch,
-            loss=loss,
-            impressions_per_s=impressions_per_s,
-            **_validate(model, encoder, validation, held_out, config),
+        self.validation, self.held_out = validation, np.zeros(0, np.int64)
+        if validation is not None:
+            count = min(config.num_validation_requests, validation.num_requests)
+            self.held_out = np.sort(generator.choice(validation.num_requests, count, replace=False))
+        self.generator = generator
+
+    def identity(self) -> Mapping[str, Any]:
+        """Config, and a hash of all that is learned from or validated on."""
+        data = digest(self.encoder, self.examples, self.validation)
+        return {"config": config_to_table(self.config), "data": data}
+
+    def batches(self, epoch: int) -> Sequence[Indices]:
+        """Requests in a new order each epoch, which goes on drawing where the last one ended."""
+        generator = copy.deepcopy(self.generator)
+        for _ in range(epoch + 1):
+            shuffled = generator.permutation(self.examples.num_requests)
+        size = self.config.requests_per_batch
+        return [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
+
+    def num_examples(self, batch: Indices) -> int:
+        """Impressions of these requests."""
+        starts = self.examples.starts
+        return int((starts[batch + 1] - starts[batch]).sum())
+
+    def step(self, batch: Indices, *, learning_rate: float) -> torch.Tensor:
+        """On all impressions of some requests."""
+        self.model.train()
+        self.optimizer.param_groups[0]["lr"] = learning_rate
+        raw, chosen = self.examples.inputs(self.encoder, batch)
+        loss = _loss(self.model(raw), self.examples, chosen, self.config.variant)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return loss
+
+    def validate(self) -> Mapping[str, float]:
+        """Mean loss, and the share of watch time that is ranked wrongly."""
+        examples = self.validation
+        if examples is None or not len(self.held_out):
+            return {}
+        logits, chosen = score_impressions(self.model, self.encoder, examples, self.held_out)
+        loss = _loss(torch.from_numpy(logits), examples, chosen, self.config.variant)
+        wrongly_ranked = weighted_per_user_loss(
+            np.searchsorted(examples.starts, chosen, side="right") - 1,
+            examples.watched[chosen],
+            examples.watch_time_s[chosen],
+            logits,
         )
-        epochs.append(result)
-        on_epoch(result)
-        best = TrainedRanking(model, tuple(epochs)).best_epoch
-        if best == epoch:
-            best_weights = copy.deepcopy(model.state_dict())
-        elif epoch - best >= config.patience:
-            break
-    model.load_state_dict(best_weights)
-    model.eval()
-    return TrainedRanking(model, tuple(epochs))
+        return {
+            "validation_loss": loss.item(),
+            "validation_weighted_per_user_loss": float(wrongly_ranked),
+        }
+
+    def state(self) -> Arrays:
+        """Adam's moments."""
+        return optimizer_arrays(self.optimizer)
+
+    def load_state(self, state: Arrays) -> None:
+        """The inverse of `state`."""
+        load_optimizer(self.optimizer, state)
 
 
 def score_impressions(
@@ -145,14 +212,6 @@ def score_impressions(
             logits.append(model(raw).cpu().numpy())
             chosen.append(part)
     return np.concatenate(logits), np.concatenate(chosen)
-
-
-def _batches(
-    num_requests: int, batch_size: int, generator: np.random.Generator
-) -> Iterator[Indices]:
-    shuffled = generator.permutation(num_requests)
-    for start in range(0, num_requests, batch_size):
-        yield shuffled[start : start + batch_size]
 
 
 def _fit_quantiles(
@@ -181,75 +240,13 @@ def _start_at_mean_watch_time(model: RankingModel, examples: ImpressionExamples)
         model.network.output_bias.fill_(float(np.log(max(mean_s, 1e-6))))
 
 
-def _one_epoch(
-    model: RankingModel,
-    optimizer: torch.optim.Optimizer,
-    encoder: Encoder,
+def _loss(
+    logits: torch.Tensor,
     examples: ImpressionExamples,
-    config: RankingConfig,
-    epoch: int,
-    generator: np.random.Generator,
-) -> tuple[float, float]:
-    """Mean loss and impressions/s of one pass over the impressions."""
-    began, total, num_impressions = time.perf_counter(), 0.0, 0
-    model.train()
-    batches = list(_batches(examples.num_requests, config.requests_per_batch, generator))
-    for place, requests in enumerate(batches):
-        trained_share = (epoch + place / len(batches)) / config.num_epochs
-        optimizer.param_groups[0]["lr"] = config.learning_rate * (1.0 - trained_share)
-        loss, count = _step(model, optimizer, encoder, examples, requests, config.variant)
-        total += loss * count
-        num_impressions += count
-    return total / num_impressions, num_impressions / (time.perf_counter() - began)
-
-
-def _step(
-    model: RankingModel,
-    optimizer: torch.optim.Optimizer,
-    encoder: Encoder,
-    examples: ImpressionExamples,
-    requests: Indices,
+    chosen: Indices,
     variant: WeightedLogisticVariant,
-) -> tuple[float, int]:
-    """One step of gradient descent: the loss before it, and of how many impressions."""
-    raw, chosen = examples.inputs(encoder, requests)
-    logits = model(raw)
+) -> torch.Tensor:
+    """The mean loss of the logits of some impressions."""
     watched = torch.from_numpy(examples.watched[chosen].astype(np.float32)).to(logits.device)
     watch_time_s = torch.from_numpy(examples.watch_time_s[chosen]).to(logits.device)
-    loss = weighted_logistic_loss(logits, watched, watch_time_s, variant=variant)
-    value = loss.item()
-    if not np.isfinite(value):
-        raise FloatingPointError(
-            f"ranking: the loss became {value} in the batch that begins with request "
-            f"{requests[0]}; a lower [ranking] learning_rate usually helps."
-        )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return value, len(chosen)
-
-
-def _validate(
-    model: RankingModel,
-    encoder: Encoder,
-    validation: ImpressionExamples | None,
-    requests: Indices,
-    config: RankingConfig,
-) -> dict[str, float]:
-    if validation is None or not len(requests):
-        return {"validation_loss": np.nan, "validation_weighted_per_user_loss": np.nan}
-    logits, chosen = score_impressions(model, encoder, validation, requests)
-    watched, watch_time_s = validation.watched[chosen], validation.watch_time_s[chosen]
-    loss = weighted_logistic_loss(
-        torch.from_numpy(logits),
-        torch.from_numpy(watched.astype(np.float32)),
-        torch.from_numpy(watch_time_s),
-        variant=config.variant,
-    )
-    request_of = np.searchsorted(validation.starts, chosen, side="right") - 1
-    return {
-        "validation_loss": loss.item(),
-        "validation_weighted_per_user_loss": float(
-            weighted_per_user_loss(request_of, watched, watch_time_s, logits)
-        ),
-    }
+    return weighted_logistic_loss(logits, watched, watch_time_s, variant=variant)

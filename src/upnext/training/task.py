@@ -1,0 +1,75 @@
+"""What a stage and the loop promise each other."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from upnext.training.schedule import LearningRate
+from upnext.training.state import Arrays
+
+Batch = NDArray[np.int64]
+"""Indices of examples."""
+
+
+class Task(Protocol):
+    """What a stage gives the loop: its model, its batches, a step, and how to judge the outcome."""
+
+    @property
+    def stage(self) -> str:
+        """Its name, that of its section in run.toml."""
+
+    @property
+    def model(self) -> torch.nn.Module:
+        """All that is learned and kept; the best epoch's weights end in it."""
+
+    @property
+    def guide(self) -> str:
+        """The metric of `validate` that chooses the epoch."""
+
+    @property
+    def greater_is_better(self) -> bool:
+        """Whether the guide should rise."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Config and data as plain values; a checkpoint with another identity is refused."""
+
+    def batches(self, epoch: int) -> Sequence[Batch]:
+        """The epoch's batches: the same ones whenever and however often they are asked for."""
+
+    def num_examples(self, batch: Batch) -> int:
+        """By how much a batch counts in the mean loss and in examples/s."""
+
+    def step(self, batch: Batch, *, learning_rate: float) -> torch.Tensor:
+        """One step of gradient descent. Returns the batch's mean loss before it, a scalar."""
+
+    def validate(self) -> Mapping[str, float]:
+        """Metrics by name; none where there is nothing to validate on."""
+
+    def state(self) -> Arrays:
+        """What lies outside the model: optimisers' moments, generators, counts of samplers."""
+
+    def load_state(self, state: Arrays) -> None:
+        """Takes back what `state` gave."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long and how fast to learn."""
+
+    num_epochs: int
+    """Passes over the examples at most; the learning rate is spread over all of them."""
+    patience: int
+    """Epochs without a better guide after which training stops."""
+    learning_rate: LearningRate
+    """By the share of all planned steps that lies behind."""
+    stop_after: int | None = None
+    """Epochs after which to end all the same, as a refit does."""
+
+    @property
+    def num_possible_epochs(self) -> int:
+        """Epochs that there will be unless patience ends."""
+        return len(range(self.num_epochs)[: self.stop_after])
