@@ -3,8 +3,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from upnext.errors import DataError
 from upnext.examples.catalogue import Catalogue, build_catalogue
-from upnext.schema import Logs
+from upnext.schema import Items, Logs
 
 MakeLogs = Callable[..., Logs]
 
@@ -106,3 +107,62 @@ def test_each_row_holds_what_the_items_table_says(tiny_logs: Logs) -> None:
         assert catalogue.channels.id(catalogue.channel_rows[row]) == item["channel_id"]
         tags = [catalogue.tags.id(tag) for tag in catalogue.tag_rows[row] if tag]
         assert tags == item["tags"][:3]
+
+
+def test_new_items_stand_behind_the_others_and_change_none(logs: Logs) -> None:
+    catalogue = catalogue_of(logs)
+    lines = catalogue.new_items(logs.items)
+    assert lines["item_id"].to_list() == [40]
+    grown = catalogue.with_items(lines, first_seen_ms=777)
+    assert grown.items.rows([20, 10, 30, 40]).tolist() == [2, 3, 4, 5]
+    assert [grown.items.id(row) for row in range(2, 6)] == [20, 10, 30, 40]
+    assert [grown.title(row) for row in range(6)] == [None, None, None, "Été 🍜", None, "Never"]
+    assert grown.duration_s.tolist() == [*catalogue.duration_s, 9.0]
+    assert grown.published_at_ms.tolist() == [*catalogue.published_at_ms, 100]
+    assert grown.num_watches.tolist() == [*catalogue.num_watches, 0]
+    assert grown.channel_rows.tolist() == [*catalogue.channel_rows, 1]
+    assert grown.tag_rows.tolist() == [*catalogue.tag_rows.tolist(), [1, 0]]
+    assert grown.new_items(logs.items).is_empty()
+
+
+def test_a_new_item_has_the_channels_and_tags_that_are_known(
+    logs: Logs, make_logs: MakeLogs
+) -> None:
+    catalogue = catalogue_of(logs)
+    more = make_logs(
+        items=[(8, None, None, "cook", ["sea", "rice", "tea"], None), (9, 5, 2.0, None, None, "九")]
+    ).items
+    grown = catalogue.with_items(catalogue.new_items(more), first_seen_ms=777)
+    cook, rice = catalogue.channels.row("cook"), catalogue.tags.row("rice")
+    eight, nine = grown.items.rows([8, 9])
+    assert grown.channel_rows[[eight, nine]].tolist() == [cook, 0]
+    assert grown.tag_rows[[eight, nine]].tolist() == [[1, rice], [0, 0]]
+    assert grown.published_at_ms[[eight, nine]].tolist() == [777, 5]
+    assert (grown.title(eight), grown.title(nine)) == (None, "九")
+
+
+def test_a_catalogue_grows_again_and_survives_as_arrays(tiny_logs: Logs) -> None:
+    frame = tiny_logs.items.frame
+    catalogue = build_catalogue(tiny_logs, max_items=20, min_watches=1, max_tags=3)
+    for part in (Items(frame[:50]), Items(frame)):
+        lines = catalogue.new_items(part)
+        catalogue = catalogue.with_items(lines, first_seen_ms=0)
+    catalogue = Catalogue.from_arrays(catalogue.to_arrays())
+    assert catalogue.num_rows == 2 + frame.height
+    rows = catalogue.items.rows(frame["item_id"])
+    assert sorted(rows) == list(range(2, 2 + frame.height))
+    assert [catalogue.title(row) for row in rows] == frame["title"].to_list()
+    assert catalogue.published_at_ms[rows].tolist() == frame["published_at_ms"].to_list()
+
+
+def test_ids_are_of_the_type_that_training_had(logs: Logs, make_logs: MakeLogs) -> None:
+    catalogue = catalogue_of(logs)
+    nothing = (None,) * 5
+    as_text = make_logs(items=[("10", *nothing), ("11", *nothing)]).items
+    assert catalogue.new_items(as_text)["item_id"].to_list() == [11]
+    for odd in ("eleven", "011", "1.0", ""):
+        table = make_logs(items=[("11", *nothing), (odd, *nothing)]).items
+        with pytest.raises(DataError, match=f"whole numbers, as in training, got '{odd}'"):
+            catalogue.new_items(table)
+    named = catalogue_of(make_logs(watches=[("a", "10", 0, 1.0)]))
+    assert named.new_items(logs.items)["item_id"].to_list() == ["20", "30", "40"]

@@ -1,15 +1,17 @@
 """The items of the vocabulary and what is known of each, as arrays by item row."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from upnext.errors import DataError
+from upnext.examples.item_features import category_rows, list_rows
 from upnext.examples.vocabulary import Vocabulary
-from upnext.schema import NUM_RESERVED_ROWS, PAD_ROW, Floats, Logs, Rows, TimesMs
+from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Floats, Items, Logs, Rows, TimesMs
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,32 @@ class Catalogue:
                 arrays[name] = value
         return arrays
 
+    def new_items(self, table: Items) -> pl.DataFrame:
+        """The lines of a table whose items have no row here, in the order of their ids.
+
+        Raises: DataError: the ids here are whole numbers, and some there are not.
+        """
+        dtype = pl.Int64 if self.items.ids_are_integers else pl.String
+        given = table.frame["item_id"]
+        ids = given.cast(dtype, strict=False)
+        odd = given.filter(ids.cast(given.dtype).ne_missing(given))
+        if not odd.is_empty():
+            expected = "whole numbers, as in training"
+            raise DataError("items.item_id", expected=expected, got=repr(odd[0]))
+        is_new = self.items.rows(ids) == UNKNOWN_ROW
+        return table.frame.with_columns(ids).filter(pl.Series(is_new)).sort("item_id")
+
+    def with_items(self, lines: pl.DataFrame, *, first_seen_ms: int) -> "Catalogue":
+        """The same rows, and after them one for each of these lines, as `new_items` gives them.
+
+        A channel or tag that training had not seen stays unknown. Where the time of publication is
+        unknown, `first_seen_ms` stands in.
+        """
+        added = Vocabulary.by_frequency(lines["item_id"])
+        dated = lines.with_columns(pl.col("published_at_ms").fill_null(first_seen_ms))
+        nobody = np.zeros(lines.height, np.int64)
+        return _with_lines(self, _with_ids(self.items, added), dated, nobody)
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Catalogue":
         """The inverse of `to_arrays`."""
@@ -71,54 +99,71 @@ def build_catalogue(
     items = Vocabulary.by_frequency(
         logs.watches.frame["item_id"], max_ids=max_items, min_count=min_watches
     )
-    known = pl.DataFrame({"item_id": items.series()}).join(
-        logs.items.frame, on="item_id", how="left", maintain_order="left"
+    lines = described(items, logs.items)
+    nothing = _nothing_but_reserved_rows(
+        channels=Vocabulary.by_frequency(lines["channel_id"]),
+        tags=Vocabulary.by_frequency(lines["tags"].explode().drop_nulls()),
+        max_tags=max_tags,
     )
-    channels = Vocabulary.by_frequency(known["channel_id"])
-    tags = Vocabulary.by_frequency(known["tags"].explode().drop_nulls())
-    titles = [text.encode() for text in known["title"].fill_null("").to_list()]
-    reserved = [0] * NUM_RESERVED_ROWS
+    num_watches = np.bincount(items.rows(logs.watches.frame["item_id"]), minlength=items.num_rows)
+    return _with_lines(
+        nothing,
+        items,
+        lines.with_columns(published_at_ms=_published_at_ms(lines, logs)),
+        num_watches[NUM_RESERVED_ROWS:],
+    )
+
+
+def described(items: Vocabulary, table: Items) -> pl.DataFrame:
+    """The line of each item in the order of rows, beginning with row 2; nulls where it has none."""
+    return pl.DataFrame({"item_id": items.series()}).join(
+        table.frame, on="item_id", how="left", maintain_order="left"
+    )
+
+
+def _nothing_but_reserved_rows(
+    *, channels: Vocabulary, tags: Vocabulary, max_tags: int
+) -> Catalogue:
+    num_rows = NUM_RESERVED_ROWS
     return Catalogue(
-        items=items,
+        items=Vocabulary.by_frequency(pl.Series([], dtype=pl.Int64)),
         channels=channels,
         tags=tags,
-        channel_rows=_by_row(
-            np.where(known["channel_id"].is_null(), PAD_ROW, channels.rows(known["channel_id"])),
-            np.int32,
-        ),
-        tag_rows=_tag_rows(known["tags"], tags, max_tags),
-        duration_s=_by_row(known["duration_s"].fill_null(0.0), np.float32),
-        published_at_ms=_by_row(_published_at_ms(known, logs), np.int64),
-        num_watches=_by_row(
-            _num_watches(items, logs.watches.frame["item_id"])[NUM_RESERVED_ROWS:], np.int64
-        ),
-        title_starts=np.cumsum([0, *reserved, *map(len, titles)], dtype=np.int64),
-        title_bytes=np.frombuffer(b"".join(titles), np.uint8),
+        channel_rows=np.zeros(num_rows, np.int32),
+        tag_rows=np.zeros((num_rows, max_tags), np.int32),
+        duration_s=np.zeros(num_rows, np.float32),
+        published_at_ms=np.zeros(num_rows, np.int64),
+        num_watches=np.zeros(num_rows, np.int64),
+        title_starts=np.zeros(num_rows + 1, np.int64),
+        title_bytes=np.zeros(0, np.uint8),
     )
 
 
-def _by_row(values: Any, dtype: Any) -> NDArray[Any]:
-    array = np.zeros(len(values) + NUM_RESERVED_ROWS, dtype)
-    array[NUM_RESERVED_ROWS:] = np.asarray(values)
-    return array
+def _with_lines(
+    catalogue: Catalogue, items: Vocabulary, lines: pl.DataFrame, num_watches: NDArray[np.int64]
+) -> Catalogue:
+    """One more row for each line, under a vocabulary that has these ids after the others."""
+    titles = [text.encode() for text in lines["title"].fill_null("").to_list()]
+    ends = np.cumsum([len(title) for title in titles], dtype=np.int64)
+    more = {
+        "channel_rows": category_rows(lines["channel_id"], catalogue.channels),
+        "tag_rows": list_rows(lines["tags"], catalogue.tags, catalogue.tag_rows.shape[1]),
+        "duration_s": lines["duration_s"].fill_null(0.0).to_numpy(),
+        "published_at_ms": lines["published_at_ms"].to_numpy(),
+        "num_watches": num_watches,
+        "title_starts": catalogue.title_starts[-1] + ends,
+        "title_bytes": np.frombuffer(b"".join(titles), np.uint8),
+    }
+    grown: dict[str, Any] = {
+        name: np.concatenate([getattr(catalogue, name), array]) for name, array in more.items()
+    }
+    return replace(catalogue, items=items, **grown)
 
 
-def _num_watches(items: Vocabulary, item_ids: pl.Series) -> NDArray[np.int64]:
-    return np.bincount(items.rows(item_ids), minlength=items.num_rows)
-
-
-def _tag_rows(item_tags: pl.Series, tags: Vocabulary, max_tags: int) -> Rows:
-    tag_rows = np.zeros((len(item_tags) + NUM_RESERVED_ROWS, max_tags), np.int32)
-    exploded = (
-        pl.DataFrame({"place": np.arange(len(item_tags)), "tag": item_tags})
-        .explode("tag")
-        .drop_nulls("tag")
-        .with_columns(slot=pl.int_range(pl.len()).over("place"))
-        .filter(pl.col("slot") < max_tags)
-    )
-    places = exploded["place"].to_numpy() + NUM_RESERVED_ROWS
-    tag_rows[places, exploded["slot"].to_numpy()] = tags.rows(exploded["tag"])
-    return tag_rows
+def _with_ids(known: Vocabulary, added: Vocabulary) -> Vocabulary:
+    """The ids of both, each in its row."""
+    ids = np.concatenate([known.ids, added.ids])
+    return Vocabulary(ids, np.argsort(ids, kind="stable"))
 
 
 def _published_at_ms(known: pl.DataFrame, logs: Logs) -> pl.Series:

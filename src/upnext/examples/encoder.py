@@ -5,7 +5,7 @@ Training and serving encode with the same object: training builds it, the releas
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +13,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from upnext.errors import ConfigError, DataError
-from upnext.examples.catalogue import Catalogue, build_catalogue
+from upnext.examples.catalogue import Catalogue, build_catalogue, described
 from upnext.examples.history import EventLog, History
+from upnext.examples.item_features import ItemFeatures, build_item_features
 from upnext.examples.searches import explode_tokens, query_tokens
 from upnext.examples.vocabulary import Vocabulary
 from upnext.schema import (
@@ -59,6 +60,10 @@ class ExamplesConfig:
     days: in shorter ones they are but another name for the date, and the next has not been seen."""
     user_features: tuple[str, ...] = ()
     """Columns of the users table that are embedded."""
+    item_features: tuple[str, ...] = ()
+    """Columns of the items table that enter an item's vector, such as "channel_id", "tags" and
+    "duration_s", so that a new item gets one without training: text, whole numbers and flags by a
+    vector a value, lists by the mean of their first max_tags values, other numbers by quantile."""
 
     @property
     def watch_windows(self) -> tuple[int, ...]:
@@ -70,6 +75,10 @@ class ExamplesConfig:
             sizes = value if isinstance(value, tuple) else (value,)
             if any(isinstance(size, int) and size < 1 for size in sizes):
                 raise ConfigError(f"[examples] {name}", expected="1 or more", got=str(value))
+        for name in self.item_features:
+            if name in ("item_id", "title", "published_at_ms"):
+                expected = "columns whose values items share"
+                raise ConfigError("[examples] item_features", expected=expected, got=repr(name))
 
 
 @dataclass(frozen=True)
@@ -80,6 +89,7 @@ class Encoder:
     catalogue: Catalogue
     search_tokens: Vocabulary
     user_features: Mapping[str, Vocabulary]
+    item_features: ItemFeatures
 
     @property
     def context_sizes(self) -> tuple[int, ...]:
@@ -149,12 +159,25 @@ class Encoder:
             feature_rows=np.array([features], np.int32).reshape(1, len(features)),
         )
 
+    def with_items(self, lines: pl.DataFrame, *, first_seen_ms: int) -> "Encoder":
+        """The same rows, and after them one for each new item; see `Catalogue.with_items`.
+
+        Raises: DataError: a declared item feature is no column of the table, or of another type.
+        """
+        return replace(
+            self,
+            catalogue=self.catalogue.with_items(lines, first_seen_ms=first_seen_ms),
+            item_features=self.item_features.with_items(lines),
+        )
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for a release; the config is kept apart."""
         vocabularies = {"search_tokens": self.search_tokens} | {
             f"user_features.{name}": vocabulary for name, vocabulary in self.user_features.items()
         }
         arrays = {f"catalogue.{name}": value for name, value in self.catalogue.to_arrays().items()}
+        of_items = self.item_features.to_arrays()
+        arrays |= {f"item_features.{name}": value for name, value in of_items.items()}
         for name, vocabulary in vocabularies.items():
             arrays |= {f"{name}.ids": vocabulary.ids, f"{name}.order": vocabulary.order}
         return arrays
@@ -166,15 +189,17 @@ class Encoder:
         def vocabulary(name: str) -> Vocabulary:
             return Vocabulary(arrays[f"{name}.ids"], arrays[f"{name}.order"])
 
-        prefix = "catalogue."
-        catalogue = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        def part(prefix: str) -> dict[str, NDArray[Any]]:
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
         return cls(
             config=config,
-            catalogue=Catalogue.from_arrays(catalogue),
+            catalogue=Catalogue.from_arrays(part("catalogue.")),
             search_tokens=vocabulary("search_tokens"),
             user_features={
                 name: vocabulary(f"user_features.{name}") for name in config.user_features
             },
+            item_features=ItemFeatures.from_arrays(part("item_features."), config.item_features),
         )
 
     def _events(
@@ -214,8 +239,14 @@ def build_encoder(logs: Logs, config: ExamplesConfig) -> Encoder:
     """Counts the training logs.
 
     Raises:
-        DataError: a declared user feature is no column of the users table.
+        DataError: a declared feature is no column of the users or the items table.
     """
+    catalogue = build_catalogue(
+        logs,
+        max_items=config.max_items,
+        min_watches=config.min_watches,
+        max_tags=config.max_tags,
+    )
     tokens = (
         explode_tokens(logs.searches.frame)["token"]
         if logs.searches
@@ -223,17 +254,17 @@ def build_encoder(logs: Logs, config: ExamplesConfig) -> Encoder:
     )
     return Encoder(
         config=config,
-        catalogue=build_catalogue(
-            logs,
-            max_items=config.max_items,
-            min_watches=config.min_watches,
-            max_tags=config.max_tags,
-        ),
+        catalogue=catalogue,
         search_tokens=Vocabulary.by_frequency(tokens, max_ids=config.max_search_tokens),
         user_features={
             name: Vocabulary.by_frequency(_feature_column(logs, name).cast(pl.String))
             for name in config.user_features
         },
+        item_features=build_item_features(
+            described(catalogue.items, logs.items),
+            config.item_features,
+            max_values=config.max_tags,
+        ),
     )
 
 

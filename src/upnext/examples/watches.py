@@ -1,6 +1,6 @@
 """Stage-1 examples: windows of history and the context of a moment → the watched item."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from upnext.schema import MS_PER_DAY, UNKNOWN_ROW, Floats, Rows, TimesMs, Watche
 
 NEVER_DAYS = 10_000.0
 """Days since the last watch of a user who never watched."""
+
+MAX_COUNTED = 1_000_000
+"""Examples that quantiles are taken from; more would not move them."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,62 @@ class QueryEncoder:
 
 @dataclass(frozen=True)
 class WatchExamples:
-    """Queries, and of the watch that followed each: time, item, seconds, age (0 or more)."""
+    """Watches to be predicted, as places in `history.watches`: [n] `events`, user by user.
+
+    Only the places are held; what an example looks like is worked out when it is asked for, so that
+    a hundred million of them fit a small machine. Take a batch with `examples[chosen]`.
+    """
 
     history: History
-    queries: Queries
-    at_ms: TimesMs
-    item_rows: Rows
-    watch_time_s: Floats
-    example_age_days: Floats
+    query_encoder: QueryEncoder
+    events: Indices
+    last_ms: int
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __getitem__(self, chosen: slice | NDArray[Any]) -> "WatchExamples":
+        return replace(self, events=self.events[chosen])
+
+    @property
+    def user_rows(self) -> Indices:
+        """[n] whose watch each is."""
+        rows: Indices = np.searchsorted(self.history.watches.starts, self.events, side="right") - 1
+        return rows
+
+    @property
+    def at_ms(self) -> TimesMs:
+        """[n] when each watch began."""
+        return self.history.watches.at_ms[self.events]
+
+    @property
+    def item_rows(self) -> Rows:
+        """[n] what was watched."""
+        return self.history.watches.rows[self.events]
+
+    @property
+    def watch_time_s(self) -> Floats:
+        """[n] for how long."""
+        return self.history.watches.watch_time_s[self.events]
+
+    @property
+    def queries(self) -> Queries:
+        """What was known of each user at that moment."""
+        return self.query_encoder.queries(self.history, self.user_rows, self.at_ms)
+
+    @property
+    def example_age_days(self) -> Floats:
+        """[n] t_max − t: how old each example is at the last training watch, 0 or more.
+
+        Source: Covington, Adams, Sargin 2016, section 3.3.
+        """
+        return ((self.last_ms - self.at_ms) / MS_PER_DAY).astype(np.float32)
+
+    @property
+    def item_age_days(self) -> Floats:
+        """[n] t − publication: how old the watched item was. The second reading of example age."""
+        published_ms = self.query_encoder.encoder.catalogue.published_at_ms[self.item_rows]
+        return ((self.at_ms - published_ms) / MS_PER_DAY).astype(np.float32)
 
 
 def build_watch_examples(
@@ -89,24 +140,24 @@ def build_watch_examples(
 
     The user's *next* watch is predicted from what came before it, never a held-out one from its
     surroundings. `completed_share`: watches of a smaller share of the item's duration are history,
-    but no positives; an unknown duration counts as completed.
-    Example age is t_max − t in days, t_max being the last training watch.
-    Source: Covington, Adams, Sargin 2016, sections 3.1, 3.3, 3.4.
+    but no positives; an unknown duration counts as completed. Idleness is scaled by the quantiles
+    of at most a million examples, evenly spaced.
+    Source: Covington, Adams, Sargin 2016, sections 3.1, 3.4.
     """
     log = history.watches
-    needed_s = completed_share * encoder.catalogue.duration_s[log.rows]
-    targets = np.flatnonzero((log.rows > UNKNOWN_ROW) & (log.watch_time_s >= needed_s))
-    user_rows, at_ms = log.user_rows()[targets], log.at_ms[targets]
+    is_example = log.rows > UNKNOWN_ROW
+    if completed_share > 0:
+        is_example &= log.watch_time_s >= completed_share * encoder.catalogue.duration_s[log.rows]
+    events = np.flatnonzero(is_example)
+    some = events[:: 1 + len(events) // MAX_COUNTED]
+    user_rows, at_ms = np.searchsorted(log.starts, some, side="right") - 1, log.at_ms[some]
     lo, hi = log.window_before(user_rows, at_ms, encoder.config.num_watches)
     query_encoder = QueryEncoder(encoder, quantile_bounds(idle_days(history, lo, hi, at_ms)))
-    last_ms = log.at_ms.max(initial=0)
     return query_encoder, WatchExamples(
         history=history,
-        queries=query_encoder.queries(history, user_rows, at_ms),
-        at_ms=at_ms,
-        item_rows=log.rows[targets],
-        watch_time_s=log.watch_time_s[targets],
-        example_age_days=((last_ms - at_ms) / MS_PER_DAY).astype(np.float32),
+        query_encoder=query_encoder,
+        events=events,
+        last_ms=int(log.at_ms.max(initial=0)),
     )
 
 

@@ -6,10 +6,11 @@ from numpy.typing import NDArray
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import History
 from upnext.examples.impressions import ImpressionExamples
-from upnext.examples.watches import Queries, build_watch_examples
+from upnext.examples.watches import WatchExamples, build_watch_examples
 from upnext.index import ExactIndex
-from upnext.retrieval.train import RetrievalConfig, TrainedRetrieval
-from upnext.schema import NUM_RESERVED_ROWS, Rows, TimesMs
+from upnext.retrieval.config import RetrievalConfig
+from upnext.retrieval.trained import TrainedRetrieval
+from upnext.schema import NUM_RESERVED_ROWS, Rows
 
 MAX_REQUESTS = 200_000
 UNWATCHED_PER_REQUEST = 9
@@ -37,31 +38,28 @@ def examples_without_impressions(
     """
     generator = np.random.default_rng(seed)
     _, examples = build_watch_examples(encoder, history, completed_share=config.completed_share)
-    count = min(MAX_REQUESTS, len(examples.queries))
-    chosen = np.sort(generator.choice(len(examples.queries), count, replace=False))
+    count = min(MAX_REQUESTS, len(examples))
+    chosen = np.sort(generator.choice(len(examples), count, replace=False))
     unwatched, is_proposed = _unwatched_candidates(
         retrieval,
-        history,
-        examples.queries[chosen],
-        examples.at_ms[chosen],
-        examples.item_rows[chosen],
+        examples[chosen],
         num_candidates=num_candidates,
         generator=generator,
     )
-    chosen, unwatched = chosen[is_proposed], unwatched[is_proposed]
-    at_ms = examples.at_ms[chosen]
-    rows = np.column_stack([examples.item_rows[chosen], unwatched])
+    watches, unwatched = examples[chosen[is_proposed]], unwatched[is_proposed]
+    at_ms, user_rows = watches.at_ms, watches.user_rows
+    rows = np.column_stack([watches.item_rows, unwatched])
     is_shown = rows >= NUM_RESERVED_ROWS
     watched = np.zeros(rows.shape, bool)
     watched[:, 0] = True
     seconds = np.zeros(rows.shape, np.float32)
-    seconds[:, 0] = examples.watch_time_s[chosen]
+    seconds[:, 0] = watches.watch_time_s
 
     def part(requests: NDArray[np.int64]) -> ImpressionExamples:
         shown = is_shown[requests]
         return ImpressionExamples(
             history=history,
-            user_rows=examples.queries.user_rows[chosen][requests],
+            user_rows=user_rows[requests],
             at_ms=at_ms[requests],
             starts=np.concatenate([[0], np.cumsum(shown.sum(axis=1))]),
             item_rows=rows[requests][shown],
@@ -77,10 +75,7 @@ def examples_without_impressions(
 
 def _unwatched_candidates(
     retrieval: TrainedRetrieval,
-    history: History,
-    queries: Queries,
-    at_ms: TimesMs,
-    watched_rows: Rows,
+    examples: WatchExamples,
     *,
     num_candidates: int,
     generator: np.random.Generator,
@@ -90,17 +85,18 @@ def _unwatched_candidates(
     And whether the watched item is one of the candidates too, [B].
     """
     index = ExactIndex.build(retrieval.item_vectors())
-    drawn = np.empty((len(queries), UNWATCHED_PER_REQUEST), np.int32)
-    is_proposed = np.empty(len(queries), bool)
-    for start in range(0, len(queries), BATCH_SIZE):
+    drawn = np.empty((len(examples), UNWATCHED_PER_REQUEST), np.int32)
+    is_proposed = np.empty(len(examples), bool)
+    for start in range(0, len(examples), BATCH_SIZE):
         part = slice(start, start + BATCH_SIZE)
-        starts, rows = history.watches.all_before(queries.user_rows[part], at_ms[part])
+        watches = examples[part]
+        starts, rows = examples.history.watches.all_before(watches.user_rows, watches.at_ms)
         candidates, _ = index.search(
-            retrieval.user_vectors(history, queries[part]),
+            retrieval.user_vectors(examples.history, watches.queries),
             num_candidates,
             excluded_rows=[np.unique(before) for before in np.split(rows, starts[1:-1])],
         )
-        is_watched = candidates == watched_rows[part, None]
+        is_watched = candidates == watches.item_rows[:, None]
         is_proposed[part] = is_watched.any(axis=1)
         order = np.where(is_watched | (candidates < 0), 2.0, generator.random(candidates.shape))
         places = order.argsort(axis=1)[:, :UNWATCHED_PER_REQUEST]
