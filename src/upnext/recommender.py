@@ -42,6 +42,9 @@ class RecommenderConfig:
 
     num_candidates: int = 300
     """Items that retrieval hands to ranking."""
+    example_age_days: float = 0.0
+    """The example age that retrieval is told: 0 asks for what is watched at the end of the logs; a
+    little below 0 for what will be."""
 
     def __post_init__(self) -> None:
         if self.num_candidates < 1:
@@ -195,26 +198,30 @@ class Recommender:
         return causes
 
     def user_vectors(self, history: History, queries: Queries) -> Floats:
-        """[B, D]: stage 1 for B moments, at example age 0."""
+        """[B, D]: stage 1 for B moments, at the example age of serving."""
         config = self.encoder.config
         watched = history.watches.rows_in(queries.watch_lo, queries.watch_hi, config.num_watches)
         searched = history.searches.rows_in(
             queries.search_lo, queries.search_hi, config.num_searches
         )
+        names = {node.name for node in self.tower.get_inputs()}
         feed: dict[str, NDArray[Any]] = {
-            "watch_means": np.concatenate(
+            "search_mean": mean_vectors(self.search_embeddings, searched),
+            "context_rows": queries.context_rows.astype(np.int64),
+            "context_values": queries.context_values,
+            "example_age_days": np.full(len(queries), self.config.example_age_days, np.float32),
+        }
+        if "watch_vectors" in names:
+            known, num_watched = oldest_first(watched)
+            feed |= {"watch_vectors": self.watch_embeddings[known], "num_watched": num_watched}
+        else:
+            feed["watch_means"] = np.concatenate(
                 [
                     mean_vectors(self.watch_embeddings, watched[:, -length:])
                     for length in config.watch_windows
                 ],
                 axis=1,
-            ),
-            "search_mean": mean_vectors(self.search_embeddings, searched),
-            "context_rows": queries.context_rows.astype(np.int64),
-            "context_values": queries.context_values,
-            "example_age_days": np.zeros(len(queries), np.float32),
-        }
-        names = {node.name for node in self.tower.get_inputs()}
+            )
         vectors: Floats = self.tower.run(None, {k: v for k, v in feed.items() if k in names})[0]
         return vectors
 
@@ -314,6 +321,21 @@ def mean_vectors(table: Floats, rows: Rows) -> Floats:
     summed = np.where(known[..., None], table[rows], np.float32(0)).sum(axis=1, dtype=np.float32)
     means: Floats = summed / np.maximum(known.sum(axis=1, keepdims=True), 1).astype(np.float32)
     return means
+
+
+def oldest_first(rows: Rows) -> tuple[Rows, Indices]:
+    """The known rows of each line, oldest first, and how many: [B, H] → [B, L], [B].
+
+    Lines end in zeros where others are longer; L is at least 1.
+
+    >>> oldest_first(np.array([[0, 5, 1, 4], [0, 0, 0, 0]], np.int32))
+    (array([[5, 4],
+           [0, 0]], dtype=int32), array([2, 0]))
+    """
+    known = rows > UNKNOWN_ROW
+    num_known = known.sum(axis=1)
+    order = np.argsort(~known, axis=1, kind="stable")[:, : max(1, num_known.max(initial=1))]
+    return np.take_along_axis(np.where(known, rows, rows.dtype.type(0)), order, axis=1), num_known
 
 
 def _arrays(release: Release, folder: str) -> dict[str, NDArray[Any]]:

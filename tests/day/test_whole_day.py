@@ -17,7 +17,7 @@ from upnext.pipeline.config import EvaluationConfig
 from upnext.ranking.mlp import RankingNetworkConfig
 from upnext.ranking.train import RankingConfig
 from upnext.recommender import RecommenderConfig
-from upnext.retrieval.train import RetrievalConfig
+from upnext.retrieval.config import RetrievalConfig
 from upnext.serving.app import create_app
 from upnext.serving.live import LiveReleases
 from upnext.serving.server import running_server

@@ -13,7 +13,7 @@ from upnext.demo import RUN_TOML
 from upnext.errors import ConfigError, ReleaseError
 from upnext.pipeline.config import EvaluationConfig, RunConfig, SplitConfig
 from upnext.retrieval.model import RetrievalNetworkConfig
-from upnext.retrieval.train import RetrievalConfig
+from upnext.retrieval.config import RetrievalConfig
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease

@@ -67,7 +67,7 @@ def test_a_refit_learns_from_validation_too_for_as_long_as_was_best(
     assert learned.encoder.catalogue.num_watches.sum() == known.height
     assert known.height > split.train.watches.frame.height
     assert facts["train_until"] == _last_watch(split.train_and_validation)
-    recalls = [epoch["validation_recall"] for epoch in facts["retrieval_epochs"]]
+    recalls = [epoch["metrics"]["recall_at_50"] for epoch in facts["retrieval_epochs"]]
     assert len(learned.retrieval.epochs) == int(np.argmax(recalls)) + 1
     assert any(line.startswith("refit") for line in retrieval_release.said)
 

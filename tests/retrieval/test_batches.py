@@ -3,7 +3,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upnext.examples.history import Indices
-from upnext.retrieval.batches import EXAMPLES_PER_RUN, epoch_batches
+from upnext.retrieval.batches import EpochBatches, epoch_batches
+
+RUN_LENGTH = 32
 
 
 def users_of(counts: list[int]) -> Indices:
@@ -12,14 +14,13 @@ def users_of(counts: list[int]) -> Indices:
 
 def batches_of(
     counts: list[int], *, batch_size: int, examples_per_user: int, seed: int
-) -> list[Indices]:
-    return list(
-        epoch_batches(
-            users_of(counts),
-            batch_size=batch_size,
-            examples_per_user=examples_per_user,
-            generator=np.random.default_rng(seed),
-        )
+) -> EpochBatches:
+    return epoch_batches(
+        np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]),
+        batch_size=batch_size,
+        examples_per_user=examples_per_user,
+        run_length=RUN_LENGTH,
+        generator=np.random.default_rng(seed),
     )
 
 
@@ -43,8 +44,8 @@ def test_an_epoch_takes_from_each_user_what_it_may(
     assert of_each.tolist() == [min(count, most) for count in counts]
     for batch in batches:
         assert (np.diff(batch) > 0).all()
-        assert 0 < len(batch) < batch_size + EXAMPLES_PER_RUN
-    assert all(len(batch) > batch_size - EXAMPLES_PER_RUN for batch in batches[:-1])
+        assert 0 < len(batch) < batch_size + RUN_LENGTH
+    assert all(len(batch) > batch_size - RUN_LENGTH for batch in batches[:-1])
 
 
 def test_epochs_differ_and_come_again_with_their_seed() -> None:
@@ -67,6 +68,15 @@ def test_every_example_of_a_heavy_user_has_its_turn() -> None:
 
 
 def test_examples_of_a_user_stay_together() -> None:
-    for batch in batches_of([320, 320, 320], batch_size=64, examples_per_user=0, seed=0):
-        assert len(batch) == 64
-        assert np.count_nonzero(np.diff(batch) > 1) <= 1
+    """960 examples of three users in runs of 32: two more for the cuts of each user's ends."""
+    batches = batches_of([320, 320, 320], batch_size=64, examples_per_user=0, seed=0)
+    breaks = sum(np.count_nonzero(np.diff(batch) > 1) for batch in batches)
+    assert breaks <= 3 * (320 // RUN_LENGTH + 1) - len(batches)
+
+
+def test_where_a_long_history_is_cut_changes_from_epoch_to_epoch() -> None:
+    cuts = {
+        tuple(batches_of([100], batch_size=1, examples_per_user=0, seed=seed).lo.tolist())
+        for seed in range(20)
+    }
+    assert len(cuts) > 10

@@ -1,70 +1,120 @@
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Mapping
+from math import exp, log
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy, logsigmoid
 
 from upnext.retrieval import loss as room
-from upnext.retrieval.loss import full_softmax_loss, sampled_softmax_loss
-from upnext.retrieval.sampling import NegativeSampler, SamplerName, negative_sampler
+from upnext.retrieval.loss import (
+    full_softmax_loss,
+    negative_sampling_loss,
+    noise_contrastive_loss,
+    sampled_softmax_loss,
+)
 
 Tensors = tuple[torch.Tensor, ...]
-SAMPLERS = get_args(SamplerName)
-NUM_ITEMS = 40
+Objective = Callable[..., torch.Tensor]
+
+
+# The formulas, word by word, for autograd.
+
+
+def plain_logits(vectors: Tensors, rows: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """u · v_0 [B] and u · v_j [B, S], −inf for hits."""
+    users, positives, negatives = vectors
+    is_hit = rows["positive_rows"][:, None] == rows["negative_rows"]
+    return (users * positives).sum(dim=1), (users @ negatives.T).masked_fill(is_hit, -torch.inf)
+
+
+def plain_softmax(*vectors: torch.Tensor, **rows: Any) -> torch.Tensor:
+    positive, logits = plain_logits(vectors, rows)
+    if (of_positives := rows.get("positive_log_expected")) is not None:
+        positive = positive - of_positives
+    bracket = torch.cat([positive[:, None], logits - rows["negative_log_expected"]], dim=1)
+    return (bracket.logsumexp(dim=1) - positive).mean()
+
+
+def plain_noise_contrastive(*vectors: torch.Tensor, **rows: Any) -> torch.Tensor:
+    positive, logits = plain_logits(vectors, rows)
+    gap = positive - rows["positive_log_expected"]
+    of_positive = logsigmoid(gap) + rows["positive_log_expected"].exp() * logsigmoid(-gap)
+    of_draws = logsigmoid(rows["negative_log_expected"] - logits)
+    loss: torch.Tensor = -(of_positive + of_draws.sum(dim=1)).mean()
+    return loss
+
+
+def plain_negative_sampling(*vectors: torch.Tensor, **rows: Any) -> torch.Tensor:
+    positive, logits = plain_logits(vectors, rows)
+    return -(logsigmoid(positive) + logsigmoid(-logits).sum(dim=1)).mean()
+
+
+NO_CORRECTION = ("positive_rows", "negative_rows")
+CORRECTED = (*NO_CORRECTION, "negative_log_expected")
+BOTH_CORRECTED = (*CORRECTED, "positive_log_expected")
+OBJECTIVES: dict[str, tuple[Objective, Objective, tuple[str, ...]]] = {
+    "sampled softmax": (sampled_softmax_loss, plain_softmax, CORRECTED),
+    "classic logQ": (sampled_softmax_loss, plain_softmax, BOTH_CORRECTED),
+    "noise contrastive": (noise_contrastive_loss, plain_noise_contrastive, BOTH_CORRECTED),
+    "negative sampling": (negative_sampling_loss, plain_negative_sampling, NO_CORRECTION),
+}
+every_objective = pytest.mark.parametrize("name", OBJECTIVES)
 
 
 def random_inputs(
-    num_examples: int, num_negatives: int, size: int, *, num_rows: int, seed: int
-) -> tuple[Tensors, dict[str, torch.Tensor]]:
-    """Vectors in float64, and rows few enough that many negatives are accidental hits."""
+    name: str,
+    num_examples: int,
+    num_negatives: int,
+    size: int,
+    *,
+    num_rows: int,
+    seed: int,
+    dtype: torch.dtype = torch.float64,
+) -> tuple[Tensors, dict[str, Any]]:
+    """Vectors, and rows few enough that many negatives are accidental hits."""
     generator = torch.Generator().manual_seed(seed)
     vectors = tuple(
-        torch.randn(n, size, dtype=torch.float64, generator=generator).requires_grad_()
+        torch.randn(n, size, dtype=dtype, generator=generator).requires_grad_()
         for n in (num_examples, num_examples, num_negatives)
     )
     rows = {
         "positive_rows": torch.randint(num_rows, (num_examples,), generator=generator),
         "negative_rows": torch.randint(num_rows, (num_negatives,), generator=generator),
-        "negative_log_q": torch.randn(num_negatives, dtype=torch.float64, generator=generator),
+        "negative_log_expected": torch.randn(num_negatives, dtype=dtype, generator=generator),
+        "positive_log_expected": torch.randn(num_examples, dtype=dtype, generator=generator),
     }
-    return vectors, rows
+    return vectors, {key: rows[key] for key in OBJECTIVES[name][2]}
 
 
-def plain_loss(
-    users: torch.Tensor,
-    positives: torch.Tensor,
-    negatives: torch.Tensor,
-    *,
-    positive_rows: torch.Tensor,
-    negative_rows: torch.Tensor,
-    negative_log_q: torch.Tensor,
-) -> torch.Tensor:
-    """The formula, word by word, for autograd."""
-    positive_logit = (users * positives).sum(dim=1)
-    is_hit = positive_rows[:, None] == negative_rows
-    logits = (users @ negatives.T - negative_log_q).masked_fill(is_hit, -torch.inf)
-    bracket = torch.cat([positive_logit[:, None], logits], dim=1)
-    return (bracket.logsumexp(dim=1) - positive_logit).mean()
+def assert_same(
+    ours: torch.Tensor, plain: torch.Tensor, by: Tensors, *, upstream: float = 1.0
+) -> None:
+    """Value and gradients agree to 1e-10."""
+    torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-10)
+    for one, other in zip(
+        torch.autograd.grad(upstream * ours, by),
+        torch.autograd.grad(upstream * plain, by),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
-def gradients(loss: torch.Tensor, vectors: Tensors, upstream: float) -> Tensors:
-    return torch.autograd.grad(upstream * loss, vectors)
-
-
-@settings(max_examples=60)
+@every_objective
+@settings(max_examples=25)
 @given(
     num_examples=st.integers(1, 9),
     num_negatives=st.integers(1, 7),
     size=st.integers(1, 4),
     num_rows=st.integers(1, 6),
-    chunk_logits=st.integers(1, 30),
+    chunk_logits=st.integers(1, 40),
     upstream=st.floats(-3, 3),
     seed=st.integers(0, 10_000),
 )
-def test_values_and_gradients_are_those_of_the_formula(
+def test_values_and_gradients_are_those_of_the_formula_whatever_the_chunk(
+    name: str,
     num_examples: int,
     num_negatives: int,
     size: int,
@@ -73,167 +123,148 @@ def test_values_and_gradients_are_those_of_the_formula(
     upstream: float,
     seed: int,
 ) -> None:
-    vectors, rows = random_inputs(num_examples, num_negatives, size, num_rows=num_rows, seed=seed)
+    vectors, rows = random_inputs(
+        name, num_examples, num_negatives, size, num_rows=num_rows, seed=seed
+    )
+    loss, plain, _ = OBJECTIVES[name]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room, "CHUNK_LOGITS", chunk_logits)
-        loss = sampled_softmax_loss(*vectors, **rows)
-    expected = plain_loss(*vectors, **rows)
-    torch.testing.assert_close(loss, expected, rtol=1e-10, atol=1e-10)
-    for ours, theirs in zip(
-        gradients(loss, vectors, upstream), gradients(expected, vectors, upstream), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+        ours = loss(*vectors, **rows)
+    assert_same(ours, plain(*vectors, **rows), vectors, upstream=upstream)
 
 
-def test_gradients_agree_with_finite_differences() -> None:
-    vectors, rows = random_inputs(4, 6, 3, num_rows=4, seed=1)
-    loss: Callable[..., torch.Tensor] = lambda *v: sampled_softmax_loss(*v, **rows)  # noqa: E731
-    assert torch.autograd.gradcheck(loss, vectors)
+@every_objective
+def test_gradients_agree_with_finite_differences(name: str) -> None:
+    vectors, rows = random_inputs(name, 4, 6, 3, num_rows=4, seed=1)
+    assert torch.autograd.gradcheck(lambda *v: OBJECTIVES[name][0](*v, **rows), vectors)
 
 
-def test_an_accidental_hit_has_probability_zero() -> None:
-    (users, positives, negatives), rows = random_inputs(5, 3, 2, num_rows=9, seed=2)
+@every_objective
+def test_an_accidental_hit_has_probability_zero(name: str) -> None:
+    (users, positives, negatives), rows = random_inputs(name, 5, 3, 2, num_rows=9, seed=2)
+    loss = OBJECTIVES[name][0]
     rows["positive_rows"] = torch.full((5,), 4)
     rows["negative_rows"] = torch.tensor([7, 4, 8])
-    loss = sampled_softmax_loss(users, positives, negatives, **rows)
-    (gradient,) = torch.autograd.grad(loss, negatives)
+    before = loss(users, positives, negatives, **rows)
+    (gradient,) = torch.autograd.grad(before, negatives)
     assert gradient[1].tolist() == [0.0, 0.0]
     assert (gradient[[0, 2]] != 0).all()
 
     with torch.no_grad():
         negatives[1] = 1e6 * users.sum(dim=0)
-    moved = sampled_softmax_loss(users, positives, negatives, **rows)
-    assert moved.item() == loss.item()
+    assert loss(users, positives, negatives, **rows).item() == before.item()
 
-    kept = {name: value[[0, 2]] for name, value in rows.items() if name.startswith("negative")}
-    without = sampled_softmax_loss(
-        users, positives, negatives[[0, 2]], positive_rows=rows["positive_rows"], **kept
-    )
-    torch.testing.assert_close(without, loss, rtol=1e-12, atol=1e-12)
+    kept = {key: value[[0, 2]] for key, value in rows.items() if key.startswith("negative")}
+    without = loss(users, positives, negatives[[0, 2]], **(rows | kept))
+    torch.testing.assert_close(without, before, rtol=1e-12, atol=1e-12)
 
 
 def test_nothing_is_learned_when_every_negative_is_a_hit() -> None:
-    vectors, rows = random_inputs(4, 6, 3, num_rows=1, seed=3)
+    vectors, rows = random_inputs("sampled softmax", 4, 6, 3, num_rows=1, seed=3)
     loss = sampled_softmax_loss(*vectors, **rows)
     assert loss.item() == 0.0
-    for gradient in gradients(loss, vectors, 1.0):
+    for gradient in torch.autograd.grad(loss, vectors):
         assert not gradient.any()
 
 
-@pytest.mark.parametrize("scale", [1e4, -1e4])
-def test_extreme_logits_stay_finite(scale: float) -> None:
-    users = torch.tensor([[scale], [-scale], [0.0]], requires_grad=True)
-    vectors = (users, torch.ones(3, 1, requires_grad=True), -torch.ones(2, 1, requires_grad=True))
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("scale", [200.0, -200.0, 1e4])
+@every_objective
+def test_extreme_logits_stay_finite_and_right(name: str, scale: float, precision: str) -> None:
+    vectors, rows = random_inputs(name, 8, 6, 1, num_rows=40, seed=4, dtype=torch.float32)
+    with torch.no_grad():
+        for tensor, sign in zip(vectors, (1.0, 1.0, -1.0), strict=True):
+            tensor.copy_(sign * tensor.sign())
+        vectors[0].mul_(scale)
+    loss, plain, _ = OBJECTIVES[name]
+    ours = loss(*vectors, **rows, precision=precision)
+    tolerance = 1e-5 if precision == "float32" else 2**-8
+    torch.testing.assert_close(ours, plain(*vectors, **rows), rtol=tolerance, atol=1e-3)
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(ours, vectors))
+
+
+@every_objective
+def test_bfloat16_is_float32_but_for_its_rounding(name: str) -> None:
+    vectors, rows = random_inputs(name, 600, 700, 16, num_rows=3_000, seed=5, dtype=torch.float32)
+    with torch.no_grad():
+        vectors[0].mul_(0.5)
+    loss = OBJECTIVES[name][0]
+    exact, rough = (loss(*vectors, **rows, precision=p) for p in ("float32", "bfloat16"))
+    assert rough.item() == pytest.approx(exact.item(), rel=1e-3)
+    for one, other in zip(
+        torch.autograd.grad(rough, vectors), torch.autograd.grad(exact, vectors), strict=True
+    ):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 2**-7 * other.norm()
+
+
+def test_bfloat16_adds_up_before_it_rounds() -> None:
+    """Score, correction and shift are none of them small, and neither is a whole bfloat16: 64 +
+    36.3 − 100.3 = 0, so that each of three draws is as likely as the positive."""
     loss = sampled_softmax_loss(
-        *vectors,
-        positive_rows=torch.tensor([2, 3, 4]),
-        negative_rows=torch.tensor([5, 4]),
-        negative_log_q=torch.zeros(2),
+        torch.ones(1, 1),
+        torch.tensor([[100.3]]),
+        torch.full((3, 1), 64.0),
+        positive_rows=torch.tensor([2]),
+        negative_rows=torch.tensor([3, 4, 5]),
+        negative_log_expected=torch.full((3,), -36.3),
+        precision="bfloat16",
     )
-    # One user is sure and right: 0. One is sure and wrong, of both negatives alike: 2e4 + log 2.
-    # The last one knows nothing, and one of its negatives is a hit: log 2.
-    assert loss.item() == pytest.approx((2e4 + 2 * np.log(2)) / 3, rel=1e-6)
-    assert all(gradient.isfinite().all() for gradient in gradients(loss, vectors, 1.0))
+    assert loss.item() == pytest.approx(log(4), abs=1e-3)
+
+
+def test_logistic_costs_keep_the_digits_of_float64() -> None:
+    """log(1 + e^21) is 21 + e^−21, of which softplus's usual threshold would leave 21."""
+    one = torch.ones(1, 1, dtype=torch.float64)
+    loss = negative_sampling_loss(
+        one, 21 * one, 21 * one, positive_rows=torch.tensor([2]), negative_rows=torch.tensor([3])
+    )
+    assert loss.item() - 21 == pytest.approx(2 * exp(-21), rel=1e-4)
 
 
 def test_full_softmax_is_cross_entropy() -> None:
-    (users, _, items), rows = random_inputs(8, 11, 4, num_rows=11, seed=4)
-    loss = full_softmax_loss(users, items, positive_rows=rows["positive_rows"])
-    expected = torch.nn.functional.cross_entropy(users @ items.T, rows["positive_rows"])
-    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
-    for ours, theirs in zip(
-        gradients(loss, (users, items), 0.5), gradients(expected, (users, items), 0.5), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    (users, _, items), rows = random_inputs("sampled softmax", 8, 11, 4, num_rows=11, seed=6)
+    ours = full_softmax_loss(users, items, positive_rows=rows["positive_rows"])
+    assert_same(ours, cross_entropy(users @ items.T, rows["positive_rows"]), (users, items))
+
+
+def test_a_catalogue_larger_than_a_chunk_is_never_held_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (users, _, items), rows = random_inputs("sampled softmax", 30, 500, 4, num_rows=500, seed=7)
+    sizes = []
+    product = torch.mm
+
+    def watched_product(*operands: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        sizes.append(out.numel())
+        return product(*operands, out=out)
+
+    monkeypatch.setattr(room, "CHUNK_LOGITS", 100)
+    monkeypatch.setattr(torch, "mm", watched_product)
+    ours = full_softmax_loss(users, items, positive_rows=rows["positive_rows"])
+    assert max(sizes) <= 100
+    assert_same(ours, cross_entropy(users @ items.T, rows["positive_rows"]), (users, items))
 
 
 @pytest.mark.parametrize("wrong", [0, 1, 2])
-def test_vectors_of_different_sizes_are_refused(wrong: int) -> None:
-    vectors = [torch.zeros(3, 4), torch.zeros(3, 4), torch.zeros(5, 4)]
-    vectors[wrong] = torch.zeros(len(vectors[wrong]), 6)
+@every_objective
+def test_vectors_of_different_sizes_are_refused(name: str, wrong: int) -> None:
+    vectors, rows = random_inputs(name, 3, 5, 4, num_rows=9, seed=8)
+    mixed = [*vectors]
+    mixed[wrong] = torch.zeros(len(mixed[wrong]), 6)
     with pytest.raises(ValueError, match=r"\[4, 6\]"):
-        sampled_softmax_loss(
-            *vectors,
-            positive_rows=torch.zeros(3, dtype=torch.int64),
-            negative_rows=torch.ones(5, dtype=torch.int64),
-            negative_log_q=torch.zeros(5),
-        )
+        OBJECTIVES[name][0](*mixed, **rows)
 
 
-def catalogue_and_sampler(name: SamplerName) -> tuple[Tensors, NegativeSampler]:
-    """One user, the item vectors of a catalogue [N, D], and a sampler over its real rows."""
-    generator = torch.Generator().manual_seed(5)
-    user = torch.randn(1, 4, dtype=torch.float64, generator=generator)
-    items = torch.randn(NUM_ITEMS + 2, 4, dtype=torch.float64, generator=generator)
-    num_watches = np.concatenate([[0, 0], 200 // np.arange(1, NUM_ITEMS + 1)])
-    return (user, items), negative_sampler(name, num_watches=num_watches, power=0.75)
-
-
-def assert_expectation(values: torch.Tensor, expected: torch.Tensor) -> None:
-    """The mean of many independent values lies within 4 standard errors, and those are small."""
-    standard_error = values.std() / len(values) ** 0.5
-    assert standard_error < 0.02 * expected
-    assert (values.mean() - expected).abs() < 4 * standard_error
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_corrected_draws_add_up_to_the_whole_catalogue(name: SamplerName) -> None:
-    """LAW: E Σ_j exp(s_j − log Q_j) over draws = Σ_i exp(s_i) over the catalogue."""
-    (user, items), sampler = catalogue_and_sampler(name)
-    scores = (items @ user.T)[:, 0]
-    generator = torch.Generator().manual_seed(6)
-    draws = [sampler.draw(50, generator) for _ in range(600)]
-    sums = torch.stack([(scores[rows] - log_q).exp().sum() for rows, log_q in draws])
-    assert_expectation(sums, scores[2:].exp().sum())
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_the_bracket_is_expected_to_be_the_partition_sum(name: SamplerName) -> None:
-    """LAW: with hits removed and the positive given, E(bracket) is the full softmax's Σ_i e^s_i."""
-    (user, items), sampler = catalogue_and_sampler(name)
-    scores = (items @ user.T)[:, 0]
-    generator = torch.Generator().manual_seed(7)
-    positive = torch.tensor([3])
-    brackets = []
-    for _ in range(600):
-        rows, log_q = sampler.draw(50, generator)
-        loss = sampled_softmax_loss(
-            user,
-            items[positive],
-            items[rows],
-            positive_rows=positive,
-            negative_rows=rows,
-            negative_log_q=log_q.double(),
-        )
-        brackets.append((loss + scores[positive[0]]).exp())
-    assert_expectation(torch.stack(brackets), scores[2:].exp().sum())
-
-
-@pytest.mark.parametrize("name", SAMPLERS)
-def test_more_negatives_come_nearer_to_the_full_softmax(name: SamplerName) -> None:
-    (_, items), sampler = catalogue_and_sampler(name)
-    generator = torch.Generator().manual_seed(8)
-    users = torch.randn(32, 4, dtype=torch.float64, generator=generator)
-    positive = torch.randint(2, NUM_ITEMS + 2, (32,), generator=generator)
-    truth = full_softmax_loss(users, items[2:], positive_rows=positive - 2)
-
-    def error(num_negatives: int) -> float:
-        """Root mean square difference to the full softmax over some draws."""
-        squares = []
-        for _ in range(12):
-            rows, log_q = sampler.draw(num_negatives, generator)
-            loss = sampled_softmax_loss(
-                users,
-                items[positive],
-                items[rows],
-                positive_rows=positive,
-                negative_rows=rows,
-                negative_log_q=log_q.double(),
-            )
-            squares.append((loss - truth) ** 2)
-        return float(torch.stack(squares).mean().sqrt())
-
-    errors = [error(num_negatives) for num_negatives in (10, 250, 6_250)]
-    assert errors[1] < errors[0] / 2
-    assert errors[2] < errors[1] / 2
-    assert errors[2] < 0.02
+def test_the_positive_without_a_correction_is_the_corrected_log_q() -> None:
+    """LAW: −sg(1 − P_0) · log( e^{s_0} / Σ_j e^{s_j} ), negatives alone below, has our gradient."""
+    vectors, rows = random_inputs("sampled softmax", 6, 9, 3, num_rows=7, seed=9)
+    positive, logits = plain_logits(vectors, rows)
+    of_negatives = (logits - rows["negative_log_expected"]).logsumexp(dim=1)
+    doubt = (of_negatives - positive).sigmoid().detach()
+    corrected = -(doubt * (positive - of_negatives)).mean()
+    ours = sampled_softmax_loss(*vectors, **rows)
+    for one, other in zip(
+        torch.autograd.grad(ours, vectors), torch.autograd.grad(corrected, vectors), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

@@ -10,7 +10,7 @@ from upnext.index import IndexConfig
 from upnext.logs.sources import LogsConfig
 from upnext.ranking.train import RankingConfig
 from upnext.recommender import RecommenderConfig
-from upnext.retrieval.train import RetrievalConfig
+from upnext.retrieval.config import RetrievalConfig
 
 Protocol = Literal["time", "last-event"]
 

@@ -25,8 +25,9 @@ from upnext.index import Index
 from upnext.pipeline.config import RunConfig
 from upnext.ranking.train import TrainedRanking
 from upnext.registry.release import Release, publish
-from upnext.retrieval.model import Tower
-from upnext.retrieval.train import TrainedRetrieval
+from upnext.retrieval.items import side_arrays
+from upnext.retrieval.model import AttentiveTower
+from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS
 
 
@@ -40,11 +41,11 @@ class Learned:
     ranking: TrainedRanking | None
 
     def facts(self) -> dict[str, Any]:
-        """What each epoch gave, as plain values; what is not known is None, as JSON wants it."""
+        """What each epoch gave, as plain values."""
         ranking = self.ranking.epochs if self.ranking else ()
         return {
-            "retrieval_epochs": [_without_nan(asdict(epoch)) for epoch in self.retrieval.epochs],
-            "ranking_epochs": [_without_nan(asdict(epoch)) for epoch in ranking],
+            "retrieval_epochs": list(map(asdict, self.retrieval.epochs)),
+            "ranking_epochs": list(map(asdict, ranking)),
         }
 
 
@@ -85,34 +86,45 @@ def _save(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _write_retrieval(folder: Path, learned: Learned) -> None:
-    model = learned.retrieval.model
+    retrieval, config = learned.retrieval, learned.encoder.config
+    model = retrieval.model.to("cpu")
     arrays = {
-        "watch_embeddings": _array(model.watch_embeddings),
-        "search_embeddings": _array(model.search_embeddings),
-        "item_vectors": _array(model.item_vectors),
-        "idle_bounds": learned.retrieval.query_encoder.idle_bounds,
+        "watch_embeddings": retrieval.watch_vectors(),
+        "search_embeddings": _array(model.search_table),
+        "item_vectors": retrieval.item_vectors(),
+        "idle_bounds": retrieval.query_encoder.idle_bounds,
     }
     _save(folder, arrays)
-    contexts = len(learned.encoder.context_sizes)
-    values = learned.retrieval.query_encoder.num_context_values
-    inputs = {
-        "watch_means": torch.zeros(
-            2, model.watch_embeddings.embedding_dim * len(learned.encoder.config.watch_windows)
-        ),
-        "search_mean": torch.zeros(2, model.search_embeddings.embedding_dim),
-        "context_rows": torch.zeros(2, contexts, dtype=torch.int64),
-        "context_values": torch.zeros(2, values),
+    if model.side is not None:
+        _save(folder / "side", side_arrays(model.side))
+    size, num_windows = model.watch_table.weight.shape[1], len(config.watch_windows)
+    query = {
+        "search_mean": torch.zeros(2, model.search_table.weight.shape[1]),
+        "context_rows": torch.zeros(2, len(learned.encoder.context_sizes), dtype=torch.int64),
+        "context_values": torch.zeros(2, retrieval.query_encoder.num_context_values),
         "example_age_days": torch.zeros(2),
     }
-    tower: Tower = model.tower
     batch = Dim("batch")
+    shapes: dict[str, Any] = {name: {0: batch} for name in query}
+    if model.tower.attention is None:
+        network: nn.Module = model.tower
+        inputs = {"watch_means": torch.zeros(2, size * num_windows)} | query
+        shapes["watch_means"] = {0: batch}
+    else:
+        network = AttentiveTower(model.tower)
+        inputs = {
+            "watch_vectors": torch.zeros(2, 3, size),
+            "num_watched": torch.tensor([3, 1]),
+        } | query
+        shapes["watch_vectors"] = {0: batch, 1: Dim("watches", max=config.num_watches)}
+        shapes["num_watched"] = {0: batch}
     _export(
-        tower,
+        network,
         folder / "tower.onnx",
         inputs,
         input_names=list(inputs),
         output_name="user_vectors",
-        dynamic_shapes={name: {0: batch} for name in inputs},
+        dynamic_shapes=shapes,
     )
 
 
@@ -183,10 +195,6 @@ def _quietly() -> Iterator[None]:
             yield
     finally:
         exporter.setLevel(level)
-
-
-def _without_nan(table: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if value != value else value for name, value in table.items()}
 
 
 def _array(table: nn.Module) -> NDArray[np.float32]:

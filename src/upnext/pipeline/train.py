@@ -1,9 +1,11 @@
 """One training day, top to bottom: logs → clean tables → examples → both stages → release."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from upnext.config import config_to_table
 from upnext.examples.encoder import Encoder, build_encoder, user_vocabulary
 from upnext.examples.history import History
 from upnext.examples.impressions import ImpressionExamples, build_impression_examples
@@ -15,21 +17,33 @@ from upnext.logs.split import Split, split_by_time, split_last_event
 from upnext.pipeline.config import RunConfig, SplitConfig
 from upnext.pipeline.releasing import Learned, publish_release
 from upnext.pipeline.unshown import examples_without_impressions
-from upnext.ranking.train import RankingEpoch, train_ranking
+from upnext.ranking.train import train_ranking
 from upnext.registry.release import Release
-from upnext.retrieval.train import RetrievalEpoch, TrainedRetrieval, train_retrieval
+from upnext.retrieval.train import train_retrieval
+from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS, Logs
+from upnext.training.checkpoint import digest, remove_checkpoints
+from upnext.training.logbook import Logbook, Progress
 
 Say = Callable[[str], None]
 
 
 def train(
-    logs_directory: Path, registry: Path, config: RunConfig, *, say: Say = lambda _: None
+    logs_directory: Path,
+    registry: Path,
+    config: RunConfig,
+    *,
+    say: Say = lambda _: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> Release:
     """Reads and checks logs, trains both stages and publishes the release that they make.
 
+    Curves lie in REGISTRY/training, and until the release is published checkpoints too: the same
+    call after a crash goes on from the newest one.
+
     Args:
         say: told about each step, a line at a time.
+        on_progress: told about once a second where a stage stands.
 
     Raises:
         DataError: the logs cannot be used, or a part of the split would be empty.
@@ -38,11 +52,14 @@ def train(
     say(report.to_text())
     split = split_logs(logs, config.split)
     users = user_vocabulary(logs)
-    learned = _learn(split.train, split.validation, logs, users, config, say)
+    run = registry / "training" / digest(config_to_table(config), report.to_dict())
+    logbook = Logbook(directory=run / "chosen", on_progress=on_progress, say=say)
+    learned = _learn(split.train, split.validation, logs, users, config, say, logbook)
     epochs = learned.facts()
     if config.refit:
         say("refit: both stages anew, on training and validation together")
-        learned = _learn(split.train_and_validation, None, logs, users, config, say, chosen=learned)
+        both, again = split.train_and_validation, replace(logbook, directory=run / "refit")
+        learned = _learn(both, None, logs, users, config, say, again, chosen=learned)
     facts = {
         "data": report.to_dict(),
         "train_until": _last_watch(split.train_and_validation if config.refit else split.train),
@@ -50,6 +67,7 @@ def train(
         "has_impressions": logs.impressions is not None,
         "num_items": learned.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
         "index_recall_at_100": learned.index.recall_at_100,
+        "training": run.name,
         **epochs,
     }
     release = publish_release(
@@ -60,6 +78,7 @@ def train(
         history=learned.encoder.history(logs, users),
         facts=facts,
     )
+    remove_checkpoints(run)
     say(f"release {release.version}: {release.path}")
     return release
 
@@ -71,6 +90,7 @@ def _learn(
     users: Vocabulary,
     config: RunConfig,
     say: Say,
+    logbook: Logbook,
     *,
     chosen: Learned | None = None,
 ) -> Learned:
@@ -94,7 +114,8 @@ def _learn(
         config.retrieval,
         mask_watched=config.evaluation.mask_watched,
         stop_after=chosen.retrieval.best_epoch + 1 if chosen else None,
-        on_epoch=lambda epoch: say(_told_retrieval(epoch)),
+        on_epoch=lambda epoch: say(epoch.to_text("retrieval")),
+        logbook=logbook,
     )
     index = build_index(
         retrieval.item_vectors(),
@@ -110,7 +131,8 @@ def _learn(
             *shown,
             config.ranking,
             stop_after=chosen.ranking.best_epoch + 1 if chosen and chosen.ranking else None,
-            on_epoch=lambda epoch: say(_told_ranking(epoch)),
+            on_epoch=lambda epoch: say(epoch.to_text("ranking")),
+            logbook=logbook,
         )
     return Learned(encoder=encoder, retrieval=retrieval, index=index, ranking=ranking)
 
@@ -153,23 +175,6 @@ def split_logs(logs: Logs, config: SplitConfig) -> Split:
             )
         case "last-event":
             return split_last_event(logs)
-
-
-def _told_retrieval(epoch: RetrievalEpoch) -> str:
-    return (
-        f"retrieval epoch {epoch.epoch}: loss {epoch.loss:.4f} nats, "
-        f"validation Recall@50 {epoch.validation_recall:.4f}, "
-        f"{epoch.examples_per_s:,.0f} examples/s"
-    )
-
-
-def _told_ranking(epoch: RankingEpoch) -> str:
-    return (
-        f"ranking epoch {epoch.epoch}: loss {epoch.loss:.4f}, "
-        f"validation {epoch.validation_loss:.4f}, "
-        f"weighted per-user loss {epoch.validation_weighted_per_user_loss:.4f}, "
-        f"{epoch.impressions_per_s:,.0f} impressions/s"
-    )
 
 
 def _last_watch(logs: Logs) -> str:

@@ -1,54 +1,111 @@
 """One epoch's examples in batches: shuffled, but never so far that windows share no reads."""
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
 from upnext.examples.history import Indices
 
-EXAMPLES_PER_RUN = 32
-"""Consecutive examples of one user that stay together in a batch, so that they share reads."""
+
+@dataclass(frozen=True)
+class EpochBatches(Sequence[Indices]):
+    """Batches of examples, each worked out when it is asked for.
+
+    Run r holds the examples lo[r] to hi[r] - 1 of one user; batch b has the runs from starts[b] to
+    starts[b + 1] - 1, in the order of the log.
+    """
+
+    lo: Indices
+    hi: Indices
+    starts: Indices
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> Indices: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Indices]: ...
+    def __getitem__(self, place: int | slice) -> Indices | list[Indices]:
+        """The examples of one batch, or of some."""
+        if isinstance(place, slice):
+            return [self[one] for one in range(len(self))[place]]
+        if not 0 <= place < len(self):
+            raise IndexError(f"batch {place} of {len(self)}")
+        runs = slice(self.starts[place], self.starts[place + 1])
+        return _ranges(self.lo[runs], self.hi[runs])
 
 
 def epoch_batches(
-    user_rows: Indices,
+    user_starts: Indices,
     *,
     batch_size: int,
     examples_per_user: int,
+    run_length: int,
     generator: np.random.Generator,
-) -> Iterator[Indices]:
-    """The examples of one epoch in batches of about `batch_size`, each in the order of the log.
+) -> EpochBatches:
+    """The examples of one epoch in batches of about `batch_size`.
 
-    Runs of a user's consecutive examples stay together and are shuffled among each other.
+    Up to `run_length` consecutive examples of a user stay together, so that they share reads, and
+    these runs are shuffled among each other. Where a long history is cut is drawn anew each time.
 
     Args:
-        user_rows: [n] whose each example is; does not fall.
-        examples_per_user: how many each user gives at most, chosen at random; 0 takes all.
+        user_starts: [U + 1] user u's examples are those from user_starts[u] to
+            user_starts[u + 1] - 1.
+        examples_per_user: how many each user gives at most, in runs chosen at random, so that heavy
+            users do not dominate; 0 takes all.
     """
-    chosen = np.arange(len(user_rows))
+    user, lo, hi = _runs(user_starts, run_length, generator)
     if examples_per_user > 0:
-        shuffled = np.lexsort((generator.random(len(user_rows)), user_rows))
-        chosen = np.sort(shuffled[_place_in_group(user_rows[shuffled]) < examples_per_user])
-    run_in_user = _place_in_group(user_rows[chosen]) // EXAMPLES_PER_RUN
-    begins = np.ones(len(chosen), bool)
-    begins[1:] = np.diff(user_rows[chosen]) != 0
-    begins[1:] |= np.diff(run_in_user) != 0
-    run = np.cumsum(begins) - 1
-    run_lengths = np.bincount(run)
-    shuffled_runs = generator.permutation(len(run_lengths))
-    ends = np.cumsum(run_lengths[shuffled_runs])
-    batch_of_run = np.empty(len(run_lengths), np.int64)
-    batch_of_run[shuffled_runs] = (ends - 1) // batch_size
-    batch = batch_of_run[run]
-    by_batch = chosen[np.argsort(batch, kind="stable")]
-    for part in np.split(by_batch, np.cumsum(np.bincount(batch))[:-1]):
-        if len(part):
-            yield part
+        lo, hi = _some_of_each(user, lo, hi, examples_per_user, generator)
+    shuffled = generator.permutation(len(lo))
+    ends = np.cumsum((hi - lo)[shuffled])
+    batch = np.empty(len(lo), np.int64)
+    batch[shuffled] = (ends - 1) // batch_size
+    order = np.argsort(batch, kind="stable")
+    sizes = np.bincount(batch) if len(batch) else np.zeros(0, np.int64)
+    starts = np.concatenate([[0], np.cumsum(sizes[sizes > 0])])
+    return EpochBatches(lo[order], hi[order], starts)
 
 
-def _place_in_group(groups: Indices) -> Indices:
-    """0, 1, 2, … within each stretch of equal values."""
-    places = np.arange(len(groups))
-    begins = np.ones(len(groups), bool)
-    begins[1:] = groups[1:] != groups[:-1]
-    return places - np.maximum.accumulate(np.where(begins, places, 0))
+def _runs(
+    user_starts: Indices, run_length: int, generator: np.random.Generator
+) -> tuple[Indices, Indices, Indices]:
+    """User, first and end of each run; a user of more than one run begins with one cut short."""
+    counts = np.diff(user_starts)
+    is_long = counts > run_length
+    first = np.where(is_long, generator.integers(1, run_length + 1, len(counts)), counts)
+    num_runs = (counts > 0) + -(-(counts - first) // run_length)
+    user = np.repeat(np.arange(len(counts)), num_runs)
+    place = np.arange(len(user)) - np.repeat(np.cumsum(num_runs) - num_runs, num_runs)
+    hi = user_starts[user] + np.minimum(first[user] + place * run_length, counts[user])
+    lo = user_starts[user] + np.maximum(first[user] + (place - 1) * run_length, 0)
+    lo = np.where(place == 0, user_starts[user], lo)
+    return user, lo, hi
+
+
+def _some_of_each(
+    user: Indices, lo: Indices, hi: Indices, limit: int, generator: np.random.Generator
+) -> tuple[Indices, Indices]:
+    """Runs of each user drawn until `limit` examples are reached, the last one cut to fit."""
+    drawn = np.lexsort((generator.random(len(user)), user))
+    sizes = (hi - lo)[drawn]
+    before = np.cumsum(sizes) - sizes
+    begins = np.ones(len(drawn), bool)
+    begins[1:] = np.diff(user[drawn]) != 0
+    before -= np.maximum.accumulate(np.where(begins, before, 0))
+    kept = np.clip(limit - before, 0, sizes)
+    from_lo = lo[drawn] + (generator.random(len(drawn)) * (sizes - kept + 1)).astype(np.int64)
+    order = np.argsort(from_lo[kept > 0])
+    chosen_lo, num_chosen = from_lo[kept > 0][order], kept[kept > 0][order]
+    return chosen_lo, chosen_lo + num_chosen
+
+
+def _ranges(lo: Indices, hi: Indices) -> Indices:
+    """lo[0], …, hi[0] - 1, lo[1], …, one after the other."""
+    sizes = hi - lo
+    ends = np.cumsum(sizes)
+    shift: Indices = np.repeat(lo - (ends - sizes), sizes)
+    return np.arange(len(shift)) + shift

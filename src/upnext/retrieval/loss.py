@@ -1,11 +1,27 @@
 """Objectives of stage 1: pure functions of vectors, with gradients in closed form."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isqrt
+from typing import Any, Literal, NamedTuple
 
 import torch
+from torch.nn.functional import softplus
+
+Link = Literal["softmax", "logistic"]
+"""How draws enter an objective: together, under one logarithm, or each for itself."""
+
+Precision = Literal["float32", "bfloat16"]
+"""Of matrix products and logits. `float32` leaves the vectors as they are, be they float64."""
 
 CHUNK_LOGITS = 2**20
-"""Logits held at once; what is larger is worked off in chunks of examples."""
+"""Logits held at once, on a CPU about as many as its caches hold."""
+
+ACCELERATOR_CHUNKS = 64
+"""How many times as many an accelerator holds."""
+
+LARGEST_ODDS = 1e30
+"""Odds against the watched item whose products with vectors surely stay finite in float32."""
 
 
 def sampled_softmax_loss(
@@ -15,47 +31,50 @@ def sampled_softmax_loss(
     *,
     positive_rows: torch.Tensor,
     negative_rows: torch.Tensor,
-    negative_log_q: torch.Tensor,
+    negative_log_expected: torch.Tensor,
+    positive_log_expected: torch.Tensor | None = None,
+    precision: Precision = "float32",
 ) -> torch.Tensor:
     """Mean negative log probability of the watched item against S negatives shared by the batch.
 
-        s_0 = u · v_0        s_j = u · v_j − log Q(j)
+        s_0 = u · v_0        s_j = u · v_j − log E_j
         loss = −s_0 + log( e^{s_0} + Σ_{j: row j ≠ row 0} e^{s_j} )
 
-    Q(j) is the expected number of draws of j. A negative that is the positive itself (an
-    accidental hit) has probability 0. The positive is given, not drawn, so that it carries no
-    correction: the bracket's expectation is then exactly the full softmax's Σ_i e^{u · v_i}.
+    E_j is the expected number of draws of j. A negative that is the positive itself (an accidental
+    hit) has probability 0. The positive is given, not drawn, so that it carries no correction: the
+    bracket's expectation is then exactly the full softmax's Σ_i e^{u · v_i}, and
 
-    One pass over chunks of logits gives loss and gradient, softmax minus one-hot; the [B, S]
-    matrix is never whole in memory.
+        ∇loss = −(1 − P_0) · ∇[ s_0 − log Σ_{j: row j ≠ row 0} e^{s_j} ],
+
+    which is the corrected logQ of Khrylchenko et al.: a softmax over negatives alone, weighted by
+    the model's own doubt 1 − P_0. With `positive_log_expected` the classic form is had instead,
+    s_0 = u · v_0 − log E_0, as in TensorFlow's sampled_softmax_loss and in Yi et al.
 
     Args:
-        user_vectors: [B, D].
-        positive_vectors: [B, D], the item vectors of the watched items.
+        user_vectors: [B, D]. positive_vectors: [B, D], item vectors of the watched items.
         negative_vectors: [S, D].
         positive_rows: [B] int64. negative_rows: [S] int64.
-        negative_log_q: [S], log of the expected draws of each negative.
+        negative_log_expected: [S]. positive_log_expected: [B], for the classic form.
 
     Returns: a scalar, nats per example.
     Raises: ValueError: the vector sizes D differ.
-    Source: Covington, Adams, Sargin 2016, section 3.1; Jean et al. 2015, arXiv 1412.2007.
+    Sources: Covington, Adams, Sargin 2016, section 3.1; Jean et al. 2015, arXiv 1412.2007;
+    Khrylchenko et al. 2025, arXiv 2507.09331; Yi et al. 2019, doi 10.1145/3298689.3346996.
     """
-    sizes = {user_vectors.shape[1], positive_vectors.shape[1], negative_vectors.shape[1]}
-    if len(sizes) != 1:
-        raise ValueError(f"user, positive and negative vectors differ in size: {sorted(sizes)}")
-    loss: torch.Tensor = _OnePassSoftmax.apply(  # type: ignore[no-untyped-call]
-        user_vectors,
-        positive_vectors,
-        negative_vectors,
-        positive_rows,
-        negative_rows,
-        negative_log_q,
-    )
-    return loss
+    positive_logits = _positive_logits(user_vectors, positive_vectors, negative_vectors)
+    if positive_log_expected is not None:
+        positive_logits = positive_logits - positive_log_expected
+    hits = _accidental_hits(positive_rows, negative_rows)
+    draws = _Draws(negative_vectors, negative_log_expected, hits)
+    return _drawn_part("softmax", user_vectors, positive_logits, draws, precision)
 
 
 def full_softmax_loss(
-    user_vectors: torch.Tensor, item_vectors: torch.Tensor, *, positive_rows: torch.Tensor
+    user_vectors: torch.Tensor,
+    item_vectors: torch.Tensor,
+    *,
+    positive_rows: torch.Tensor,
+    precision: Precision = "float32",
 ) -> torch.Tensor:
     """Mean negative log probability of the watched item among all items of the table.
 
@@ -67,58 +86,310 @@ def full_softmax_loss(
         user_vectors: [B, D]. item_vectors: [n, D]. positive_rows: [B], rows of `item_vectors`.
 
     Returns: a scalar, nats per example.
+    Raises: ValueError: the vector sizes D differ.
     """
-    every_row = torch.arange(len(item_vectors), device=item_vectors.device)
-    return sampled_softmax_loss(
-        user_vectors,
-        item_vectors[positive_rows],
-        item_vectors,
-        positive_rows=positive_rows,
-        negative_rows=every_row,
-        negative_log_q=torch.zeros_like(every_row, dtype=item_vectors.dtype),
+    positive_vectors = item_vectors.index_select(0, positive_rows)
+    positive_logits = _positive_logits(user_vectors, positive_vectors, item_vectors)
+    itself = _Hits(torch.arange(len(positive_rows), device=positive_rows.device), positive_rows)
+    draws = _Draws(item_vectors, item_vectors.new_zeros(len(item_vectors)), itself)
+    return _drawn_part("softmax", user_vectors, positive_logits, draws, precision)
+
+
+def noise_contrastive_loss(
+    user_vectors: torch.Tensor,
+    positive_vectors: torch.Tensor,
+    negative_vectors: torch.Tensor,
+    *,
+    positive_rows: torch.Tensor,
+    negative_rows: torch.Tensor,
+    positive_log_expected: torch.Tensor,
+    negative_log_expected: torch.Tensor,
+    precision: Precision = "float32",
+) -> torch.Tensor:
+    """Mean logistic loss of telling the watched item from S draws of noise (NCE).
+
+        Δ_j = u · v_j − log E_j
+        loss = −log σ(Δ_0) − E_0 · log σ(−Δ_0) − Σ_{j: row j ≠ row 0} log σ(−Δ_j)
+
+    E_j is the expected number of draws of j. At the optimum u · v_j = log P(j), probabilities that
+    add up to one by themselves. For that the noise must now and then be the positive itself.
+    Instead of as often as it happens to be drawn, which in a batch's own positives would take the
+    example for its own noise, it counts here as often as is expected: E_0 times.
+
+    Args:
+        user_vectors: [B, D]. positive_vectors: [B, D], item vectors of the watched items.
+        negative_vectors: [S, D].
+        positive_rows: [B] int64. negative_rows: [S] int64.
+        positive_log_expected: [B]. negative_log_expected: [S].
+
+    Returns: a scalar, nats per example, summed over the draws.
+    Raises: ValueError: the vector sizes D differ.
+    Sources: Gutmann and Hyvärinen 2010, AISTATS 9; Mnih and Teh 2012, arXiv 1206.6426.
+    """
+    positive_logits = _positive_logits(user_vectors, positive_vectors, negative_vectors)
+    gap = positive_logits - positive_log_expected
+    of_positives = _softplus(-gap) + positive_log_expected.exp() * _softplus(gap)
+    hits = _accidental_hits(positive_rows, negative_rows)
+    draws = _Draws(negative_vectors, negative_log_expected, hits)
+    return of_positives.mean() + _drawn_part(
+        "logistic", user_vectors, positive_logits, draws, precision
     )
 
 
-class _OnePassSoftmax(torch.autograd.Function):
-    """The loss above, and with it the gradient of its mean."""
+def negative_sampling_loss(
+    user_vectors: torch.Tensor,
+    positive_vectors: torch.Tensor,
+    negative_vectors: torch.Tensor,
+    *,
+    positive_rows: torch.Tensor,
+    negative_rows: torch.Tensor,
+    precision: Precision = "float32",
+) -> torch.Tensor:
+    """Mean logistic loss of word2vec: the watched item is 1, each of S negatives is 0.
+
+        loss = −log σ(u · v_0) − Σ_{j: row j ≠ row 0} log σ(−u · v_j)
+
+    Nothing is corrected for how often j is to be expected, E_j. What is learned is therefore no
+    probability but u · v_j = log( P(j) / E_j ) − log(1 − P(j)), and the last term only because hits
+    are left out, as the released word2vec does.
+
+    Args:
+        user_vectors: [B, D]. positive_vectors: [B, D], item vectors of the watched items.
+        negative_vectors: [S, D].
+        positive_rows: [B] int64. negative_rows: [S] int64.
+
+    Returns: a scalar, nats per example, summed over the draws.
+    Raises: ValueError: the vector sizes D differ.
+    Sources: Mikolov et al. 2013, arXiv 1310.4546; Levy and Goldberg 2014 for the optimum.
+    """
+    positive_logits = _positive_logits(user_vectors, positive_vectors, negative_vectors)
+    hits = _accidental_hits(positive_rows, negative_rows)
+    draws = _Draws(negative_vectors, negative_vectors.new_zeros(len(negative_vectors)), hits)
+    return _softplus(-positive_logits).mean() + _drawn_part(
+        "logistic", user_vectors, positive_logits, draws, precision
+    )
+
+
+def _positive_logits(
+    users: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor
+) -> torch.Tensor:
+    sizes = {users.shape[1], positives.shape[1], negatives.shape[1]}
+    if len(sizes) != 1:
+        raise ValueError(f"user, positive and negative vectors differ in size: {sorted(sizes)}")
+    return (users * positives).sum(dim=1)
+
+
+def _softplus(logits: torch.Tensor) -> torch.Tensor:
+    """log(1 + e^x); torch's own threshold of 20 would be seen in float64."""
+    return softplus(logits, threshold=40)
+
+
+class _Hits(NamedTuple):
+    """Which draw is the positive of which example: both [h], int64, ascending by example."""
+
+    examples: torch.Tensor
+    draws: torch.Tensor
+
+
+def _accidental_hits(positive_rows: torch.Tensor, negative_rows: torch.Tensor) -> _Hits:
+    """Found by search in the sorted draws: to compare [B, S] would cost more than to multiply."""
+    in_order, draws = torch.sort(negative_rows)
+    first = torch.searchsorted(in_order, positive_rows)
+    num_hits = torch.searchsorted(in_order, positive_rows, right=True) - first
+    examples = torch.repeat_interleave(num_hits)
+    num_before = (num_hits.cumsum(0) - num_hits)[examples]
+    nth = torch.arange(len(examples), device=examples.device) - num_before
+    return _Hits(examples, draws[first[examples] + nth])
+
+
+class _Draws(NamedTuple):
+    """Item vectors [S, D], log E [S], and the hits."""
+
+    vectors: torch.Tensor
+    log_expected: torch.Tensor
+    hits: _Hits
+
+
+def _drawn_part(
+    link: Link,
+    users: torch.Tensor,
+    positive_logits: torch.Tensor,
+    draws: _Draws,
+    precision: Precision,
+) -> torch.Tensor:
+    """What the draws cost, mean over examples, with z_j = u · v_j − log E_j, −inf for a hit.
+
+    softmax:  log( 1 + Σ_j e^{z_j − s_0} )        logistic:  Σ_j log( 1 + e^{z_j} )
+    """
+    dtype = torch.bfloat16 if precision == "bfloat16" else users.dtype
+    num_examples, num_draws = _chunk_shape(len(users), len(draws.vectors), users.device)
+    tiles = _tiles(draws, dtype, num_draws)
+    loss: torch.Tensor = _DrawnPart.apply(  # type: ignore[no-untyped-call]
+        users, draws.vectors, positive_logits, link, tiles, num_examples
+    )
+    return loss
+
+
+def _chunk_shape(num_users: int, num_draws: int, device: torch.device) -> tuple[int, int]:
+    """Examples and draws of a chunk: all draws at once, unless that left too few examples."""
+    num_logits = CHUNK_LOGITS * (1 if device.type == "cpu" else ACCELERATOR_CHUNKS)
+    side = isqrt(num_logits)
+    num_examples = num_logits // max(num_draws, 1)
+    if num_examples < side // 16:
+        num_examples = side // 2
+    num_examples = max(1, min(num_examples, num_users))
+    return num_examples, max(1, min(num_draws, num_logits // num_examples))
+
+
+class _Tile(NamedTuple):
+    """Some of the draws: vectors [m, D], beside them −log E and ones [m, D + 4], and hits."""
+
+    place: slice
+    vectors: torch.Tensor
+    extended: torch.Tensor
+    hits: _Hits
+
+
+def _tiles(draws: _Draws, dtype: torch.dtype, num_draws: int) -> Sequence[_Tile]:
+    vectors, hits = draws.vectors.detach().to(dtype), draws.hits
+    beside = [_with_remainder(-draws.log_expected, dtype), vectors.new_ones(len(vectors), 2)]
+    extended = torch.cat([vectors, *beside], dim=1)
+    tiles = []
+    for start in range(0, max(len(vectors), 1), num_draws):
+        place = slice(start, start + num_draws)
+        inside = (hits.draws >= place.start) & (hits.draws < place.stop)
+        of_tile = _Hits(hits.examples[inside], hits.draws[inside] - start)
+        tiles.append(_Tile(place, vectors[place], extended[place], of_tile))
+    return tiles
+
+
+def _with_remainder(column: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[n, 2]: a column, and what rounding took from it."""
+    rounded = column.to(dtype)
+    return torch.stack([rounded, (column - rounded).to(dtype)], dim=1)
+
+
+class _Settled(NamedTuple):
+    """A block of n examples once all draws have been seen; gradients are those of its cost."""
+
+    cost: torch.Tensor
+    """[n], in nats."""
+    scale: torch.Tensor
+    """[n]: times a draw's weight it is the gradient by that logit."""
+    grad_logits: torch.Tensor
+    """[n], by the positives' logits."""
+    shift: torch.Tensor
+    """[n], what the weights were shifted by."""
+    last_weights: torch.Tensor
+    """[n, m], those of the last tile, which are still in the buffer."""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some of the examples, `users` [n, D], against tiles of draws, one after the other."""
+
+    link: Link
+    tiles: Sequence[_Tile]
+    examples: slice
+    users: torch.Tensor
+    buffer: torch.Tensor
+
+    def settle(self, positive_logits: torch.Tensor) -> _Settled:
+        """Sees all draws. Odds are counted from the positive, which costs no pass for a maximum."""
+        zero = torch.zeros_like(positive_logits)
+        match self.link:
+            case "softmax":
+                shift = positive_logits
+                weights, odds = self.weigh_all(shift)
+                if not bool((odds < LARGEST_ODDS).all()):  # count from the likeliest instead
+                    shift = torch.maximum(shift, self.largest_logit(shift) + shift)
+                    weights, odds = self.weigh_all(shift)
+                positive_odds = (positive_logits - shift).exp()
+                log_odds = odds.log() + shift - positive_logits
+                cost, doubt = torch.logaddexp(log_odds, zero), log_odds.sigmoid()
+                return _Settled(cost, 1 / (odds + positive_odds), -doubt, shift, weights)
+            case "logistic":
+                weights, cost = self.weigh_all(zero)
+                return _Settled(cost, torch.ones_like(zero), zero, zero, weights)
+
+    def weigh_all(self, shift: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last tile's weights [n, m], and sums over all tiles [n]."""
+        sums = torch.zeros_like(shift)
+        for tile in self.tiles:
+            weights, part = self.weigh(tile, shift)
+            sums += part
+        return weights, sums
+
+    def weigh(self, tile: _Tile, shift: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights of the draws [n, m], in the buffer, and their sums, or those of their cost [n].
+
+        Sums are made in float32; in bfloat16 only the result is rounded.
+        """
+        logits = self.logits(tile, shift)
+        match self.link:
+            case "softmax":
+                odds = logits.exp_()
+                return odds, odds.sum(dim=1)
+            case "logistic":
+                cost = _softplus(logits).sum(dim=1)
+                return logits.sigmoid_(), cost
+
+    def largest_logit(self, shift: torch.Tensor) -> torch.Tensor:
+        """[n], over all draws."""
+        tops = [self.logits(tile, shift).amax(dim=1) for tile in self.tiles]
+        return torch.stack(tops).amax(dim=0)
+
+    def logits(self, tile: _Tile, shift: torch.Tensor) -> torch.Tensor:
+        """u · v − log E − shift [n, m], −inf for hits, in the buffer.
+
+        One matrix product adds all three up, before anything is rounded.
+        """
+        shape = len(self.users), len(tile.vectors)
+        logits = self.buffer[: shape[0] * shape[1]].view(shape)
+        beside = [self.users.new_ones(shape[0], 2), _with_remainder(-shift, self.users.dtype)]
+        torch.mm(torch.cat([self.users, *beside], dim=1), tile.extended.T, out=logits)
+        ends = tile.hits.examples.new_tensor([self.examples.start, self.examples.stop])
+        first, last = torch.searchsorted(tile.hits.examples, ends).tolist()
+        places = (tile.hits.examples[first:last] - self.examples.start) * shape[1]
+        logits.view(-1).index_fill_(0, places + tile.hits.draws[first:last], -torch.inf)
+        return logits
+
+
+class _DrawnPart(torch.autograd.Function):
+    """The mean cost of the draws, and in the same pass over chunks of logits its gradient."""
 
     @staticmethod
     def forward(
         ctx: Any,
         users: torch.Tensor,
-        positives: torch.Tensor,
         negatives: torch.Tensor,
-        positive_rows: torch.Tensor,
-        negative_rows: torch.Tensor,
-        negative_log_q: torch.Tensor,
+        positive_logits: torch.Tensor,
+        link: Link,
+        tiles: Sequence[_Tile],
+        num_examples: int,
     ) -> torch.Tensor:
-        loss = users.new_zeros(())
-        grad_users = torch.empty_like(users)
-        grad_positives = torch.empty_like(positives)
-        grad_negatives = torch.zeros_like(negatives)
-        step = max(1, CHUNK_LOGITS // len(negatives))
-        for start in range(0, len(users), step):
-            part = slice(start, start + step)
-            u, v = users[part], positives[part]
-            logits = torch.addmm(-negative_log_q, u, negatives.T)
-            logits.masked_fill_(positive_rows[part, None] == negative_rows, -torch.inf)
-            positive_logit = (u * v).sum(dim=1, keepdim=True)
-            top = torch.maximum(logits.amax(dim=1, keepdim=True), positive_logit)
-            odds = logits.sub_(top).exp_()
-            positive_odds = (positive_logit - top).exp_()
-            total = odds.sum(dim=1, keepdim=True) + positive_odds
-            loss += (total.log() + top - positive_logit).sum()
-            probability = odds.div_(total)
-            surprise = 1 - positive_odds / total
-            grad_users[part] = probability @ negatives - surprise * v
-            grad_positives[part] = -surprise * u
-            grad_negatives.addmm_(probability.T, u)
-        ctx.save_for_backward(grad_users, grad_positives, grad_negatives)
-        ctx.num_examples = len(users)
-        return loss / len(users)
+        dtype = tiles[0].vectors.dtype
+        buffer = torch.empty(num_examples * len(tiles[0].vectors), dtype=dtype, device=users.device)
+        grad_users, grad_negatives = torch.zeros_like(users), torch.zeros_like(negatives)
+        cost, grad_logits = torch.empty_like(positive_logits), torch.empty_like(positive_logits)
+        for start in range(0, len(users), num_examples):
+            part = slice(start, min(start + num_examples, len(users)))
+            block = _Block(link, tiles, part, users[part].to(dtype), buffer)
+            settled = block.settle(positive_logits[part])
+            cost[part], grad_logits[part] = settled.cost, settled.grad_logits
+            scale, weights = settled.scale[:, None], settled.last_weights
+            scaled_users = (users[part] * scale).to(dtype)
+            for tile in reversed(tiles):
+                if tile is not tiles[-1]:
+                    weights, _ = block.weigh(tile, settled.shift)
+                grad_users[part] += weights @ tile.vectors
+                grad_negatives[tile.place] += weights.T @ scaled_users
+            grad_users[part] *= scale
+        ctx.save_for_backward(grad_users, grad_negatives, grad_logits)
+        return cost.mean()
 
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        scale = grad_loss / ctx.num_examples
-        users, positives, negatives = (grad * scale for grad in ctx.saved_tensors)
-        return users, positives, negatives, None, None, None
+        grad_users, grad_negatives, grad_logits = ctx.saved_tensors
+        scale = grad_loss / len(grad_users)
+        return grad_users * scale, grad_negatives * scale, grad_logits * scale, None, None, None

@@ -1,22 +1,24 @@
-"""The retrieval network: averaged history, searches and context through a tower → user vector."""
+"""The retrieval network: history, searches and context through a tower → user vector."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import nn
 
 from upnext.config import require
 from upnext.errors import ConfigError
-from upnext.examples.history import EventLog, Indices
-from upnext.schema import UNKNOWN_ROW
+from upnext.retrieval.attention import AttentionConfig, CausalAttention
+from upnext.retrieval.items import SideFeatures
+from upnext.retrieval.tables import EmbeddingTable
+
+ExampleAge = Literal["none", "log_end", "publication"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalNetworkConfig:
-    """Sizes of the retrieval network."""
+    """Sizes and shape of the retrieval network."""
 
     vector_size: int = 64
     """D of user and item vectors."""
@@ -26,6 +28,11 @@ class RetrievalNetworkConfig:
     """Size of the embeddings of search tokens."""
     context_embedding_size: int = 8
     """Size of the embeddings of hour, weekday and user features."""
+    history: Literal["average", "attention"] = "average"
+    """How past watches become one vector: the paper's averages, or causal self-attention, which is
+    some ten times the work and the last points of quality."""
+    attention: AttentionConfig = field(default_factory=AttentionConfig)
+    """Shape of the self-attention, where `history` asks for it."""
     hidden_sizes: tuple[int, ...] = (256, 128)
     """Layers of the tower before the user vector, widest first."""
     activation: Literal["relu", "silu"] = "relu"
@@ -34,33 +41,68 @@ class RetrievalNetworkConfig:
     """Whether the user vector passes the activation too, as in the paper; a linear last layer lets
     a user vector have negative entries."""
     linear_path: bool = True
-    """Whether the averages also reach the user vector directly, by one matrix, so that the tower
+    """Whether the history also reaches the user vector directly, by one matrix, so that the tower
     need only learn what is not linear."""
     tied: bool = False
     """Whether watch embeddings and item vectors are one table. The paper keeps two; on small logs
     one learns more from each watch."""
-    example_age: bool = True
-    """Whether the age of the training example is an input (0 at serving)."""
+    example_age: ExampleAge = "log_end"
+    """Which age of the training example is an input, in days. `log_end`: how long before the end of
+    the logs the watch was, as in the paper; it lets popularity rise and fall. `publication`: how
+    old the watched item was then; with 0 at serving it favours fresh items. `none`: neither."""
+    normalised: bool = False
+    """Whether user and item vectors have length 1, so that scores are cosines over temperature."""
+    temperature: float = 1.0
+    """Scores are divided by it before any correction for sampling."""
     dropout: float = 0.0
-    """Share of the averaged history's entries that a training step drops."""
+    """Share of the history's entries that a training step drops."""
+    item_dropout: float = 0.0
+    """Share of a step's items that are told by their declared features alone, so that these learn
+    to stand for an item that is new."""
 
     def __post_init__(self) -> None:
+        where = "retrieval.network"
         sizes = ("vector_size", "embedding_size", "search_embedding_size", "context_embedding_size")
-        require("retrieval.network", self, at_least=dict.fromkeys((*sizes, "hidden_sizes"), 1))
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(
-                "[retrieval.network] dropout", expected="0 or more, below 1", got=str(self.dropout)
-            )
+        require(
+            where,
+            self,
+            at_least=dict.fromkeys((*sizes, "hidden_sizes"), 1),
+            above={"temperature": 0},
+        )
+        for name in ("dropout", "item_dropout"):
+            share = getattr(self, name)
+            if not 0 <= share < 1:
+                raise ConfigError(
+                    f"[{where}] {name}", expected="0 or more, below 1", got=str(share)
+                )
         if self.tied and self.embedding_size != self.vector_size:
             raise ConfigError(
-                "[retrieval.network] tied",
+                f"[{where}] tied",
                 expected="embedding_size and vector_size alike",
                 got=f"{self.embedding_size} and {self.vector_size}",
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class InputSizes:
+    """What the logs decide of the network's shape."""
+
+    num_items: int
+    """N, rows 0 and 1 included."""
+    num_search_tokens: int
+    """Rows of the table of search tokens."""
+    context_sizes: Sequence[int]
+    """Rows of each context table."""
+    num_context_values: int
+    """V, context that is no category."""
+    watch_windows: Sequence[int]
+    """Lengths of the windows of history that are averaged; the last is the longest."""
+    longest_age_days: float
+    """The greatest example age in training, to scale it by."""
+
+
 class RetrievalModel(nn.Module):
-    """Tables and tower. Unless tied, the item vectors are a table of their own.
+    """Tables, history encoder and tower. Unless tied, item vectors have a table of their own.
 
     Source: Covington, Adams, Sargin 2016, section 3.2.
     """
@@ -68,56 +110,84 @@ class RetrievalModel(nn.Module):
     def __init__(
         self,
         config: RetrievalNetworkConfig,
+        sizes: InputSizes,
         *,
-        num_items: int,
-        num_search_tokens: int,
-        context_sizes: Sequence[int],
-        num_watch_windows: int,
-        num_context_values: int,
-        longest_age_days: float,
+        side: SideFeatures | None = None,
+        is_sparse: bool = False,
     ) -> None:
         super().__init__()
-        self.watch_embeddings = _table(num_items, config.embedding_size)
-        self.search_embeddings = _table(num_search_tokens, config.search_embedding_size)
-        self.item_vectors = (
-            self.watch_embeddings if config.tied else _table(num_items, config.vector_size)
+        self.config = config
+        self.watch_table = EmbeddingTable(
+            sizes.num_items, config.embedding_size, is_sparse=is_sparse
         )
-        self.tower = Tower(
-            config,
-            context_sizes=context_sizes,
-            num_watch_windows=num_watch_windows,
-            num_context_values=num_context_values,
-            longest_age_days=longest_age_days,
+        self.search_table = EmbeddingTable(
+            sizes.num_search_tokens, config.search_embedding_size, is_sparse=is_sparse
         )
+        self.item_table = (
+            self.watch_table
+            if config.tied
+            else EmbeddingTable(sizes.num_items, config.vector_size, is_sparse=is_sparse)
+        )
+        self.side = side
+        self.tower = Tower(config, sizes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives."""
+        return self.item_table.weight.device
+
+    def watch_vectors(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows [R] → what each stands for in a history, [R, E]."""
+        if self.config.tied:
+            return self._described(rows)
+        embeddings: torch.Tensor = self.watch_table(rows)
+        return embeddings
+
+    def item_vectors(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows [R] → item vectors [R, D]: the item's own, plus what its features say of it."""
+        vectors = self._described(rows)
+        return nn.functional.normalize(vectors) if self.config.normalised else vectors
+
+    def _described(self, rows: torch.Tensor) -> torch.Tensor:
+        vectors: torch.Tensor = self.item_table(rows)
+        if self.side is None:
+            return vectors
+        if self.training and self.config.item_dropout > 0:
+            is_known = torch.rand(len(rows), 1, device=rows.device) >= self.config.item_dropout
+            vectors = vectors * is_known
+        described: torch.Tensor = vectors + self.side(rows)
+        return described
 
 
 class Tower(nn.Module):
-    """Everything dense between the averaged embeddings and the user vector; exported as it is."""
+    """Everything dense between embeddings and the user vector; exported as it is."""
 
-    def __init__(
-        self,
-        config: RetrievalNetworkConfig,
-        *,
-        context_sizes: Sequence[int],
-        num_watch_windows: int,
-        num_context_values: int,
-        longest_age_days: float,
-    ) -> None:
+    def __init__(self, config: RetrievalNetworkConfig, sizes: InputSizes) -> None:
         super().__init__()
         self.contexts = nn.ModuleList(
-            nn.Embedding(size, config.context_embedding_size) for size in context_sizes
+            nn.Embedding(size, config.context_embedding_size) for size in sizes.context_sizes
         )
-        self.dropout = nn.Dropout(config.dropout)
-        self.example_age = config.example_age
-        self.longest_age_days = max(longest_age_days, 1e-6)
-        activation = nn.ReLU if config.activation == "relu" else nn.SiLU
+        self.config = config
+        self.longest_age_days = max(sizes.longest_age_days, 1e-6)
+        num_windows = 1 if config.history == "attention" else len(sizes.watch_windows)
+        history_width = config.embedding_size * num_windows
         width = (
-            config.embedding_size * num_watch_windows
+            history_width
             + config.search_embedding_size
-            + config.context_embedding_size * len(context_sizes)
-            + num_context_values
-            + (2 if config.example_age else 0)
+            + config.context_embedding_size * len(sizes.context_sizes)
+            + sizes.num_context_values
+            + (0 if config.example_age == "none" else 2)
         )
+        self.attention = (
+            CausalAttention(
+                config.attention,
+                embedding_size=config.embedding_size,
+                max_watches=sizes.watch_windows[-1],
+            )
+            if config.history == "attention"
+            else None
+        )
+        activation = nn.ReLU if config.activation == "relu" else nn.SiLU
         layers: list[nn.Module] = []
         for size in config.hidden_sizes:
             layers += [nn.Linear(width, size), activation()]
@@ -126,14 +196,14 @@ class Tower(nn.Module):
         if config.user_vector_activation:
             layers.append(activation())
         self.layers = nn.Sequential(*layers)
-        watch_width = config.embedding_size * num_watch_windows
+        self.dropout = nn.Dropout(config.dropout)
         self.linear_path = (
-            nn.Linear(watch_width, config.vector_size, bias=False) if config.linear_path else None
+            nn.Linear(history_width, config.vector_size, bias=False) if config.linear_path else None
         )
         if config.tied and self.linear_path is not None:
             with torch.no_grad():
                 eye = torch.eye(config.vector_size)
-                self.linear_path.weight.copy_(torch.cat([eye] * num_watch_windows, dim=1))
+                self.linear_path.weight.copy_(torch.cat([eye] * num_windows, dim=1))
 
     def forward(
         self,
@@ -145,72 +215,48 @@ class Tower(nn.Module):
     ) -> torch.Tensor:
         """[B, W · E], [B, Es], [B, C], [B, V], [B] → user vectors [B, D].
 
-        Example age enters as a share x of the training period, with √x for the recent days.
+        Example age enters as a share x of the training period, with √x for the recent days; an age
+        below 0, as serving may claim, continues both to the other side. With `normalised` the
+        vectors have length 1; the temperature divides them, so that u · v is the score itself.
         """
         contexts = [table(context_rows[:, place]) for place, table in enumerate(self.contexts)]
         parts = [self.dropout(watch_means), search_mean, *contexts, context_values]
-        if self.example_age:
-            share = (example_age_days / self.longest_age_days).clamp(min=0.0)[:, None]
-            parts += [share, share.sqrt()]
+        if self.config.example_age != "none":
+            share = (example_age_days / self.longest_age_days)[:, None]
+            parts += [share, share.sign() * share.abs().sqrt()]
         user_vectors: torch.Tensor = self.layers(torch.cat(parts, dim=1))
         if self.linear_path is not None:
             user_vectors = user_vectors + self.linear_path(self.dropout(watch_means))
+        if self.config.normalised:
+            user_vectors = nn.functional.normalize(user_vectors)
+        return user_vectors / self.config.temperature
+
+
+class AttentiveTower(nn.Module):
+    """The tower behind self-attention over one history a line; exported as it is."""
+
+    def __init__(self, tower: Tower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(
+        self,
+        watch_vectors: torch.Tensor,
+        num_watched: torch.Tensor,
+        search_mean: torch.Tensor,
+        context_rows: torch.Tensor,
+        context_values: torch.Tensor,
+        example_age_days: torch.Tensor,
+    ) -> torch.Tensor:
+        """[B, L, E] oldest first and padded at the end, [B] watches of each, … → [B, D].
+
+        An empty history is a vector of zeros.
+        """
+        assert self.tower.attention is not None
+        states = self.tower.attention(watch_vectors)
+        last = (num_watched - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[2])
+        state = states.gather(1, last)[:, 0] * (num_watched > 0)[:, None]
+        user_vectors: torch.Tensor = self.tower(
+            state, search_mean, context_rows, context_values, example_age_days
+        )
         return user_vectors
-
-
-def window_means(
-    table: nn.Embedding,
-    log: EventLog,
-    lo: Indices,
-    hi: Indices,
-    lengths: Sequence[int],
-    *,
-    skipped: Indices | None = None,
-) -> torch.Tensor:
-    """Mean embeddings of the last `lengths` events of each window [lo, hi): [B, W · E].
-
-    Windows of one user overlap almost wholly. Each event's embedding is read once and prefix sums
-    are taken, in float64: they grow with the call, their differences do not. A window's sum is then
-    one difference, and its gradient as cheap. Unknown rows count as absent; the mean of nothing is
-    zero. Neither `lo` nor `hi` may fall from one window to the next. `skipped` [B] leaves out so
-    many of a window's newest events.
-    """
-    events, local_lo, local_hi = _covering_events(lo, hi)
-    if skipped is not None:
-        local_hi = np.maximum(local_lo, local_hi - skipped)
-    rows = log.rows[events].astype(np.int64)
-    known = rows > UNKNOWN_ROW
-    counts = np.concatenate([[0], np.cumsum(known)])
-    device = table.weight.device
-    embedded = table(torch.from_numpy(rows[known]).to(device))
-    prefix = nn.functional.pad(embedded.cumsum(dim=0, dtype=torch.float64), (0, 0, 1, 0))
-    end = counts[local_hi]
-    summed = prefix[torch.from_numpy(end).to(device)]
-    means = []
-    for length in lengths:
-        first = counts[np.maximum(local_lo, local_hi - length)]
-        size = torch.from_numpy(np.maximum(end - first, 1).astype(np.float32)).to(device)
-        difference = summed - prefix[torch.from_numpy(first).to(device)]
-        means.append(difference.to(embedded.dtype) / size[:, None])
-    return torch.cat(means, dim=1)
-
-
-def _covering_events(lo: Indices, hi: Indices) -> tuple[Indices, Indices, Indices]:
-    """The events that any window holds, each once, and the windows as places among them."""
-    opens = np.ones(len(lo), bool)
-    opens[1:] = lo[1:] > hi[:-1]
-    segment = np.cumsum(opens) - 1
-    closes = np.append(opens[1:], True)
-    segment_lo, segment_hi = lo[opens], hi[closes]
-    offsets = np.concatenate([[0], np.cumsum(segment_hi - segment_lo)])
-    shift = segment_lo - offsets[:-1]
-    events = np.arange(offsets[-1]) + np.repeat(shift, segment_hi - segment_lo)
-    return events, lo - shift[segment], hi - shift[segment]
-
-
-def _table(num_rows: int, size: int) -> nn.Embedding:
-    table = nn.Embedding(num_rows, size)
-    nn.init.normal_(table.weight, std=size**-0.5)
-    with torch.no_grad():
-        table.weight[: UNKNOWN_ROW + 1] = 0.0
-    return table

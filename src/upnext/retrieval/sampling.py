@@ -1,7 +1,7 @@
 """Draws negatives: item rows, and the log of how often each was to be expected in the draw."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -9,54 +9,228 @@ from numpy.typing import NDArray
 
 from upnext.schema import NUM_RESERVED_ROWS
 
-SamplerName = Literal["uniform", "log_uniform", "unigram"]
+SamplerName = Literal["uniform", "log_uniform", "unigram", "learned_unigram", "in_batch", "mixed"]
+
+SNAPSHOT_GROWTH = 1.05
+"""Learned counts become a new distribution when all of them together have grown by this factor: a
+pass over a million items now and then, not at every step."""
 
 
-@dataclass(frozen=True)
-class NegativeSampler:
-    """Draws real item rows independently, row j with probability q_j: log_q [N], cumulative [N]."""
+class Negatives(NamedTuple):
+    """Item rows [S], int64, and the log of the expected draws of each [S], float32."""
 
-    log_probability: torch.Tensor
-    cumulative: torch.Tensor
+    rows: torch.Tensor
+    log_expected: torch.Tensor
 
-    def draw(
-        self, num_negatives: int, generator: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """S rows [S], drawn with replacement, and log of their expected draws, log(S · q_j) [S].
 
-        With that correction Σ_j exp(s_j − log(S · q_j)) over the draw has the expectation
-        Σ_j exp(s_j) over the catalogue, whatever q is.
-        """
-        uniform = torch.rand(num_negatives, dtype=torch.float64, generator=generator)
-        rows = torch.searchsorted(self.cumulative, uniform, right=True)
-        return rows, self.log_probability[rows] + float(np.log(num_negatives))
+class Sampler(Protocol):
+    """What training asks at every step: draw, then observe.
+
+    With E_j, the expected draws of row j, the sum Σ_j exp(s_j) / E_j over a draw has the
+    expectation Σ_j exp(s_j) over the catalogue, whatever the distribution.
+    """
+
+    def draw(self, positive_rows: torch.Tensor, generator: torch.Generator) -> Negatives:
+        """Negatives to be shared by a batch whose positives are `positive_rows` [B]."""
+
+    def log_expected(self, rows: torch.Tensor) -> torch.Tensor:
+        """log E of any `rows` [B], positives too, in the draw last made: [B], float32."""
+
+    def observe(self, positive_rows: torch.Tensor) -> None:
+        """Counts positives that training has passed, where the sampler learns from them."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """A copy of what later draws depend on besides the generator; of most samplers nothing."""
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Goes on from such a state: later draws are the same, bit for bit."""
 
 
 def negative_sampler(
-    name: SamplerName, *, num_watches: NDArray[Any], power: float
-) -> NegativeSampler:
+    name: SamplerName,
+    *,
+    num_watches: NDArray[Any],
+    power: float,
+    num_negatives: int,
+    unique: bool = False,
+    device: torch.device | str = "cpu",
+) -> Sampler:
     """A sampler over the rows of a catalogue whose items were watched `num_watches` [N] times.
 
-    uniform:      q_j = 1 / n
-    log_uniform:  q_j = log((r + 2) / (r + 1)) / log(n + 1), r the rank by frequency from 0
-    unigram:      q_j ∝ (watches of j) ** power; an item without any counts as one
+        uniform          q_j = 1 / n
+        log_uniform      q_j = log((r + 2) / (r + 1)) / log(n + 1), r the row's place from 0
+        unigram          q_j ∝ (watches of j) ** power; an item without any counts as one
+        learned_unigram  q_j ∝ (1 + positives of j that training has passed) ** power
+        in_batch         the batch's own positives; q_j ∝ watches of j, its share among positives
+        mixed            those and `num_negatives` uniform ones
 
-    Rows 0 and 1 are never drawn. Source: Mikolov et al. 2013 for the power.
+    S tries make E_j = S · q_j expected draws. With `unique`, a row that comes up again is dropped:
+    E_j is then the chance to come up at all, 1 − (1 − q_j)^S, and the draw's size varies.
+
+    In a batch an example's own positive is an accidental hit, so that the other B − 1 are its
+    tries; `mixed` adds both sources up, E_j = (B − 1) · q_j + S / n, whichever brought the row (the
+    balance heuristic). Both suppose that the batch's positives fall independently, as often as
+    `num_watches` says: give them the counts of the training examples, well shuffled.
+
+    Rows 0 and 1 are reserved and never drawn; the others stand by falling number of watches.
+
+    Sources: Jean et al. 2015, arXiv 1412.2007; Mikolov et al. 2013, arXiv 1310.4546 (the power);
+    Yi et al. 2019, doi 10.1145/3298689.3346996 (in_batch); Yang et al. 2020,
+    doi 10.1145/3366424.3386195 (mixed); Veach and Guibas 1995, doi 10.1145/218380.218498 (balance).
     """
-    num_items = len(num_watches) - NUM_RESERVED_ROWS
+    counts = torch.from_numpy(np.maximum(num_watches[NUM_RESERVED_ROWS:], 1)).to(device).double()
+    even = _Distribution.of(torch.ones_like(counts))
     match name:
         case "uniform":
-            weights = np.ones(num_items)
+            return _SteadySampler(even, num_negatives, unique)
         case "log_uniform":
-            ranks = np.arange(num_items)
-            weights = np.log((ranks + 2) / (ranks + 1))
+            by_place = torch.arange(1, len(counts) + 1, device=device).double().reciprocal().log1p()
+            return _SteadySampler(_Distribution.of(by_place), num_negatives, unique)
         case "unigram":
-            weights = np.maximum(num_watches[NUM_RESERVED_ROWS:], 1).astype(np.float64) ** power
-    probability = np.concatenate([np.zeros(NUM_RESERVED_ROWS), weights / weights.sum()])
-    cumulative = np.cumsum(probability)
-    cumulative[-1] = 1.0  # a uniform draw is below 1, so the last row catches the rounding
-    with np.errstate(divide="ignore"):
-        log_probability = np.log(probability)
-    return NegativeSampler(
-        torch.from_numpy(log_probability.astype(np.float32)), torch.from_numpy(cumulative)
-    )
+            return _SteadySampler(_Distribution.of(counts**power), num_negatives, unique)
+        case "learned_unigram":
+            return _LearnedSampler(torch.ones_like(counts), power, num_negatives, unique)
+        case "in_batch":
+            return _SteadySampler(even, 0, unique, in_batch=_Distribution.of(counts))
+        case "mixed":
+            return _SteadySampler(even, num_negatives, unique, in_batch=_Distribution.of(counts))
+
+
+def keep_probability(num_watches: NDArray[Any], threshold: float) -> NDArray[np.float64]:
+    """Chance of a watch to become an example, by item [N]: subsampling of frequent items.
+
+        min(1, sqrt(t / f) + t / f)        f the item's share of all watches, t the threshold
+
+    So does the released word2vec; the paper's text keeps a word with the chance sqrt(t / f), having
+    dropped it with 1 − sqrt(t / f). A threshold of 0 keeps everything.
+
+    >>> keep_probability(np.array([0, 10, 90]), 0.1).round(3).tolist()
+    [1.0, 1.0, 0.444]
+
+    Source: Mikolov et al. 2013, arXiv 1310.4546, section 2.3.
+    """
+    if threshold == 0:
+        return np.ones(len(num_watches))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = threshold * num_watches.sum() / num_watches.astype(np.float64)
+    kept: NDArray[np.float64] = np.fmin(1.0, np.sqrt(ratio) + ratio)
+    return kept
+
+
+@dataclass(frozen=True)
+class _Distribution:
+    """Chances of all rows and their running sum: both [N], float64."""
+
+    probability: torch.Tensor
+    cumulative: torch.Tensor
+
+    @classmethod
+    def of(cls, weights: torch.Tensor) -> "_Distribution":
+        """In proportion to the `weights` [n] of real items; reserved rows get no chance."""
+        cumulative = weights.cumsum(0)
+        reserved = weights.new_zeros(NUM_RESERVED_ROWS)
+        return cls(
+            torch.cat([reserved, weights / cumulative[-1]]),
+            torch.cat([reserved, cumulative / cumulative[-1]]),
+        )
+
+    def draw(self, num_tries: int, generator: torch.Generator) -> torch.Tensor:
+        """Rows [num_tries], with replacement. The generator may live on another device."""
+        chances = torch.rand(
+            num_tries, dtype=torch.float64, generator=generator, device=generator.device
+        )
+        return torch.searchsorted(self.cumulative, chances.to(self.cumulative.device), right=True)
+
+
+def _log_expected(tries: list[tuple[int, torch.Tensor]], *, unique: bool) -> torch.Tensor:
+    """log E after so many tries, each of such a chance.
+
+    log1p and expm1 keep a chance of 1e-15 whole, of which 1 − (1 − q)^S would leave nothing.
+    """
+    if unique:
+        log_never = torch.stack([number * torch.log1p(-chance) for number, chance in tries])
+        return torch.log(-torch.expm1(log_never.sum(0))).float()
+    return torch.log(torch.stack([number * chance for number, chance in tries]).sum(0)).float()
+
+
+class _SteadySampler:
+    """`num_drawn` tries from one distribution and, if their shares are given, the positives."""
+
+    def __init__(
+        self,
+        drawn: _Distribution,
+        num_drawn: int,
+        unique: bool,
+        in_batch: _Distribution | None = None,
+    ) -> None:
+        self.drawn, self.num_drawn, self.unique = drawn, num_drawn, unique
+        self.in_batch, self.num_others = in_batch, 1
+
+    def draw(self, positive_rows: torch.Tensor, generator: torch.Generator) -> Negatives:
+        rows = self.drawn.draw(self.num_drawn, generator)
+        if self.in_batch is not None:
+            rows = torch.cat([positive_rows, rows])
+            # Whoever is alone in a batch draws a hit and nothing else; 0 tries have no logarithm.
+            self.num_others = max(len(positive_rows) - 1, 1)
+        if self.unique:
+            rows = torch.unique(rows)
+        return Negatives(rows, self.log_expected(rows))
+
+    def log_expected(self, rows: torch.Tensor) -> torch.Tensor:
+        tries = []
+        if self.num_drawn:  # no tries among a single item would be 0 · log 0
+            tries.append((self.num_drawn, self.drawn.probability[rows]))
+        if self.in_batch is not None:
+            tries.append((self.num_others, self.in_batch.probability[rows]))
+        return _log_expected(tries, unique=self.unique)
+
+    def observe(self, positive_rows: torch.Tensor) -> None:
+        """Nothing is learned."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """Nothing was kept."""
+
+
+class _LearnedSampler:
+    """Draws by the counts so far, from a snapshot of them that serves until they have grown enough.
+
+    Only a draw takes a new snapshot, so that a draw and its expectations never disagree. Counts
+    [n] are whole numbers in float64, as the power wants them.
+    """
+
+    def __init__(
+        self, counts: torch.Tensor, power: float, num_negatives: int, unique: bool
+    ) -> None:
+        self.power, self.num_negatives, self.unique = power, num_negatives, unique
+        self.device = counts.device
+        self.load_state({"counts": counts, "snapshot": counts})
+
+    def draw(self, positive_rows: torch.Tensor, generator: torch.Generator) -> Negatives:
+        if self.num_counted >= SNAPSHOT_GROWTH * self.num_in_snapshot:
+            self._take_snapshot(self.counts)
+        return self.current.draw(positive_rows, generator)
+
+    def log_expected(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.current.log_expected(rows)
+
+    def observe(self, positive_rows: torch.Tensor) -> None:
+        places = positive_rows - NUM_RESERVED_ROWS
+        self.counts.index_add_(0, places, torch.ones_like(places, dtype=self.counts.dtype))
+        self.num_counted += len(places)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {"counts": self.counts.clone(), "snapshot": self.snapshot.clone()}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        self.counts = state["counts"].to(self.device, copy=True)
+        self.num_counted = int(self.counts.sum())
+        self._take_snapshot(state["snapshot"])
+
+    def _take_snapshot(self, counts: torch.Tensor) -> None:
+        self.snapshot = counts.to(self.device, copy=True)
+        self.num_in_snapshot = int(counts.sum())
+        distribution = _Distribution.of(self.snapshot**self.power)
+        self.current = _SteadySampler(distribution, self.num_negatives, self.unique)

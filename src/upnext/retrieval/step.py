@@ -1,0 +1,288 @@
+"""What the training loop asks of stage 1: batches, a step of gradient descent, validation."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from upnext.config import config_to_table
+from upnext.evaluation.metrics import recall_at_k
+from upnext.evaluation.ranks import SeenRows, rank_targets
+from upnext.examples.history import Indices
+from upnext.examples.watches import WatchExamples, WatchTargets
+from upnext.retrieval.batches import EpochBatches, epoch_batches
+from upnext.retrieval.config import RetrievalConfig
+from upnext.retrieval.loss import (
+    full_softmax_loss,
+    negative_sampling_loss,
+    noise_contrastive_loss,
+    sampled_softmax_loss,
+)
+from upnext.retrieval.model import RetrievalModel
+from upnext.retrieval.sampling import Sampler, keep_probability, negative_sampler
+from upnext.retrieval.tables import EmbeddingTable, RowAdam
+from upnext.retrieval.trained import TrainedRetrieval, user_vectors
+from upnext.schema import NUM_RESERVED_ROWS, Floats
+from upnext.training.checkpoint import digest
+from upnext.training.state import (
+    Arrays,
+    array_tensors,
+    load_optimizer,
+    optimizer_arrays,
+    prefixed,
+    tensor_arrays,
+    under,
+)
+
+VALIDATION_K = 50
+
+EXAMPLES_PER_RUN = 32
+"""Consecutive examples of one user that stay together in a batch, so that averages share reads."""
+
+LARGEST_SEED = 2**62
+
+
+class RetrievalTask:
+    """Stage 1 as a `training.loop.Task`.
+
+    Every draw of a step begins with torch's own generator, whose place a checkpoint keeps.
+    """
+
+    stage = "retrieval"
+    guide = f"recall_at_{VALIDATION_K}"
+    greater_is_better = True
+
+    def __init__(
+        self,
+        trained: TrainedRetrieval,
+        examples: WatchExamples,
+        held_out: WatchTargets | None,
+        config: RetrievalConfig,
+        *,
+        mask_watched: bool,
+    ) -> None:
+        self.trained, self.model = trained, trained.model
+        self.examples, self.held_out, self.config = examples, held_out, config
+        self.mask_watched = mask_watched
+        self.precision = precision_on(config, self.model.device)
+        starts = examples.history.watches.starts
+        self.user_starts = np.searchsorted(examples.events, starts)
+        catalogue = trained.query_encoder.encoder.catalogue
+        self.is_full = config.loss == "full_softmax" or (
+            config.loss == "sampled_softmax"
+            and catalogue.num_rows - NUM_RESERVED_ROWS <= config.num_negatives
+        )
+        self.sampler: Sampler = negative_sampler(
+            config.sampler,
+            num_watches=catalogue.num_watches,
+            power=config.sampler_power,
+            num_negatives=config.num_negatives,
+            unique=config.unique_negatives,
+            device=self.model.device,
+        )
+        self.keep = (
+            keep_probability(catalogue.num_watches, config.subsampling)
+            if config.subsampling > 0
+            else None
+        )
+        self.generator = torch.Generator(device=self.model.device)
+        self.row_optimizers = _row_optimizers(self.model, config)
+        sparse = {id(one.table.weight) for one in self.row_optimizers.values()}
+        self.optimizer = torch.optim.AdamW(
+            [weight for weight in self.model.parameters() if id(weight) not in sparse],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def batches(self, epoch: int) -> EpochBatches:
+        """The epoch's batches: a function of seed and epoch."""
+        config = self.config
+        is_attentive = config.network.history == "attention"
+        num_watches = self.trained.query_encoder.encoder.config.num_watches
+        return epoch_batches(
+            self.user_starts,
+            batch_size=config.batch_size,
+            examples_per_user=config.examples_per_user,
+            run_length=num_watches if is_attentive else EXAMPLES_PER_RUN,
+            generator=np.random.default_rng((config.seed, epoch)),
+        )
+
+    def num_examples(self, chosen: Indices) -> int:
+        """How many examples a batch has."""
+        return len(chosen)
+
+    def step(self, chosen: Indices, *, learning_rate: float) -> torch.Tensor:
+        """One step of gradient descent; the batch's mean loss before it."""
+        draws = np.random.default_rng(int(torch.randint(LARGEST_SEED, ())))
+        self.generator.manual_seed(int(draws.integers(LARGEST_SEED)))
+        examples = self._kept(self.examples[chosen], draws)
+        if not len(examples):
+            return torch.zeros((), device=self.model.device)
+        self.model.train()
+        with self._autocast():
+            vectors = user_vectors(
+                self.model,
+                self.trained.query_encoder,
+                examples.history,
+                examples.queries,
+                self._age_days(examples),
+                skipped=self._skipped(len(examples), draws),
+            )
+        rows = torch.from_numpy(examples.item_rows.astype(np.int64)).to(self.model.device)
+        loss = self._loss(vectors.float(), rows)
+        self._descend(loss, learning_rate)
+        self.sampler.observe(rows)
+        return loss.detach()
+
+    def validate(self) -> Mapping[str, float]:
+        """Recall@50 of the held-out watches, if there are any."""
+        if self.held_out is None:
+            return {}
+        history, trained = self.held_out.history, self.trained
+        queries = trained.query_encoder.queries(
+            history, self.held_out.user_rows, self.held_out.at_ms
+        )
+        of_users, of_items = trained.user_vectors(history, queries), trained.item_vectors()
+        ranked = rank_targets(
+            lambda part: of_users[part] @ of_items.T,
+            self.held_out.item_rows,
+            num_rows=len(of_items),
+            seen=SeenRows(*self.held_out.watched_before()) if self.mask_watched else None,
+            top_k=VALIDATION_K,
+        )
+        return {self.guide: float(recall_at_k(ranked.ranks, VALIDATION_K).mean())}
+
+    def identity(self) -> Mapping[str, Any]:
+        """Config and data: what a resumed training must have in common with the one before."""
+        encoder, examples = self.trained.query_encoder.encoder, self.examples
+        data = digest(encoder, examples.history, examples.events, self.held_out)
+        return {"config": config_to_table(self.config), "data": data}
+
+    def state(self) -> Arrays:
+        """Moments of the optimisers and what the sampler has counted."""
+        rows = {f"{name}/": tensor_arrays(one.state()) for name, one in self.row_optimizers.items()}
+        parts = {
+            "optimizer/": optimizer_arrays(self.optimizer),
+            "sampler/": tensor_arrays(self.sampler.state()),
+            **rows,
+        }
+        return {
+            name: array
+            for prefix, part in parts.items()
+            for name, array in prefixed(prefix, part).items()
+        }
+
+    def load_state(self, state: Arrays) -> None:
+        """The inverse of `state`."""
+        load_optimizer(self.optimizer, under("optimizer/", state))
+        self.sampler.load_state(array_tensors(under("sampler/", state)))
+        for name, one in self.row_optimizers.items():
+            one.load_state(array_tensors(under(f"{name}/", state)))
+
+    def _descend(self, loss: torch.Tensor, learning_rate: float) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.step()
+        for optimizer in self.row_optimizers.values():
+            optimizer.step(learning_rate)
+
+    def _kept(self, examples: WatchExamples, draws: np.random.Generator) -> WatchExamples:
+        if self.keep is None:
+            return examples
+        return examples[draws.random(len(examples)) < self.keep[examples.item_rows]]
+
+    def _age_days(self, examples: WatchExamples) -> Floats:
+        match self.config.network.example_age:
+            case "publication":
+                return examples.item_age_days
+            case "log_end":
+                return examples.example_age_days
+            case "none":
+                return np.zeros(len(examples), np.float32)
+
+    def _skipped(self, num_examples: int, draws: np.random.Generator) -> Indices | None:
+        mean = self.config.skipped_watches
+        if mean == 0:
+            return None
+        skipped: NDArray[np.int64] = draws.geometric(1 / (1 + mean), num_examples) - 1
+        return skipped
+
+    def _loss(self, vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        item_vectors, precision = self.model.item_vectors, self.precision
+        if self.is_full:
+            num_rows = len(self.model.item_table.weight)
+            every_row = torch.arange(NUM_RESERVED_ROWS, num_rows, device=rows.device)
+            return full_softmax_loss(
+                vectors,
+                item_vectors(every_row),
+                positive_rows=rows - NUM_RESERVED_ROWS,
+                precision=precision,
+            )
+        drawn = self.sampler.draw(rows, self.generator)
+        together = item_vectors(torch.cat([rows, drawn.rows]))
+        positives, negatives = together[: len(rows)], together[len(rows) :]
+        of_positives = self.sampler.log_expected(rows)
+        match self.config.loss:
+            case "noise_contrastive":
+                return noise_contrastive_loss(
+                    vectors,
+                    positives,
+                    negatives,
+                    positive_rows=rows,
+                    negative_rows=drawn.rows,
+                    positive_log_expected=of_positives,
+                    negative_log_expected=drawn.log_expected,
+                    precision=precision,
+                )
+            case "negative_sampling":
+                return negative_sampling_loss(
+                    vectors,
+                    positives,
+                    negatives,
+                    positive_rows=rows,
+                    negative_rows=drawn.rows,
+                    precision=precision,
+                )
+            case _:
+                return sampled_softmax_loss(
+                    vectors,
+                    positives,
+                    negatives,
+                    positive_rows=rows,
+                    negative_rows=drawn.rows,
+                    negative_log_expected=drawn.log_expected,
+                    positive_log_expected=None if self.config.corrected_log_q else of_positives,
+                    precision=precision,
+                )
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        device = self.model.device.type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
+
+
+def _row_optimizers(model: RetrievalModel, config: RetrievalConfig) -> dict[str, RowAdam]:
+    """One for each table that is updated row by row, by its name in the network."""
+    return {
+        name: RowAdam(table, weight_decay=config.weight_decay)
+        for name, table in model.named_modules()
+        if isinstance(table, EmbeddingTable) and table.is_sparse
+    }
+
+
+def precision_on(config: RetrievalConfig, device: torch.device) -> Literal["float32", "bfloat16"]:
+    """The precision that `auto` means on a device: bfloat16 where it is in the hardware."""
+    match config.precision:
+        case "float32" | "bfloat16":
+            return config.precision
+        case "auto":
+            if device.type == "cuda":
+                return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+            able = torch.cpu.get_capabilities()
+            is_quick = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+            return "bfloat16" if is_quick else "float32"

@@ -1,0 +1,96 @@
+"""Embedding tables, and the update that touches only the rows that a step has read."""
+
+import torch
+from torch import nn
+
+from upnext.schema import NUM_RESERVED_ROWS
+
+
+class EmbeddingTable(nn.Module):
+    """[N, E] vectors by row; the reserved rows are zero and are never to be read.
+
+    A dense table is a parameter like any other. Of a row-sparse one autograd sees only the rows
+    read, each read a small tensor of its own: a step then costs what it touches, however many rows
+    there are.
+    """
+
+    def __init__(self, num_rows: int, size: int, *, is_sparse: bool) -> None:
+        super().__init__()
+        weight = torch.randn(num_rows, size) * size**-0.5
+        weight[:NUM_RESERVED_ROWS] = 0.0
+        self.is_sparse = is_sparse
+        self.weight = nn.Parameter(weight, requires_grad=not is_sparse)
+        self._reads: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows [R] → vectors [R, E]."""
+        if not self.is_sparse or not torch.is_grad_enabled():
+            return nn.functional.embedding(rows, self.weight)
+        read = self.weight.detach()[rows].requires_grad_()
+        self._reads.append((rows, read))
+        return read
+
+    def take_gradient(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows read since the last call, each once, and the gradient of each: [R], [R, E]."""
+        reads = [(rows, read.grad) for rows, read in self._reads if read.grad is not None]
+        self._reads.clear()
+        if not reads:
+            nothing = torch.zeros(0, dtype=torch.int64, device=self.weight.device)
+            return nothing, self.weight.new_zeros(0, self.weight.shape[1])
+        rows, place = torch.unique(torch.cat([rows for rows, _ in reads]), return_inverse=True)
+        gradient = self.weight.new_zeros(len(rows), self.weight.shape[1])
+        gradient.index_add_(0, place, torch.cat([grad for _, grad in reads]))
+        return rows, gradient
+
+
+class RowAdam:
+    """Adam on the rows that a step touched, with one adaptive step size a row, whatever N.
+
+        m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) mean(g²)
+        w ← (1 − η λ) w − η m̂ / (√v̂ + ε)
+
+    m̂ and v̂ are corrected by the row's own number of steps. Rows at rest keep their moments as they
+    were; decay is decoupled and reaches touched rows alone. Beside the table it holds m, and two
+    numbers a row.
+
+    Source: Kingma and Ba 2015; one second moment a row as in FBGEMM's partial row-wise Adam.
+    """
+
+    def __init__(
+        self,
+        table: EmbeddingTable,
+        *,
+        weight_decay: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+    ) -> None:
+        self.table, self.weight_decay = table, weight_decay
+        self.betas, self.epsilon = betas, epsilon
+        self.first = torch.zeros_like(table.weight)
+        self.second = torch.zeros(len(table.weight), device=table.weight.device)
+        self.num_steps = torch.zeros_like(self.second)
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Moves the rows read since the last step against their gradients."""
+        rows, gradient = self.table.take_gradient()
+        if not len(rows):
+            return
+        decay_first, decay_second = self.betas
+        steps = self.num_steps[rows] + 1
+        first = torch.lerp(gradient, self.first[rows], decay_first)
+        second = torch.lerp(gradient.square().mean(dim=1), self.second[rows], decay_second)
+        self.first[rows], self.second[rows], self.num_steps[rows] = first, second, steps
+        root = (second / (1 - decay_second**steps)).sqrt() + self.epsilon
+        change = first * (learning_rate / ((1 - decay_first**steps) * root))[:, None]
+        weight = self.table.weight
+        weight[rows] = weight[rows].mul_(1 - learning_rate * self.weight_decay).sub_(change)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that a resumed training needs."""
+        return {"first": self.first, "second": self.second, "num_steps": self.num_steps}
+
+    def load_state(self, state: dict[str, torch.Tensor]) -> None:
+        """The inverse of `state`."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
