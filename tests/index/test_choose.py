@@ -28,7 +28,7 @@ def test_auto_is_exact_until_the_catalogue_is_large() -> None:
 def test_a_named_kind_is_taken_whatever_the_size() -> None:
     hashing = build_index(ITEMS, IndexConfig(kind="hashing", num_bits=16, num_compared=7))
     assert isinstance(hashing, HashingIndex)
-    assert hashing.num_compared == 7
+    assert hashing.facts.num_searched == 7
     assert isinstance(build_index(ITEMS, IndexConfig(kind="exact", max_exact_items=1)), ExactIndex)
 
 
@@ -46,6 +46,13 @@ def test_a_directory_that_holds_no_index_is_refused(text: str | None, tmp_path: 
         (tmp_path / "index.json").write_text(text)
     with pytest.raises(ReleaseError, match=r"index\.json"):
         load_index(tmp_path, ITEMS)
+
+
+def test_facts_of_an_earlier_version_still_tell_what_they_told(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text('{"kind": "exact", "num_searched": 0}')
+    index = load_index(tmp_path, ITEMS)
+    assert isinstance(index, ExactIndex)
+    assert index.recall_at_100 == 1.0
 
 
 def test_one_kind_is_not_loaded_as_another(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from upnext.index.approximate import ApproximateIndex
 from upnext.index.choose import Index, IndexConfig, build_index, load_index
 from upnext.index.exact import ExactIndex
+from upnext.index.files import IndexFacts
 from upnext.index.hashing import HashingIndex
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "HashingIndex",
     "Index",
     "IndexConfig",
+    "IndexFacts",
     "build_index",
     "load_index",
 ]

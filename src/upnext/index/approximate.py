@@ -1,49 +1,53 @@
 """The index for large catalogues: items in cells, of which a search opens the nearest few.
 
-faiss' inverted file with 8 bits a number. The compressed vectors only propose; scores and order are
-the true inner products. How many cells a search opens is measured at build.
+Cells and compressed vectors only propose; scores and order are the true inner products. How many
+cells a search opens is measured at build.
 """
 
 import bisect
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import compress
 from pathlib import Path
 from typing import Any, Self
 
-import faiss
 import numpy as np
 
 from upnext.index import files
-from upnext.index.exact import ExactIndex
-from upnext.index.recall import measured_recall, sample_queries
+from upnext.index.axes import ScoreAxes, score_axes
+from upnext.index.cells import grown_cells, new_cells, opening
+from upnext.index.exact import search_exactly
+from upnext.index.filters import Mask, allowed_mask, joined_rows, no_rows
+from upnext.index.recall import recall_of, sample_queries
 from upnext.index.search import (
     NO_ROW,
     Found,
     best_candidates,
+    check_grown,
     check_item_vectors,
     check_user_vectors,
-    num_proposals,
+    most_excluded,
 )
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
-CELLS_PER_ROOT = 4
-"""Cells = 4 √N: as many cells to compare with as items to compare in a handful of them."""
-MIN_ITEMS_PER_CELL = 39
-"""What faiss asks for, to trust the centres of the cells."""
+AXES_NAME = "axes.npy"
+MIN_SPARE = 10
+"""Proposals beyond those asked for, at least, and a tenth: 8 bits may order the last ones wrongly."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ApproximateIndex:
-    """`cells`: faiss' IndexIVF over rows 2 to N - 1; `num_probes` of them are opened a search.
+    """`cells`: faiss' IndexIVF over rows 2 to N − 1, along `axes`; see `facts` for how many open.
 
-    `recall_at_100`: how many of the true best 100 were found, measured at build.
+    `removed_rows` are never returned.
     """
 
     item_vectors: Floats
     cells: Any
-    num_probes: int
-    recall_at_100: float
+    axes: ScoreAxes
+    facts: files.IndexFacts
+    removed_rows: Rows = field(default_factory=no_rows)
 
     @classmethod
     def build(
@@ -58,73 +62,138 @@ class ApproximateIndex:
         Args:
             item_vectors: [N, D] float32, rows 0 and 1 reserved.
             min_recall: the share of the true best 100 that must be found.
-            user_vectors: [B, D] typical queries to measure with; items stand in if there are none,
-                which are easier to serve, so give some.
+            user_vectors: [B, D] typical queries: cells are made for them and recall is measured
+                with them. Items stand in if there are none, so give some, a thousand or more.
 
         Raises: DataError: the vectors cannot be searched.
         """
         check_item_vectors(item_vectors)
-        items = np.ascontiguousarray(item_vectors[NUM_RESERVED_ROWS:], np.float32)
-        num_cells = int(min(CELLS_PER_ROOT * len(items) ** 0.5, len(items) / MIN_ITEMS_PER_CELL))
-        num_cells = max(1, num_cells)
-        metric = faiss.METRIC_INNER_PRODUCT
-        cells: Any = faiss.index_factory(items.shape[1], f"IVF{num_cells},SQ8", metric)
-        cells.cp.min_points_per_centroid = 1  # a handful of items is an ordinary catalogue here
-        cells.train(items)
-        cells.add(items)
-        index = cls(item_vectors, cells, num_probes=num_cells, recall_at_100=1.0)
+        item_vectors = np.asarray(item_vectors)
+        items = item_vectors[NUM_RESERVED_ROWS:]
+        axes = score_axes(items if user_vectors is None or not len(user_vectors) else user_vectors)
+        cells = new_cells(items @ axes.items)
+        facts = files.IndexFacts(
+            kind="approximate",
+            num_searched=cells.nlist,
+            num_items=len(items),
+            num_cells=cells.nlist,
+            size_bytes=files.size_bytes(cells) + axes.items.nbytes + axes.users.nbytes,
+        )
+        index = cls(item_vectors, cells, axes, facts)
         return index._tuned(min_recall, sample_queries(item_vectors, user_vectors))
 
+    @property
+    def recall_at_100(self) -> float:
+        """Share of the true best 100 that a search finds, as measured at build."""
+        return self.facts.recall_at_100
+
     def search(
-        self, user_vectors: Floats, k: int, *, excluded_rows: Sequence[Rows] | None = None
+        self,
+        user_vectors: Floats,
+        k: int,
+        *,
+        excluded_rows: Sequence[Rows] | None = None,
+        allowed_rows: Rows | None = None,
     ) -> Found:
         """As `ExactIndex.search`, save that a few of the best may be missed.
 
-        A quarter more than asked for is proposed, to make up for the 8 bits. Users for whom the
-        open cells hold too few items are answered exactly.
+        Users for whom the open cells hold too few items are answered exactly.
         """
         check_user_vectors(user_vectors, self.item_vectors)
-        if k == 0 or len(user_vectors) == 0:
-            return ExactIndex(self.item_vectors).search(user_vectors, k)
-        num_proposed = num_proposals(k + k // 4, excluded_rows, self.item_vectors)
-        queries = np.ascontiguousarray(user_vectors, np.float32)
-        parameters = faiss.SearchParametersIVF()
-        parameters.nprobe = self.num_probes
-        _, ids = self.cells.search(queries, num_proposed, params=parameters)
-        proposed = np.where(ids >= 0, ids + NUM_RESERVED_ROWS, NO_ROW)
-        rows, scores = best_candidates(user_vectors, proposed, self.item_vectors, k, excluded_rows)
+        allowed, parameters = self._standing
+        if allowed_rows is not None:
+            allowed = allowed_mask(len(self.item_vectors), self.removed_rows, allowed_rows)
+            parameters = self._opening(allowed)
+        if parameters is None or k == 0 or len(user_vectors) == 0:
+            return search_exactly(user_vectors, self.item_vectors, k, excluded_rows, allowed)
+        rows, scores = self._from_cells(user_vectors, k, excluded_rows, parameters)
         are_short = rows[:, -1] == NO_ROW
         if are_short.any():
-            rows[are_short], scores[are_short] = ExactIndex(self.item_vectors).search(
+            rows[are_short], scores[are_short] = search_exactly(
                 user_vectors[are_short],
+                self.item_vectors,
                 k,
-                excluded_rows=excluded_rows and list(compress(excluded_rows, are_short)),
+                excluded_rows and list(compress(excluded_rows, are_short)),
+                allowed,
             )
         return rows, scores
 
-    def _tuned(self, min_recall: float, queries: Floats) -> Self:
-        """The same index with the fewest probes that reach the recall, or else with all."""
-        truth, _ = ExactIndex(self.item_vectors).search(queries, 100)
+    def with_items(self, item_vectors: Floats) -> Self:
+        """As `ExactIndex.with_items`; the cells are copied, this index stays as it is.
 
-        def recall(num_probes: int) -> float:
-            return measured_recall(replace(self, num_probes=num_probes), queries, truth)
+        The cells are those that the first items made. Build anew once the catalogue has doubled.
+        """
+        check_grown(self.item_vectors, item_vectors)
+        added = item_vectors[len(self.item_vectors) :]
+        cells = grown_cells(self.cells, added @ self.axes.items)
+        return replace(self, item_vectors=np.asarray(item_vectors), cells=cells)
 
-        choices = range(1, self.cells.nlist + 1)
-        place = bisect.bisect_left(choices, min_recall, key=recall)
-        num_probes = choices[min(place, len(choices) - 1)]
-        return replace(self, num_probes=num_probes, recall_at_100=recall(num_probes))
+    def without_rows(self, rows: Rows) -> Self:
+        """As `ExactIndex.without_rows`; nothing is copied."""
+        removed = joined_rows(self.removed_rows, rows, len(self.item_vectors))
+        return replace(self, removed_rows=removed)
 
     def save(self, directory: Path) -> None:
         """Writes the cells and what was measured; the vectors are the owner's to keep."""
-        facts = files.IndexFacts(
-            kind="approximate", num_searched=self.num_probes, recall_at_100=self.recall_at_100
-        )
-        files.write_facts(directory, facts)
+        files.write_facts(directory, self.facts)
+        files.write_removed(directory, self.removed_rows)
         files.write_faiss(directory, self.cells)
+        axes = np.stack([self.axes.items, self.axes.users])
+        np.save(directory / AXES_NAME, axes, allow_pickle=False)
 
     @classmethod
     def load(cls, directory: Path, item_vectors: Floats) -> Self:
         """Maps the cells into memory; ReleaseError if they are damaged or of other vectors."""
         facts = files.read_facts(directory, kind="approximate")
-        cells = files.read_faiss(directory, item_vectors, num_dimensions=item_vectors.shape[1])
-        return cls(item_vectors, cells, facts.num_searched, facts.recall_at_100)
+        size = item_vectors.shape[1]
+        cells = files.read_faiss(directory, item_vectors, num_dimensions=size, binary=False)
+        axes = files.read_array(directory / AXES_NAME, np.float32, shape=(2, size, size))
+        removed = files.read_removed(directory, item_vectors)
+        return cls(np.asarray(item_vectors), cells, ScoreAxes(axes[0], axes[1]), facts, removed)
+
+    @cached_property
+    def _standing(self) -> tuple[Mask | None, Any]:
+        """Of the rows that are not removed: which, and how to search them."""
+        allowed = allowed_mask(len(self.item_vectors), self.removed_rows)
+        return allowed, self._opening(allowed)
+
+    def _opening(self, allowed: Mask | None) -> Any:
+        """How to search the allowed rows; None if it is cheaper to score them all.
+
+        The fewer are allowed the further away the best of them are: of a tenth, ten times as many
+        cells are opened.
+        """
+        if allowed is None:
+            return opening(self.facts.num_searched, None)
+        share = np.count_nonzero(allowed) / self.cells.ntotal
+        if share * self.cells.nlist <= self.facts.num_searched:
+            return None
+        return opening(int(np.ceil(self.facts.num_searched / share)), allowed)
+
+    def _from_cells(
+        self,
+        user_vectors: Floats,
+        k: int,
+        excluded_rows: Sequence[Rows] | None,
+        parameters: Any,
+    ) -> Found:
+        """The best k of what the open cells propose, which may be fewer."""
+        num_proposed = k + max(k // 10, MIN_SPARE) + most_excluded(excluded_rows)
+        num_proposed = min(num_proposed, self.cells.ntotal)
+        _, ids = self.cells.search(user_vectors @ self.axes.users, num_proposed, params=parameters)
+        rows = ids + NUM_RESERVED_ROWS  # of no item, -1, a reserved row, which never wins
+        return best_candidates(user_vectors, rows, self.item_vectors, k, excluded_rows)
+
+    def _tuned(self, min_recall: float, queries: Floats) -> Self:
+        """The same index with the fewest probes that reach the recall, or else with all."""
+        truth, _ = search_exactly(queries, self.item_vectors, 100, None, None)
+
+        def recall(num_probes: int) -> float:
+            found, _ = self._from_cells(queries, 100, None, opening(num_probes, None))
+            return recall_of(found, truth)
+
+        choices = range(1, self.cells.nlist + 1)
+        place = bisect.bisect_left(choices, min_recall, key=recall)
+        num_probes = choices[min(place, len(choices) - 1)]
+        facts = replace(self.facts, num_searched=num_probes, recall_at_100=recall(num_probes))
+        return replace(self, facts=facts)

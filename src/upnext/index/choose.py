@@ -1,9 +1,10 @@
 """Which index? One config, one place that chooses, one that finds out what was saved."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, Self
 
 from upnext.errors import ConfigError
 from upnext.index import files
@@ -15,7 +16,12 @@ from upnext.schema import Floats, Rows
 
 
 class Index(Protocol):
-    """The same few calls for every index."""
+    """The same few calls for every index. An index never changes; those that do give a new one."""
+
+    @property
+    def facts(self) -> files.IndexFacts:
+        """What was built, how good it is, and what building it took."""
+        ...
 
     @property
     def recall_at_100(self) -> float:
@@ -23,9 +29,22 @@ class Index(Protocol):
         ...
 
     def search(
-        self, user_vectors: Floats, k: int, *, excluded_rows: Sequence[Rows] | None = None
+        self,
+        user_vectors: Floats,
+        k: int,
+        *,
+        excluded_rows: Sequence[Rows] | None = None,
+        allowed_rows: Rows | None = None,
     ) -> Found:
         """The k items with the greatest inner product; see `ExactIndex.search`."""
+        ...
+
+    def with_items(self, item_vectors: Floats) -> Self:
+        """An index of more items [N2, D], of which the first N are these, unchanged."""
+        ...
+
+    def without_rows(self, rows: Rows) -> Self:
+        """An index that never returns these rows."""
         ...
 
     def save(self, directory: Path) -> None:
@@ -66,10 +85,34 @@ def build_index(
     Args:
         item_vectors: [N, D] float32, rows 0 and 1 reserved.
         config: which kind, and its settings.
-        user_vectors: [B, D] typical queries; recall is measured with them.
+        user_vectors: [B, D] typical queries; recall is measured with them, and an approximate
+            index is made for them.
 
     Raises: DataError: the vectors cannot be searched.
     """
+    began = time.perf_counter()
+    index = _new_index(item_vectors, config, user_vectors)
+    build_s = round(time.perf_counter() - began, 3)
+    return replace(index, facts=replace(index.facts, build_s=build_s))
+
+
+def load_index(directory: Path, item_vectors: Floats) -> Index:
+    """Loads whichever kind of index was saved in the directory.
+
+    Raises: ReleaseError: nothing there, damaged, or built on other vectors.
+    """
+    match files.read_facts(directory).kind:
+        case "exact":
+            return ExactIndex.load(directory, item_vectors)
+        case "approximate":
+            return ApproximateIndex.load(directory, item_vectors)
+        case "hashing":
+            return HashingIndex.load(directory, item_vectors)
+
+
+def _new_index(
+    item_vectors: Floats, config: IndexConfig, user_vectors: Floats | None
+) -> ExactIndex | ApproximateIndex | HashingIndex:
     kind = config.kind
     if kind == "auto":
         kind = "exact" if len(item_vectors) <= config.max_exact_items else "approximate"
@@ -87,17 +130,3 @@ def build_index(
                 num_compared=config.num_compared,
                 user_vectors=user_vectors,
             )
-
-
-def load_index(directory: Path, item_vectors: Floats) -> Index:
-    """Loads whichever kind of index was saved in the directory.
-
-    Raises: ReleaseError: nothing there, damaged, or built on other vectors.
-    """
-    match files.read_facts(directory).kind:
-        case "exact":
-            return ExactIndex.load(directory, item_vectors)
-        case "approximate":
-            return ApproximateIndex.load(directory, item_vectors)
-        case "hashing":
-            return HashingIndex.load(directory, item_vectors)

@@ -1,7 +1,6 @@
-"""What every index ends with: exclusions, exact scores and the best k, ties to the smaller row."""
+"""What every search begins and ends with: checks, exclusions, the k best, ties to smaller rows."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +10,17 @@ from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
 NO_ROW = -1
 CELLS_AT_ONCE = 16_000_000
+GROUPS_PER_BEST = 16
+"""Groups of columns, for each of the k best, whose greatest scores are compared first."""
 
 Found = tuple[Rows, Floats]
 """Item rows [B, k] and their inner products [B, k], best first; -1 and -inf fill up."""
+Places = NDArray[np.int64]
+"""Positions in an array, as NumPy gives and takes them."""
 
 
-def check_item_vectors(item_vectors: Floats) -> None:
-    """Refuses what no index can search.
+def check_item_vectors(item_vectors: Floats, *, first_row: int = 0) -> None:
+    """Refuses what no index can search; rows before `first_row` are known to be finite.
 
     Raises: DataError: not [N, D] with at least one item after the reserved rows, or not finite.
     """
@@ -25,10 +28,31 @@ def check_item_vectors(item_vectors: Floats) -> None:
     if item_vectors.ndim != 2 or shape[0] <= NUM_RESERVED_ROWS or shape[1] == 0:
         expected = "[N, D] with rows 0 and 1 reserved and at least one item"
         raise DataError("item_vectors", expected=expected, got=f"the shape {shape}")
-    is_finite = np.isfinite(item_vectors).all(axis=1)
+    is_finite = np.isfinite(item_vectors[first_row:]).all(axis=1)
     if not is_finite.all():
-        row = int(np.argmin(is_finite))
+        row = first_row + int(np.argmin(is_finite))
         raise DataError("item_vectors", expected="finite numbers", got=f"nan or inf in row {row}")
+
+
+def check_grown(item_vectors: Floats, grown: Floats) -> None:
+    """Requires that `grown` [N2, D] begins with the old item vectors [N, D], unchanged.
+
+    Raises: DataError: another size of vectors, fewer items, an old row that differs, or nan.
+    """
+    num_rows, num_dimensions = item_vectors.shape
+    if grown.ndim != 2 or grown.shape[1] != num_dimensions or len(grown) < num_rows:
+        expected = f"[N, {num_dimensions}] with N of {num_rows} or more"
+        raise DataError("grown item_vectors", expected=expected, got=f"the shape {grown.shape}")
+    is_equal = (grown[:num_rows] == item_vectors).all(axis=1)
+    if not is_equal.all():
+        row = int(np.argmin(is_equal))
+        raise DataError(
+            "grown item_vectors",
+            expected="the old rows as they were",
+            got=f"another vector in row {row}",
+            hint="vectors that were trained anew need a new index: build_index.",
+        )
+    check_item_vectors(grown, first_row=num_rows)
 
 
 def check_user_vectors(user_vectors: Floats, item_vectors: Floats) -> None:
@@ -43,9 +67,7 @@ def check_user_vectors(user_vectors: Floats, item_vectors: Floats) -> None:
         raise ValueError("user_vectors: expected finite numbers, got nan or inf")
 
 
-def exclusion_pairs(
-    excluded_rows: Sequence[Rows] | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def exclusion_pairs(excluded_rows: Sequence[Rows] | None) -> tuple[Places, Places]:
     """The excluded (user, row) pairs of all users, flat; reserved rows and -1 are left away.
 
     >>> exclusion_pairs([np.array([5, 0]), np.array([], np.int32), np.array([7, 8])])
@@ -59,10 +81,11 @@ def exclusion_pairs(
     return users[is_item], rows[is_item]
 
 
-def best_columns(scores: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
+def best_columns(scores: Floats, k: int) -> tuple[Places, Floats]:
     """The k best columns of each line and their scores, [B, k] each, ties to the smaller column.
 
-    A column scoring -inf never counts; -1 and -inf fill up.
+    A column scoring -inf never counts; -1 and -inf fill up. Sorts only what may be among the best:
+    where k groups of columns each hold a score of at least x, so are the k best.
 
     >>> best_columns(np.array([[1.0, 3.0, 3.0, -np.inf]], np.float32), 2)
     (array([[1, 2]]), array([[3., 3.]], dtype=float32))
@@ -73,11 +96,15 @@ def best_columns(scores: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
     kept = min(k, num_columns)
     if kept == 0:
         return columns, best
-    last_kept = np.partition(scores, num_columns - kept, axis=1)[:, num_columns - kept]
-    least = np.maximum(last_kept, np.finfo(np.float32).min)
+    group_size = max(1, num_columns // (GROUPS_PER_BEST * kept))
+    num_groups = num_columns // group_size
+    grouped = scores[:, : num_groups * group_size].reshape(num_lines, group_size, num_groups)
+    greatest = grouped.max(axis=1)
+    least = np.partition(greatest, num_groups - kept, axis=1)[:, num_groups - kept]
+    least = np.maximum(least, np.finfo(np.float32).min)
     line, column = np.nonzero(scores >= least[:, None])
     score = scores[line, column]
-    order = np.lexsort((column, -score, line))
+    order = np.lexsort((-score, line))
     place = np.arange(len(order)) - np.searchsorted(line, line)
     order, place = order[place < k], place[place < k]
     columns[line[order], place] = column[order]
@@ -87,34 +114,46 @@ def best_columns(scores: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
 
 def best_candidates(
     user_vectors: Floats,
-    candidate_rows: NDArray[Any],
+    proposed_rows: Places,
     item_vectors: Floats,
     k: int,
     excluded_rows: Sequence[Rows] | None,
 ) -> Found:
     """The best k among each user's proposed rows [B, M], by their true inner products.
 
-    Proposals of -1 are no proposals. Rows are sorted first, so that ties go to the smaller row.
+    Proposals of reserved rows and of -1 are no proposals; a row is proposed at most once. Rows are
+    sorted first, so that ties go to the smaller row and excluded ones are found by binary search.
     """
-    rows = np.sort(candidate_rows.astype(np.int64), axis=1)
+    rows = np.sort(proposed_rows, axis=1)
     scores = np.empty(rows.shape, np.float32)
     step = max(1, CELLS_AT_ONCE // max(1, rows.shape[1] * item_vectors.shape[1]))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        vectors = item_vectors[np.maximum(rows[part], 0)]
+        vectors = item_vectors[rows[part]]
         scores[part] = (vectors @ user_vectors[part, :, None])[:, :, 0]
     scores[rows < NUM_RESERVED_ROWS] = -np.inf
+    if excluded_rows:
+        scores.ravel()[_excluded_places(rows, excluded_rows, len(item_vectors))] = -np.inf
+    lines = np.arange(len(rows))[:, None]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    best, found = scores[lines, order], rows[lines, order].astype(np.int32)
+    found[best == -np.inf] = NO_ROW
+    if order.shape[1] < k:
+        missing = ((0, 0), (0, k - order.shape[1]))
+        best = np.pad(best, missing, constant_values=-np.inf)
+        found = np.pad(found, missing, constant_values=NO_ROW)
+    return found, best
+
+
+def _excluded_places(rows: Places, excluded_rows: Sequence[Rows], num_rows: int) -> Places:
+    """Where excluded rows stand in `rows` [B, M], whose lines are sorted, taken as one line."""
     users, excluded = exclusion_pairs(excluded_rows)
-    if len(users):
-        num_rows = len(item_vectors)
-        cells = np.arange(len(rows))[:, None] * num_rows + rows
-        scores[np.isin(cells, users * num_rows + excluded)] = -np.inf
-    columns, best = best_columns(scores, k)
-    found = np.take_along_axis(rows, np.maximum(columns, 0), axis=1) if rows.size else columns
-    return np.where(columns >= 0, found, NO_ROW).astype(np.int32), best
+    keys = (rows + num_rows * np.arange(len(rows))[:, None]).ravel()
+    wanted = users * num_rows + excluded
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return place[keys[place] == wanted] if len(keys) else place[:0]
 
 
-def num_proposals(k: int, excluded_rows: Sequence[Rows] | None, item_vectors: Floats) -> int:
-    """How many rows to ask for so that k stay when the most excluded are among them."""
-    num_excluded = max((len(rows) for rows in excluded_rows or ()), default=0)
-    return min(k + num_excluded, len(item_vectors) - NUM_RESERVED_ROWS)
+def most_excluded(excluded_rows: Sequence[Rows] | None) -> int:
+    """How many rows the user with the most exclusions excludes: as many more must be proposed."""
+    return max((len(rows) for rows in excluded_rows or ()), default=0)
