@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from upnext.errors import RequestError as RequestError
     from upnext.errors import UpnextError as UpnextError
     from upnext.evaluation.report import EvaluationReport as EvaluationReport
+    from upnext.export.probabilities import class_probabilities as class_probabilities
+    from upnext.export.projector import export_projector as export_projector
+    from upnext.export.vectors import export_vectors as export_vectors
     from upnext.logs.public import load_public as load_public
     from upnext.logs.read import LogsConfig as LogsConfig
     from upnext.logs.read import check_logs as check_logs
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from upnext.logs.simulation.world import SimulationConfig as SimulationConfig
     from upnext.pipeline.config import RunConfig as RunConfig
     from upnext.pipeline.evaluate import evaluate as evaluate
+    from upnext.pipeline.extend import extend as extend
     from upnext.pipeline.train import train as train
     from upnext.recommender import Recommender as Recommender
     from upnext.registry.labels import move_label as move_label
@@ -51,6 +55,7 @@ _HOMES = {
     "RunConfig": "upnext.pipeline.config",
     "read_config": "upnext.config",
     "train": "upnext.pipeline.train",
+    "extend": "upnext.pipeline.extend",
     "evaluate": "upnext.pipeline.evaluate",
     "EvaluationReport": "upnext.evaluation.report",
     # releases
@@ -63,6 +68,10 @@ _HOMES = {
     "RecommendationRequest": "upnext.schema",
     "PastWatch": "upnext.schema",
     "Recommendations": "upnext.schema",
+    # export
+    "class_probabilities": "upnext.export.probabilities",
+    "export_projector": "upnext.export.projector",
+    "export_vectors": "upnext.export.vectors",
     # errors
     "UpnextError": "upnext.errors",
     "DataError": "upnext.errors",

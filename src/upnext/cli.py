@@ -4,21 +4,33 @@ Results go to stdout, everything else to stderr. Exit status: 0 done, 1 the data
 2 wrong usage. Rooms are imported by the verbs that need them, so that what serves loads no torch.
 """
 
-import json
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import msgspec
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from upnext.cli_export import exports
 from upnext.config import read_config
 from upnext.errors import ConfigError, ReleaseError, RequestError, UpnextError
+from upnext.terminal import (
+    AsJson,
+    ConfigFile,
+    LogsDirectory,
+    ProgressLine,
+    Registry,
+    ReleaseName,
+    print_result,
+    say,
+    stderr,
+    stdout,
+    time_ms,
+    version_of,
+)
 
 app = typer.Typer(
     help="Watch logs in, a served two-stage recommender out.",
@@ -26,29 +38,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(exports, name="export")
 
 TRAINING_LIBRARIES = {"matplotlib", "onnx", "onnxscript", "torch"}
 """What `pip install upnext` leaves out, as those who only serve need none of it."""
-PIPE_WIDTH = 200
-"""Characters a line of a table that goes to a pipe, where the usual 80 would cut it short."""
-
-# Ids and titles are the owner's: a "[red]" or ":star:" in them is text.
-stderr = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
-stdout = Console(
-    highlight=False,
-    soft_wrap=True,
-    markup=False,
-    emoji=False,
-    width=None if sys.stdout.isatty() else PIPE_WIDTH,
-)
-
-LogsDirectory = Annotated[Path, typer.Argument(metavar="LOGS", help="Directory of watch logs.")]
-Registry = Annotated[Path, typer.Argument(metavar="REGISTRY", help="Directory of releases.")]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="RUN.TOML", help="How to read and to learn.")
-]
-ReleaseName = Annotated[str, typer.Option("--release", help="A version, a label, or `latest`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def main() -> None:
@@ -65,9 +58,6 @@ def main() -> None:
         if name not in TRAINING_LIBRARIES:
             raise
         stderr.print(f"{name} is missing: pip install 'upnext[train]'", style="red")
-        sys.exit(1)
-    except FloatingPointError as error:
-        stderr.print(str(error), style="red")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -122,7 +112,7 @@ def check(logs: LogsDirectory, config: ConfigFile = None, as_json: AsJson = Fals
     from upnext.logs.read import LogsConfig, check_logs
 
     report = check_logs(logs, _logs_config(config) if config else LogsConfig())
-    _print(report.to_dict() if as_json else report.to_text())
+    print_result(report.to_dict() if as_json else report.to_text())
 
 
 @app.command()
@@ -145,8 +135,28 @@ def train(
     if protocol is not None:
         split = config_from_table({"protocol": protocol}, SplitConfig, where="--protocol")
         run = replace(run, split=replace(run.split, protocol=split.protocol))
-    release = train_(logs, registry, run, say=_say)
-    _print(str(release.version))
+    line = ProgressLine()
+    release = train_(
+        logs, registry, run, say=say, on_progress=lambda stage: line.tell(stage.to_text())
+    )
+    print_result(str(release.version))
+
+
+@app.command()
+def extend(
+    registry: Registry,
+    release: Annotated[
+        str, typer.Argument(metavar="VERSION", help="A version, a label, or `latest`.")
+    ],
+    items: Annotated[
+        Path, typer.Argument(metavar="ITEMS.PARQUET", help="A table of items; CSV, JSONL as well.")
+    ],
+) -> None:
+    """Publish a release that knows new items too, without training; prints its version."""
+    from upnext.pipeline.extend import extend as extend_
+
+    version = version_of(registry, release)
+    print_result(str(extend_(registry, version, items, say=say).version))
 
 
 @app.command()
@@ -160,11 +170,11 @@ def evaluate(
     from upnext.evaluation.plots import write_report
     from upnext.pipeline.evaluate import evaluate as evaluate_
 
-    version = _version(registry, release)
-    report = evaluate_(logs, registry, version, say=_say)
+    version = version_of(registry, release)
+    report = evaluate_(logs, registry, version, say=say)
     directory = registry / "evaluations" / str(version)
     write_report(report, directory)
-    _print(report.to_table() if as_json else report.to_text())
+    print_result(report.to_table() if as_json else report.to_text())
     stderr.print(f"written with plots to {directory}")
 
 
@@ -175,7 +185,9 @@ def recommend(
     history: Annotated[str | None, typer.Option(help="Item ids, newest last: a,b,c.")] = None,
     search: Annotated[list[str] | None, typer.Option(help="A query; may be repeated.")] = None,
     k: Annotated[int, typer.Option(help="How many items.")] = 10,
-    at: Annotated[str | None, typer.Option(help="ISO time of the request, if not now.")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="ISO time or ms of the request, if not now.")
+    ] = None,
     with_watched: Annotated[bool, typer.Option(help="Also recommend what was watched.")] = False,
     release: ReleaseName = "latest",
     as_json: AsJson = False,
@@ -187,18 +199,18 @@ def recommend(
     past = None
     if history is not None:
         past = [PastWatch(item_id=item.strip()) for item in history.split(",") if item.strip()]
-    answer = Recommender.open(registry, _version(registry, release), num_threads=2).recommend(
+    answer = Recommender.open(registry, version_of(registry, release), num_threads=2).recommend(
         RecommendationRequest(
             user_id=user,
             history=past,
             searches=search,
             k=k,
-            at_ms=None if at is None else _iso_ms(at),
+            at_ms=None if at is None else time_ms(at),
             exclude_watched=not with_watched,
         )
     )
     if as_json:
-        _print(msgspec.to_builtins(answer))
+        print_result(msgspec.to_builtins(answer))
         return
     table = Table("#", "item", "title", "expected watch time", "retrieval rank", box=None)
     for place, item in enumerate(answer.items, start=1):
@@ -233,7 +245,7 @@ def serve(
         host=host,
         port=port,
         allow_remote=allow_remote,
-        on_listening=lambda url: _say(f"serving {registry} on {url} ({told or 'no label yet'})"),
+        on_listening=lambda url: say(f"serving {registry} on {url} ({told or 'no label yet'})"),
     )
 
 
@@ -259,7 +271,7 @@ def releases(registry: Registry, as_json: AsJson = False) -> None:
             }
         )
     if as_json:
-        _print(rows)
+        print_result(rows)
         return
     table = Table("version", "labels", "created", "trained until", "items", "MB", box=None)
     for row in rows:
@@ -310,18 +322,7 @@ def demo(
     """Show the whole way on a simulated platform, then serve it until Ctrl-C."""
     from upnext.demo import run_demo
 
-    run_demo(directory, once=once, port=port, say=_say)
-
-
-def _say(line: str) -> None:
-    stderr.print(line)
-
-
-def _print(result: Any) -> None:
-    if isinstance(result, str):
-        sys.stdout.write(result.rstrip("\n") + "\n")
-    else:
-        sys.stdout.write(json.dumps(result, indent=2, ensure_ascii=False) + "\n")
+    run_demo(directory, once=once, port=port, say=say)
 
 
 def _logs_config(path: Path) -> Any:
@@ -335,24 +336,3 @@ def _logs_config(path: Path) -> Any:
 def _refuse_missing(registry: Path) -> None:
     if not registry.is_dir():
         raise ReleaseError(str(registry), expected="a directory of releases", got="none")
-
-
-def _version(registry: Path, release: str) -> int:
-    from upnext.registry.labels import resolve
-    from upnext.registry.release import list_releases
-
-    if release != "latest":
-        return resolve(registry, release)
-    if there := list_releases(registry):
-        return max(there)
-    hint = "`upnext train LOGS REGISTRY` publishes one."
-    raise ReleaseError(str(registry), expected="a release", got="none", hint=hint)
-
-
-def _iso_ms(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise RequestError("--at", expected="an ISO time", got=repr(text)) from None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(aware.timestamp() * 1000)
