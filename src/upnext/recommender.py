@@ -206,6 +206,13 @@ class Recommender:
         )
         names = {node.name for node in self.tower.get_inputs()}
         feed: dict[str, NDArray[Any]] = {
+            "watch_means": np.concatenate(
+                [
+                    mean_vectors(self.watch_embeddings, watched[:, -length:])
+                    for length in config.watch_windows
+                ],
+                axis=1,
+            ),
             "search_mean": mean_vectors(self.search_embeddings, searched),
             "context_rows": queries.context_rows.astype(np.int64),
             "context_values": queries.context_values,
@@ -214,14 +221,6 @@ class Recommender:
         if "watch_vectors" in names:
             known, num_watched = oldest_first(watched)
             feed |= {"watch_vectors": self.watch_embeddings[known], "num_watched": num_watched}
-        else:
-            feed["watch_means"] = np.concatenate(
-                [
-                    mean_vectors(self.watch_embeddings, watched[:, -length:])
-                    for length in config.watch_windows
-                ],
-                axis=1,
-            )
         vectors: Floats = self.tower.run(None, {k: v for k, v in feed.items() if k in names})[0]
         return vectors
 

@@ -49,7 +49,7 @@ def double_table() -> nn.Embedding:
 @given(
     seed=st.integers(0, 10_000),
     num_users=st.integers(1, 4),
-    num_events=st.integers(0, 30),
+    num_events=st.integers(1, 30),
     num_windows=st.integers(1, 15),
     max_events=st.integers(1, 8),
     lengths=st.lists(st.integers(1, 10), min_size=1, max_size=3),
@@ -98,6 +98,12 @@ def test_window_means_by_hand() -> None:
     lo, hi = np.array([0, 0, 0, 1, 4, 4]), np.array([0, 1, 2, 4, 4, 5])
     means = window_means(table, log, lo, hi, (1, 3), device=CPU)
     assert means.tolist() == [[0, 0], [2, 2], [0, 2], [3, 3.5], [0, 0], [5, 5]]
+
+
+def test_a_log_without_events_has_means_of_zeros() -> None:
+    nowhere = np.zeros(3, np.int64)
+    means = window_means(double_table(), EventLog.empty(2), nowhere, nowhere, (1, 5), device=CPU)
+    assert means.tolist() == [[0.0] * 2 * EMBEDDING_SIZE] * 3
 
 
 def test_a_window_at_the_end_of_a_long_call_is_as_exact_as_one_at_its_beginning() -> None:

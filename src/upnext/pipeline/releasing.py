@@ -98,26 +98,23 @@ def _write_retrieval(folder: Path, learned: Learned) -> None:
     if model.side is not None:
         _save(folder / "side", side_arrays(model.side))
     size, num_windows = model.watch_table.weight.shape[1], len(config.watch_windows)
+    batch = Dim("batch")
     query = {
+        "watch_means": torch.zeros(2, size * num_windows),
         "search_mean": torch.zeros(2, model.search_table.weight.shape[1]),
         "context_rows": torch.zeros(2, len(learned.encoder.context_sizes), dtype=torch.int64),
         "context_values": torch.zeros(2, retrieval.query_encoder.num_context_values),
         "example_age_days": torch.zeros(2),
     }
-    batch = Dim("batch")
-    shapes: dict[str, Any] = {name: {0: batch} for name in query}
-    if model.tower.attention is None:
-        network: nn.Module = model.tower
-        inputs = {"watch_means": torch.zeros(2, size * num_windows)} | query
-        shapes["watch_means"] = {0: batch}
-    else:
+    network: nn.Module = model.tower
+    inputs = query
+    if model.tower.attention is not None:
         network = AttentiveTower(model.tower)
-        inputs = {
-            "watch_vectors": torch.zeros(2, 3, size),
-            "num_watched": torch.tensor([3, 1]),
-        } | query
+        past = {"watch_vectors": torch.zeros(2, 3, size), "num_watched": torch.tensor([3, 1])}
+        inputs = past | query
+    shapes: dict[str, Any] = {name: {0: batch} for name in inputs}
+    if "watch_vectors" in inputs:
         shapes["watch_vectors"] = {0: batch, 1: Dim("watches", max=config.num_watches)}
-        shapes["num_watched"] = {0: batch}
     _export(
         network,
         folder / "tower.onnx",

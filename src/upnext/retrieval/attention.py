@@ -230,7 +230,7 @@ def attend_to_windows(
     embedded = embed(rows)
     cells = embedded.new_zeros(len(events), size)
     cells = cells.index_copy(0, torch.from_numpy(filled).to(device), embedded)
-    parts = cells.split([block.size for block in packed.blocks])
+    parts = torch.split(cells, [block.size for block in packed.blocks])
     outputs = [
         attention(part.view(*block.shape, size)).flatten(0, 1)
         for part, block in zip(parts, packed.blocks, strict=True)

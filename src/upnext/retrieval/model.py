@@ -29,8 +29,8 @@ class RetrievalNetworkConfig:
     context_embedding_size: int = 8
     """Size of the embeddings of hour, weekday and user features."""
     history: Literal["average", "attention"] = "average"
-    """How past watches become one vector: the paper's averages, or causal self-attention, which is
-    some ten times the work and the last points of quality."""
+    """How past watches are told: by the paper's averages, or by causal self-attention beside them,
+    which is several times the work."""
     attention: AttentionConfig = field(default_factory=AttentionConfig)
     """Shape of the self-attention, where `history` asks for it."""
     hidden_sizes: tuple[int, ...] = (256, 128)
@@ -54,6 +54,9 @@ class RetrievalNetworkConfig:
     """Whether user and item vectors have length 1, so that scores are cosines over temperature."""
     temperature: float = 1.0
     """Scores are divided by it before any correction for sampling."""
+    initial_deviation: float = 0.0
+    """Standard deviation of the first entries of item tables; 0 stands for 1 / √size. Attention,
+    which scales its inputs itself, wants about 0.02."""
     dropout: float = 0.0
     """Share of the history's entries that a training step drops."""
     item_dropout: float = 0.0
@@ -118,7 +121,10 @@ class RetrievalModel(nn.Module):
         super().__init__()
         self.config = config
         self.watch_table = EmbeddingTable(
-            sizes.num_items, config.embedding_size, is_sparse=is_sparse
+            sizes.num_items,
+            config.embedding_size,
+            is_sparse=is_sparse,
+            deviation=config.initial_deviation,
         )
         self.search_table = EmbeddingTable(
             sizes.num_search_tokens, config.search_embedding_size, is_sparse=is_sparse
@@ -126,7 +132,12 @@ class RetrievalModel(nn.Module):
         self.item_table = (
             self.watch_table
             if config.tied
-            else EmbeddingTable(sizes.num_items, config.vector_size, is_sparse=is_sparse)
+            else EmbeddingTable(
+                sizes.num_items,
+                config.vector_size,
+                is_sparse=is_sparse,
+                deviation=config.initial_deviation,
+            )
         )
         self.side = side
         self.tower = Tower(config, sizes)
@@ -169,8 +180,9 @@ class Tower(nn.Module):
         )
         self.config = config
         self.longest_age_days = max(sizes.longest_age_days, 1e-6)
-        num_windows = 1 if config.history == "attention" else len(sizes.watch_windows)
-        history_width = config.embedding_size * num_windows
+        num_windows = len(sizes.watch_windows)
+        num_parts = num_windows + (1 if config.history == "attention" else 0)
+        history_width = config.embedding_size * num_parts
         width = (
             history_width
             + config.search_embedding_size
@@ -203,7 +215,9 @@ class Tower(nn.Module):
         if config.tied and self.linear_path is not None:
             with torch.no_grad():
                 eye = torch.eye(config.vector_size)
-                self.linear_path.weight.copy_(torch.cat([eye] * num_windows, dim=1))
+                self.linear_path.weight.zero_()
+                averages = self.linear_path.weight[:, -config.vector_size * num_windows :]
+                averages.copy_(torch.cat([eye] * num_windows, dim=1))
 
     def forward(
         self,
@@ -214,6 +228,8 @@ class Tower(nn.Module):
         example_age_days: torch.Tensor,
     ) -> torch.Tensor:
         """[B, W · E], [B, Es], [B, C], [B, V], [B] → user vectors [B, D].
+
+        With self-attention its state comes before the averages, [B, E + W · E].
 
         Example age enters as a share x of the training period, with √x for the recent days; an age
         below 0, as serving may claim, continues both to the other side. With `normalised` the
@@ -243,12 +259,13 @@ class AttentiveTower(nn.Module):
         self,
         watch_vectors: torch.Tensor,
         num_watched: torch.Tensor,
+        watch_means: torch.Tensor,
         search_mean: torch.Tensor,
         context_rows: torch.Tensor,
         context_values: torch.Tensor,
         example_age_days: torch.Tensor,
     ) -> torch.Tensor:
-        """[B, L, E] oldest first and padded at the end, [B] watches of each, … → [B, D].
+        """[B, L, E] oldest first and padded at the end, [B] watches of each, and the rest → [B, D].
 
         An empty history is a vector of zeros.
         """
@@ -257,6 +274,10 @@ class AttentiveTower(nn.Module):
         last = (num_watched - 1).clamp(min=0)[:, None, None].expand(-1, 1, states.shape[2])
         state = states.gather(1, last)[:, 0] * (num_watched > 0)[:, None]
         user_vectors: torch.Tensor = self.tower(
-            state, search_mean, context_rows, context_values, example_age_days
+            torch.cat([state, watch_means], dim=1),
+            search_mean,
+            context_rows,
+            context_values,
+            example_age_days,
         )
         return user_vectors

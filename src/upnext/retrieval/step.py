@@ -40,7 +40,7 @@ from upnext.training.state import (
 VALIDATION_K = 50
 
 EXAMPLES_PER_RUN = 32
-"""Consecutive examples of one user that stay together in a batch, so that averages share reads."""
+"""So many windows of a user overlap almost wholly; more would shuffle less."""
 
 LARGEST_SEED = 2**62
 
@@ -73,11 +73,12 @@ class RetrievalTask:
         catalogue = trained.query_encoder.encoder.catalogue
         self.is_full = config.loss == "full_softmax" or (
             config.loss == "sampled_softmax"
+            and config.sampler != "in_batch"
             and catalogue.num_rows - NUM_RESERVED_ROWS <= config.num_negatives
         )
         self.sampler: Sampler = negative_sampler(
             config.sampler,
-            num_watches=catalogue.num_watches,
+            num_watches=np.bincount(examples.item_rows, minlength=catalogue.num_rows),
             power=config.sampler_power,
             num_negatives=config.num_negatives,
             unique=config.unique_negatives,
@@ -101,15 +102,30 @@ class RetrievalTask:
     def batches(self, epoch: int) -> EpochBatches:
         """The epoch's batches: a function of seed and epoch."""
         config = self.config
-        is_attentive = config.network.history == "attention"
-        num_watches = self.trained.query_encoder.encoder.config.num_watches
         return epoch_batches(
             self.user_starts,
             batch_size=config.batch_size,
             examples_per_user=config.examples_per_user,
-            run_length=num_watches if is_attentive else EXAMPLES_PER_RUN,
+            run_length=self._run_length,
             generator=np.random.default_rng((config.seed, epoch)),
         )
+
+    @property
+    def _run_length(self) -> int:
+        """Consecutive examples of one user that stay together in a batch."""
+        if self.config.sampler in ("in_batch", "mixed") and not self.is_full:
+            return 1  # the correction for sampling supposes a batch of independent positives
+        if self.config.network.history == "average":
+            return EXAMPLES_PER_RUN
+        return self.trained.query_encoder.encoder.config.num_watches - self._min_watches + 1
+
+    @property
+    def _min_watches(self) -> int:
+        """Newest watches that self-attention is sure to see in training, where there are so many.
+
+        Serving sees all; here a run of examples shares one pass, whose first ones see fewer.
+        """
+        return max(1, self.trained.query_encoder.encoder.config.num_watches // 8)
 
     def num_examples(self, chosen: Indices) -> int:
         """How many examples a batch has."""
@@ -131,6 +147,7 @@ class RetrievalTask:
                 examples.queries,
                 self._age_days(examples),
                 skipped=self._skipped(len(examples), draws),
+                min_watches=self._min_watches,
             )
         rows = torch.from_numpy(examples.item_rows.astype(np.int64)).to(self.model.device)
         loss = self._loss(vectors.float(), rows)

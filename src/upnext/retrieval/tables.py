@@ -14,9 +14,12 @@ class EmbeddingTable(nn.Module):
     there are.
     """
 
-    def __init__(self, num_rows: int, size: int, *, is_sparse: bool) -> None:
+    def __init__(
+        self, num_rows: int, size: int, *, is_sparse: bool, deviation: float = 0.0
+    ) -> None:
+        """With normal entries of that standard deviation; 0 stands for 1 / √E."""
         super().__init__()
-        weight = torch.randn(num_rows, size) * size**-0.5
+        weight = torch.randn(num_rows, size) * (deviation or size**-0.5)
         weight[:NUM_RESERVED_ROWS] = 0.0
         self.is_sparse = is_sparse
         self.weight = nn.Parameter(weight, requires_grad=not is_sparse)

@@ -91,11 +91,8 @@ def user_vectors(
     log, lo, hi = history.watches, queries.watch_lo, queries.watch_hi
     if skipped is not None:
         hi = np.maximum(lo, hi - skipped)
-    if model.tower.attention is None:
-        watched = window_means(
-            model.watch_vectors, log, lo, hi, config.watch_windows, device=device
-        )
-    else:
+    watched = window_means(model.watch_vectors, log, lo, hi, config.watch_windows, device=device)
+    if model.tower.attention is not None:
         packed = pack_windows(
             log,
             queries.user_rows,
@@ -104,7 +101,8 @@ def user_vectors(
             max_watches=config.num_watches,
             min_watches=min_watches or config.num_watches,
         )
-        watched = attend_to_windows(model.tower.attention, model.watch_vectors, log, packed)
+        state = attend_to_windows(model.tower.attention, model.watch_vectors, log, packed)
+        watched = torch.cat([state, watched], dim=1)
     searched = window_means(
         model.search_table,
         history.searches,

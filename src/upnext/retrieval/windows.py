@@ -1,10 +1,10 @@
 """Averages of embeddings over windows of history, each event of which is read once."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from upnext.examples.history import EventLog, Indices
 from upnext.schema import UNKNOWN_ROW
@@ -29,21 +29,61 @@ def window_means(
     one difference, and its gradient as cheap. Unknown rows count as absent; the mean of nothing is
     zero. `lo` may not fall from one window to the next.
     """
+    if not len(log.rows):
+        nothing = embed(torch.zeros(0, dtype=torch.int64, device=device))
+        return nothing.new_zeros(len(lo), len(lengths) * nothing.shape[1])
     events, local_lo, local_hi = covering_events(lo, hi)
     rows = log.rows[events].astype(np.int64)
     known = rows > UNKNOWN_ROW
     counts = np.concatenate([[0], np.cumsum(known)])
-    embedded = embed(torch.from_numpy(rows[known]).to(device))
-    prefix = nn.functional.pad(embedded.cumsum(dim=0, dtype=torch.float64), (0, 0, 1, 0))
-    end = counts[local_hi]
-    summed = prefix[torch.from_numpy(end).to(device)]
-    means = []
-    for length in lengths:
-        first = counts[np.maximum(local_lo, local_hi - length)]
-        size = torch.from_numpy(np.maximum(end - first, 1).astype(np.float32)).to(device)
-        difference = summed - prefix[torch.from_numpy(first).to(device)]
-        means.append(difference.to(embedded.dtype) / size[:, None])
-    return torch.cat(means, dim=1)
+    last = counts[local_hi]
+    first = counts[np.maximum(local_lo, local_hi - np.array(lengths)[:, None])]
+    means: torch.Tensor = _Means.apply(  # type: ignore[no-untyped-call]
+        embed(torch.from_numpy(rows[known]).to(device)),
+        torch.from_numpy(first).to(device),
+        torch.from_numpy(last).to(device),
+    )
+    return means
+
+
+class _Means(torch.autograd.Function):
+    """[E, D], first [W, B], last [B] → means of the vectors first … last − 1 of each: [B, W · D].
+
+    Sums run along memory, hence the transposes. Backwards, a window's gradient goes to each of its
+    vectors: it is added at the window's beginning, taken away at its end, and summed along.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, vectors: torch.Tensor, first: torch.Tensor, last: torch.Tensor
+    ) -> torch.Tensor:
+        num_vectors, size = vectors.shape
+        columns = vectors.new_zeros(size, 1 + num_vectors)
+        columns[:, 1:] = vectors.T
+        prefix = columns.cumsum(dim=1, dtype=torch.float64)
+        until_last = prefix.index_select(1, last)
+        share = 1 / (last - first).clamp(min=1).to(vectors.dtype)
+        means = [
+            (until_last - prefix.index_select(1, begin)).to(vectors.dtype) * each
+            for begin, each in zip(first, share, strict=True)
+        ]
+        ctx.save_for_backward(first, last, share)
+        ctx.shape = vectors.shape
+        return torch.cat(means).T.contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, grad_means: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        first, last, share = ctx.saved_tensors
+        num_vectors, size = ctx.shape
+        steps = grad_means.new_zeros(num_vectors + 1, size)
+        for grad, begin, each in zip(
+            torch.split(grad_means, size, dim=1), first, share, strict=True
+        ):
+            of_each = grad * each[:, None]
+            steps.index_add_(0, begin, of_each)
+            steps.index_add_(0, last, of_each, alpha=-1)
+        summed = steps.T.contiguous().cumsum(dim=1, dtype=torch.float64)[:, :-1]
+        return summed.T.to(grad_means.dtype), None, None
 
 
 def covering_events(lo: Indices, hi: Indices) -> tuple[Indices, Indices, Indices]:
