@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from upnext.pipeline.config import RunConfig as RunConfig
     from upnext.pipeline.evaluate import evaluate as evaluate
     from upnext.pipeline.extend import extend as extend
+    from upnext.pipeline.prepare import prepare as prepare
     from upnext.pipeline.train import train as train
     from upnext.recommender import Recommender as Recommender
     from upnext.registry.labels import move_label as move_label
@@ -54,6 +55,7 @@ _HOMES = {
     # learning
     "RunConfig": "upnext.pipeline.config",
     "read_config": "upnext.config",
+    "prepare": "upnext.pipeline.prepare",
     "train": "upnext.pipeline.train",
     "extend": "upnext.pipeline.extend",
     "evaluate": "upnext.pipeline.evaluate",

@@ -116,6 +116,20 @@ def check(logs: LogsDirectory, config: ConfigFile = None, as_json: AsJson = Fals
 
 
 @app.command()
+def prepare(
+    logs: LogsDirectory,
+    prepared: Annotated[Path, typer.Argument(metavar="PREPARED", help="A new directory.")],
+    config: ConfigFile = None,
+) -> None:
+    """Sort logs that are too large for memory; `train` takes PREPARED in place of LOGS."""
+    from upnext.logs.read import LogsConfig
+    from upnext.pipeline.prepare import prepare as prepare_
+
+    prepare_(logs, prepared, _logs_config(config) if config else LogsConfig(), say=say)
+    stderr.print(f"prepared {prepared}")
+
+
+@app.command()
 def train(
     logs: LogsDirectory,
     registry: Registry,

@@ -201,6 +201,8 @@ class Recommender:
         """[B, D]: stage 1 for B moments, at the example age of serving."""
         config = self.encoder.config
         watched = history.watches.rows_in(queries.watch_lo, queries.watch_hi, config.num_watches)
+        # Items that were added after training, and have no embedding, count as unknown.
+        watched = np.where(watched < len(self.watch_embeddings), watched, UNKNOWN_ROW)
         searched = history.searches.rows_in(
             queries.search_lo, queries.search_hi, config.num_searches
         )

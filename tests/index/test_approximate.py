@@ -95,8 +95,8 @@ def test_facts_tell_what_was_built(items: Floats, users: Floats, tmp_path: Path)
 def test_cells_are_mapped_and_not_copied(items: Floats, tmp_path: Path) -> None:
     ApproximateIndex.build(items).save(tmp_path)
     index = ApproximateIndex.load(tmp_path, items)
-    lists: Any = faiss.downcast_InvertedLists(index.cells.invlists)
-    assert not any(lists.codes.at(cell).is_owned for cell in range(index.cells.nlist))
+    lists: Any = faiss.downcast_InvertedLists(index.cells.index.invlists)
+    assert not any(lists.codes.at(cell).is_owned for cell in range(index.cells.num_cells))
 
 
 def test_users_whose_cells_hold_too_little_are_answered_exactly(

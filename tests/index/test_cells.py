@@ -1,29 +1,15 @@
 """Each point lies in the cell with the nearest centre, those that came later too."""
 
-from typing import Any
-
-import faiss
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from upnext.index.cells import grown_cells, new_cells, opening
+from upnext.index.cells import Cells
 from upnext.schema import Floats
 
 
-def cell_of_each(cells: Any) -> NDArray[np.int64]:
-    lists = cells.invlists
-    cell = np.full(cells.ntotal, -1, np.int64)
-    for number in range(cells.nlist):
-        size = lists.list_size(number)
-        if size:
-            cell[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
-    return cell
-
-
-def nearest(points: Floats, cells: Any) -> NDArray[np.int64]:
-    centres = cells.quantizer.reconstruct_n(0, cells.nlist)
-    distances = ((points[:, None] - centres[None]) ** 2).sum(axis=2)
+def nearest(points: Floats, cells: Cells) -> NDArray[np.int64]:
+    distances = ((points[:, None] - cells.centres[None]) ** 2).sum(axis=2)
     return np.asarray(distances.argmin(axis=1))
 
 
@@ -37,29 +23,46 @@ def points() -> Floats:
 def test_points_lie_in_the_nearest_cell_and_not_in_that_of_the_greatest_product(
     points: Floats,
 ) -> None:
-    cells = new_cells(points)
-    assert cells.nlist > 20
-    assert (cell_of_each(cells) == nearest(points, cells)).all()
+    cells = Cells.build(points)
+    assert cells.num_cells > 20
+    assert (cells.cell_of == nearest(points, cells)).all()
 
 
 def test_points_that_come_later_too_and_the_first_cells_stay(points: Floats) -> None:
-    cells = new_cells(points[:2000])
-    grown = grown_cells(cells, points[2000:])
-    assert (cells.ntotal, grown.ntotal) == (2000, 2500)
-    assert (cell_of_each(grown) == nearest(points, grown)).all()
+    cells = Cells.build(points[:2000])
+    grown = cells.with_points(points[2000:])
+    assert (cells.num_points, grown.num_points) == (2000, 2500)
+    assert (grown.centres == cells.centres).all()
+    assert (grown.cell_of == nearest(points, grown)).all()
 
 
-def test_products_are_nearly_true(points: Floats) -> None:
-    cells = new_cells(points)
+def test_the_greatest_products_are_found(points: Floats) -> None:
+    cells = Cells.build(points)
     queries = np.random.default_rng(1).standard_normal((20, 6)).astype(np.float32)
-    products, ids = cells.search(queries, 50, params=opening(cells.nlist, None))
-    true = np.take_along_axis(queries @ points.T, ids, axis=1)
-    assert products == pytest.approx(true, abs=0.02 * float(np.abs(true).max()))
+    found = cells.nearest_points(queries, 60, cells.num_cells)
+    truth = np.argsort(-(queries @ points.T), axis=1)[:, :50]
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)]) > 0.98
 
 
-def test_a_mask_hides_what_it_does_not_allow(points: Floats) -> None:
-    cells = new_cells(points)
+@pytest.mark.parametrize("num_wanted", [1.0, 2500.0])
+def test_only_allowed_points_are_found_and_cells_without_any_passed_over(
+    points: Floats, num_wanted: float
+) -> None:
+    cells = Cells.build(points)
     allowed = np.zeros(2502, bool)
-    allowed[[7, 1000, 2501]] = True
-    _, ids = cells.search(points[:3], 5, params=opening(cells.nlist, allowed))
-    assert [sorted(line) for line in ids.tolist()] == [[-1, -1, 5, 998, 2499]] * 3
+    allowed[[9, 1002, 2501]] = True
+    found = cells.nearest_allowed(points[:4], 5, cells.filter(allowed, num_wanted))
+    for line in found.tolist():
+        found_any = [place for place in line if place >= 0]
+        assert set(found_any) <= {7, 1000, 2499}
+        assert len(found_any) >= 1 if num_wanted == 1.0 else sorted(found_any) == [7, 1000, 2499]
+
+
+def test_each_query_opens_its_own_cells(points: Floats) -> None:
+    cells = Cells.build(points)
+    only = cells.filter(np.arange(2502) % 2 == 0, 100.0)
+    queries = points[[5, 900, 2000]]
+    together = cells.nearest_allowed(queries, 20, only)
+    alone = [cells.nearest_allowed(query[None], 20, only)[0] for query in queries]
+    assert (together == np.stack(alone)).all()
+    assert (together % 2 == 0).all()

@@ -41,7 +41,7 @@ def test_the_best_may_stand_side_by_side() -> None:
 def test_candidates_are_scored_anew_and_only_proposals_win(k: int) -> None:
     items: Floats = np.array([[9.0], [9], [1], [5], [3], [5], [4]], np.float32)
     users: Floats = np.array([[1.0], [-1.0]], np.float32)
-    proposed = np.array([[6, 5, 3, -1, 1], [2, -1, 6, 4, 0]])
+    proposed = np.array([[6, 5, 3, 1, 1], [2, 1, 6, 4, 0]])
     rows, scores = best_candidates(users, proposed, items, k, [np.array([5]), np.array([3, 6, -1])])
     wanted = [[3, 6], [2, 4]]
     assert rows.tolist() == [(line + [-1] * k)[:k] for line in wanted]
@@ -49,3 +49,25 @@ def test_candidates_are_scored_anew_and_only_proposals_win(k: int) -> None:
         ([5.0, 4.0] + [-np.inf] * k)[:k],
         ([-1.0, -3.0] + [-np.inf] * k)[:k],
     ]
+
+
+@given(
+    num_proposed=st.integers(0, 60),
+    k=st.integers(0, 40),
+    size=st.sampled_from([0.0, 1e-30, 1.0, 1e30]),
+    seed=st.integers(0, 1000),
+)
+def test_candidates_come_best_first_whatever_the_sign_and_size(
+    num_proposed: int, k: int, size: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    items = rng.integers(-3, 4, (90, 1)).astype(np.float32) * np.float32(size)
+    users = np.array([[1.0], [-1.0]], np.float32)
+    proposed = np.stack([2 + rng.permutation(88)[:num_proposed] for _ in users])
+    rows, scores = best_candidates(users, proposed, items, k, None)
+    for user, drawn, found, values in zip(users, proposed, rows, scores, strict=True):
+        expected = sorted(drawn, key=lambda row: (-float(items[row, 0] * user[0]), row))[:k]
+        assert found.tolist() == expected + [-1] * (k - len(expected))
+        assert values.tolist() == [items[row, 0] * user[0] for row in expected] + [-np.inf] * (
+            k - len(expected)
+        )

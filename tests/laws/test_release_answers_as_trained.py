@@ -18,7 +18,7 @@ from upnext.examples.impressions import (
     encode_ranking_inputs,
 )
 from upnext.examples.watches import WatchExamples, build_watch_examples
-from upnext.pipeline.train import split_logs
+from upnext.pipeline.learning_logs import split_logs
 from upnext.recommender import Recommender
 from upnext.registry.release import open_release
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Logs, RecommendationRequest, Rows, TimesMs

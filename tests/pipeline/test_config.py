@@ -12,8 +12,8 @@ from upnext.config import config_of_release, config_to_table, read_config
 from upnext.demo import RUN_TOML
 from upnext.errors import ConfigError, ReleaseError
 from upnext.pipeline.config import EvaluationConfig, RunConfig, SplitConfig
-from upnext.retrieval.model import RetrievalNetworkConfig
 from upnext.retrieval.config import RetrievalConfig
+from upnext.retrieval.model import RetrievalNetworkConfig
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease

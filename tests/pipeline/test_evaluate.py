@@ -11,7 +11,7 @@ import pytest
 from upnext.errors import ReleaseError
 from upnext.evaluation.report import EvaluationReport
 from upnext.pipeline.evaluate import Bench, evaluate
-from upnext.pipeline.train import split_logs
+from upnext.pipeline.learning_logs import split_logs
 from upnext.schema import Logs, RecommendationRequest
 
 if TYPE_CHECKING:

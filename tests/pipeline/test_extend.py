@@ -22,7 +22,7 @@ from upnext.pipeline.extend import extend
 from upnext.pipeline.train import train
 from upnext.recommender import Recommender
 from upnext.registry.release import Release, list_releases, open_release
-from upnext.schema import Items, Logs, PastWatch, RecommendationRequest
+from upnext.schema import Id, Items, Logs, PastWatch, RecommendationRequest
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease, Upnext
@@ -145,9 +145,21 @@ def test_of_themselves_new_items_are_unknown_to_histories_and_ranking(
 ) -> None:
     after, rows = both_stages.after, new_rows(both_stages)
     assert after.ranker is not None
-    assert (after.watch_embeddings[rows] == 0).all()
     assert (after.ranker.tables["item"][rows] == 0).all()
-    assert len(after.ranker.tables["item"]) == len(after.watch_embeddings) == rows.max() + 1
+    assert len(after.ranker.tables["item"]) == rows.max() + 1
+    items = after.encoder.catalogue.items
+    at_ms = int(after.history.watches.at_ms.max()) + 1
+
+    def told(last: Id) -> RecommendationRequest:
+        ids = [*(items.id(row) for row in (2, 5, 3)), last]
+        past = [PastWatch(item_id=i, started_at_ms=at_ms - 9, watch_time_s=9.0) for i in ids]
+        return RecommendationRequest(history=past, at_ms=at_ms)
+
+    answers = [after.recommend(told(i)).items for i in (items.id(int(rows[0])), "never seen")]
+    scores = [{item.item_id: item.retrieval_score for item in answer} for answer in answers]
+    shared = scores[0].keys() & scores[1].keys()
+    assert shared
+    assert all(scores[0][item] == pytest.approx(scores[1][item], abs=1e-5) for item in shared)
 
 
 def test_what_was_known_stays_bit_for_bit(either: Extended) -> None:

@@ -27,9 +27,9 @@ from upnext.examples.watches import WatchTargets, watch_targets
 from upnext.logs.read import read_logs
 from upnext.logs.split import Split
 from upnext.pipeline.config import SplitConfig
+from upnext.pipeline.learning_logs import split_logs
 from upnext.pipeline.prepare import prepare
 from upnext.pipeline.split_prepared import PreparedSplit, split_prepared
-from upnext.pipeline.train import split_logs
 from upnext.schema import MS_PER_DAY, Logs
 
 NOW_MS = 1_000

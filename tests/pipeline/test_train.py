@@ -13,7 +13,9 @@ import pytest
 from upnext.errors import DataError
 from upnext.examples.encoder import ExamplesConfig
 from upnext.pipeline.config import RunConfig, SplitConfig
-from upnext.pipeline.train import split_logs, train
+from upnext.pipeline.learning_logs import split_logs
+from upnext.pipeline.prepare import prepare
+from upnext.pipeline.train import train
 from upnext.schema import Logs
 
 if TYPE_CHECKING:
@@ -79,6 +81,19 @@ def test_the_same_logs_and_settings_make_the_same_vectors(
     again = train(tiny_release.logs_dir, tmp_path / "registry", config)
     name = "retrieval/item_vectors.npy"
     np.testing.assert_array_equal(again.array(name), tiny_release.release.array(name))
+
+
+@pytest.mark.parametrize("name", ["tiny_release", "retrieval_release"])
+def test_prepared_logs_make_the_same_release(
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    trained: TrainedRelease = request.getfixturevalue(name)
+    prepare(trained.logs_dir, tmp_path / "prepared")
+    release = train(tmp_path / "prepared", tmp_path / "registry", trained.config)
+    assert release.files == trained.release.files
+    facts, expected = release.metadata, trained.release.metadata
+    assert facts.keys() == expected.keys()
+    assert all(facts[fact] == expected[fact] for fact in facts if not fact.endswith("epochs"))
 
 
 @pytest.mark.parametrize(

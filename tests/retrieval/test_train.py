@@ -89,6 +89,32 @@ def test_row_by_row_training_learns_what_whole_tables_learn(
     assert not rows.item_vectors()[:2].any()
 
 
+def test_declared_features_are_learned_row_by_row_too(tiny_logs: Logs) -> None:
+    described = build_encoder(
+        tiny_logs, ExamplesConfig(num_watches=10, item_features=("channel_id", "tags"))
+    )
+    history = described.history(tiny_logs, user_vocabulary(tiny_logs))
+    config = replace(TINY, network=replace(NETWORK, item_dropout=0.3), optimizer="row_adam")
+    trained = train_retrieval(described, history, None, config)
+    assert trained.epochs[-1].loss < trained.epochs[0].loss
+    assert not trained.item_vectors()[:2].any()
+
+
+def test_items_without_features_cannot_be_told_by_them(encoder: Encoder, history: History) -> None:
+    config = replace(TINY, network=replace(NETWORK, item_dropout=0.3))
+    with pytest.raises(ConfigError, match="item_dropout: expected 0 without"):
+        train_retrieval(encoder, history, None, config)
+
+
+@pytest.mark.parametrize("num_watches", [1, 2])
+def test_attention_over_the_shortest_histories(tiny_logs: Logs, num_watches: int) -> None:
+    encoder = build_encoder(tiny_logs, ExamplesConfig(num_watches=num_watches, recent_watches=()))
+    history = encoder.history(tiny_logs, user_vocabulary(tiny_logs))
+    config = replace(TINY, network=replace(NETWORK, history="attention"), num_epochs=1)
+    trained = train_retrieval(encoder, history, None, config)
+    assert np.isfinite(trained.typical_user_vectors(history)).all()
+
+
 def test_low_precision_learns_as_well(encoder: Encoder, history: History) -> None:
     config = replace(TINY, num_epochs=5)
     full, half = (

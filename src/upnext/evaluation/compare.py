@@ -119,7 +119,7 @@ def _event_values(ranked: RankedTargets, ks: Sequence[int]) -> dict[str, Values]
         kept = ranked.top_rows.shape[1]
         raise ValueError(f"ks: expected at most the {kept} rows that were kept, got {longest}")
     values = {f"recall_at_{k}": metrics.recall_at_k(ranked.ranks, k) for k in ks}
-    values[f"ndcg_at_{longest}"] = metrics.ndcg_at_k(ranked.ranks, longest)
+    values |= {f"ndcg_at_{k}": metrics.ndcg_at_k(ranked.ranks, k) for k in ks}
     values[f"average_precision_at_{longest}"] = metrics.average_precision_at_k(
         ranked.ranks, longest
     )

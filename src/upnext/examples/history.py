@@ -149,3 +149,15 @@ class History:
             return EventLog(**{key: arrays[f"{kind}.{key}"] for key in EventLog.__annotations__})
 
         return cls(log("watches"), log("searches"), log("shown"), arrays["feature_rows"])
+
+
+def ranges(lo: Indices, hi: Indices) -> Indices:
+    """lo[0], …, hi[0] - 1, lo[1], …, hi[1] - 1, … one after the other.
+
+    >>> ranges(np.array([3, 9, 5]), np.array([5, 9, 6])).tolist()
+    [3, 4, 5]
+    """
+    sizes = hi - lo
+    before = np.cumsum(sizes) - sizes
+    counted: Indices = np.arange(sizes.sum()) + np.repeat(lo - before, sizes)
+    return counted

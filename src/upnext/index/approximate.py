@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
 from upnext.index import files
 from upnext.index.axes import ScoreAxes, score_axes
-from upnext.index.cells import grown_cells, new_cells, opening
+from upnext.index.cells import CellFilter, Cells
 from upnext.index.exact import search_exactly
 from upnext.index.filters import Mask, allowed_mask, joined_rows, no_rows
 from upnext.index.recall import recall_of, sample_queries
@@ -32,19 +32,23 @@ from upnext.index.search import (
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
 AXES_NAME = "axes.npy"
+TESTS_PER_SCORE = 5
+"""Items of a cell that are tested for being allowed in the time one is read and scored exactly."""
 MIN_SPARE = 10
-"""Proposals beyond those asked for, at least, and a tenth: 8 bits may order the last ones wrongly."""
+"""Proposals beyond those asked for, at least, or a tenth; 8 bits may order the last ones amiss."""
+
+Way = int | CellFilter | None
 
 
 @dataclass(frozen=True)
 class ApproximateIndex:
-    """`cells`: faiss' IndexIVF over rows 2 to N − 1, along `axes`; see `facts` for how many open.
+    """`cells`: of rows 2 to N − 1, along `axes`; a search opens `facts.num_searched` of them.
 
     `removed_rows` are never returned.
     """
 
     item_vectors: Floats
-    cells: Any
+    cells: Cells
     axes: ScoreAxes
     facts: files.IndexFacts
     removed_rows: Rows = field(default_factory=no_rows)
@@ -71,13 +75,13 @@ class ApproximateIndex:
         item_vectors = np.asarray(item_vectors)
         items = item_vectors[NUM_RESERVED_ROWS:]
         axes = score_axes(items if user_vectors is None or not len(user_vectors) else user_vectors)
-        cells = new_cells(items @ axes.items)
+        cells = Cells.build(items @ axes.items)
         facts = files.IndexFacts(
             kind="approximate",
-            num_searched=cells.nlist,
+            num_searched=cells.num_cells,
             num_items=len(items),
-            num_cells=cells.nlist,
-            size_bytes=files.size_bytes(cells) + axes.items.nbytes + axes.users.nbytes,
+            num_cells=cells.num_cells,
+            size_bytes=files.size_bytes(cells.index) + axes.items.nbytes + axes.users.nbytes,
         )
         index = cls(item_vectors, cells, axes, facts)
         return index._tuned(min_recall, sample_queries(item_vectors, user_vectors))
@@ -100,13 +104,13 @@ class ApproximateIndex:
         Users for whom the open cells hold too few items are answered exactly.
         """
         check_user_vectors(user_vectors, self.item_vectors)
-        allowed, parameters = self._standing
+        allowed, way = self._standing
         if allowed_rows is not None:
             allowed = allowed_mask(len(self.item_vectors), self.removed_rows, allowed_rows)
-            parameters = self._opening(allowed)
-        if parameters is None or k == 0 or len(user_vectors) == 0:
+            way = self._way(allowed)
+        if way is None or k == 0 or len(user_vectors) == 0:
             return search_exactly(user_vectors, self.item_vectors, k, excluded_rows, allowed)
-        rows, scores = self._from_cells(user_vectors, k, excluded_rows, parameters)
+        rows, scores = self._from_cells(user_vectors, k, excluded_rows, way)
         are_short = rows[:, -1] == NO_ROW
         if are_short.any():
             rows[are_short], scores[are_short] = search_exactly(
@@ -125,7 +129,7 @@ class ApproximateIndex:
         """
         check_grown(self.item_vectors, item_vectors)
         added = item_vectors[len(self.item_vectors) :]
-        cells = grown_cells(self.cells, added @ self.axes.items)
+        cells = self.cells.with_points(added @ self.axes.items)
         return replace(self, item_vectors=np.asarray(item_vectors), cells=cells)
 
     def without_rows(self, rows: Rows) -> Self:
@@ -137,7 +141,7 @@ class ApproximateIndex:
         """Writes the cells and what was measured; the vectors are the owner's to keep."""
         files.write_facts(directory, self.facts)
         files.write_removed(directory, self.removed_rows)
-        files.write_faiss(directory, self.cells)
+        files.write_faiss(directory, self.cells.index)
         axes = np.stack([self.axes.items, self.axes.users])
         np.save(directory / AXES_NAME, axes, allow_pickle=False)
 
@@ -146,42 +150,48 @@ class ApproximateIndex:
         """Maps the cells into memory; ReleaseError if they are damaged or of other vectors."""
         facts = files.read_facts(directory, kind="approximate")
         size = item_vectors.shape[1]
-        cells = files.read_faiss(directory, item_vectors, num_dimensions=size, binary=False)
+        cells = Cells(files.read_faiss(directory, item_vectors, num_dimensions=size, binary=False))
         axes = files.read_array(directory / AXES_NAME, np.float32, shape=(2, size, size))
         removed = files.read_removed(directory, item_vectors)
         return cls(np.asarray(item_vectors), cells, ScoreAxes(axes[0], axes[1]), facts, removed)
 
     @cached_property
-    def _standing(self) -> tuple[Mask | None, Any]:
-        """Of the rows that are not removed: which, and how to search them."""
+    def _standing(self) -> tuple[Mask | None, Way]:
+        """Of the rows that are not removed: which, and the way to search them."""
         allowed = allowed_mask(len(self.item_vectors), self.removed_rows)
-        return allowed, self._opening(allowed)
+        return allowed, self._way(allowed)
 
-    def _opening(self, allowed: Mask | None) -> Any:
-        """How to search the allowed rows; None if it is cheaper to score them all.
+    def _way(self, allowed: Mask | None) -> Way:
+        """How many cells to open, or what else counts; None if it is cheaper to score all allowed.
 
-        The fewer are allowed the further away the best of them are: of a tenth, ten times as many
-        cells are opened.
+        A search wants to see as many items that count as it sees without a filter. Of a share p it
+        tests 1 / p as many for that.
         """
         if allowed is None:
-            return opening(self.facts.num_searched, None)
-        share = np.count_nonzero(allowed) / self.cells.ntotal
-        if share * self.cells.nlist <= self.facts.num_searched:
+            return self.facts.num_searched
+        num_seen = self.facts.num_searched * self.cells.num_points / self.cells.num_cells
+        num_allowed = int(np.count_nonzero(allowed))
+        num_tested = num_seen * self.cells.num_points / max(num_allowed, 1)
+        if num_allowed * TESTS_PER_SCORE <= num_tested:
             return None
-        return opening(int(np.ceil(self.facts.num_searched / share)), allowed)
+        return self.cells.filter(allowed, num_seen)
 
     def _from_cells(
         self,
         user_vectors: Floats,
         k: int,
         excluded_rows: Sequence[Rows] | None,
-        parameters: Any,
+        way: int | CellFilter,
     ) -> Found:
         """The best k of what the open cells propose, which may be fewer."""
         num_proposed = k + max(k // 10, MIN_SPARE) + most_excluded(excluded_rows)
-        num_proposed = min(num_proposed, self.cells.ntotal)
-        _, ids = self.cells.search(user_vectors @ self.axes.users, num_proposed, params=parameters)
-        rows = ids + NUM_RESERVED_ROWS  # of no item, -1, a reserved row, which never wins
+        num_proposed = min(num_proposed, self.cells.num_points)
+        queries = user_vectors @ self.axes.users
+        if isinstance(way, CellFilter):
+            points = self.cells.nearest_allowed(queries, num_proposed, way)
+        else:
+            points = self.cells.nearest_points(queries, num_proposed, way)
+        rows = points + NUM_RESERVED_ROWS  # of no point, -1, a reserved row, which never wins
         return best_candidates(user_vectors, rows, self.item_vectors, k, excluded_rows)
 
     def _tuned(self, min_recall: float, queries: Floats) -> Self:
@@ -189,10 +199,10 @@ class ApproximateIndex:
         truth, _ = search_exactly(queries, self.item_vectors, 100, None, None)
 
         def recall(num_probes: int) -> float:
-            found, _ = self._from_cells(queries, 100, None, opening(num_probes, None))
+            found, _ = self._from_cells(queries, 100, None, num_probes)
             return recall_of(found, truth)
 
-        choices = range(1, self.cells.nlist + 1)
+        choices = range(1, self.cells.num_cells + 1)
         place = bisect.bisect_left(choices, min_recall, key=recall)
         num_probes = choices[min(place, len(choices) - 1)]
         facts = replace(self.facts, num_searched=num_probes, recall_at_100=recall(num_probes))

@@ -4,7 +4,9 @@ A point goes to the cell whose centre is nearest; a query opens the cells whose 
 greatest inner product with it. Of a point its difference from the centre is kept, 8 bits a number.
 """
 
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, Self
 
 import faiss
 import numpy as np
@@ -12,7 +14,7 @@ import numpy as np
 from upnext.index.files import copy_of
 from upnext.index.filters import Mask, row_selector
 from upnext.index.search import Places
-from upnext.schema import Floats
+from upnext.schema import NUM_RESERVED_ROWS, Floats
 
 CELLS_PER_ROOT = 2
 """Cells = 2 √M: opening a few of them compares about as many points as there are cells."""
@@ -23,40 +25,135 @@ SAMPLED_PER_CELL = 64
 SEED = 7
 
 
-def new_cells(points: Floats) -> Any:
-    """faiss' IndexIVFScalarQuantizer of all points [M, D]."""
-    num_points, num_dimensions = points.shape
-    num_cells = int(min(CELLS_PER_ROOT * num_points**0.5, num_points / MIN_POINTS_PER_CELL))
-    centres = _centres(points, max(1, num_cells))
-    by_product = faiss.IndexFlatIP(num_dimensions)
-    by_product.add(centres)
-    cells: Any = faiss.IndexIVFScalarQuantizer(
-        by_product,
-        num_dimensions,
-        len(centres),
-        faiss.ScalarQuantizer.QT_8bit,
-        faiss.METRIC_INNER_PRODUCT,
-    )
-    nearest = _nearest(points, centres)
-    sampled = slice(None, None, max(1, num_points // (SAMPLED_PER_CELL * len(centres))))
-    cells.sq.train(points[sampled] - centres[nearest[sampled]])
-    cells.is_trained = True
-    _put(cells, points, nearest)
-    return cells
+@dataclass(frozen=True)
+class CellFilter:
+    """The points that count: `selector` for faiss, `num_allowed` [C] of each cell.
+
+    A search opens cells until it has seen `num_wanted` points that count.
+    """
+
+    selector: Any
+    num_allowed: Places
+    num_wanted: float
 
 
-def grown_cells(cells: Any, points: Floats) -> Any:
-    """A copy with more points [M, D], in the cells that there are."""
-    grown = copy_of(cells)
-    centres = grown.quantizer.reconstruct_n(0, grown.nlist)
-    _put(grown, points, _nearest(points, centres))
-    return grown
+@dataclass(frozen=True)
+class Cells:
+    """`index`: faiss' IndexIVFScalarQuantizer of points 0 to M − 1."""
+
+    index: Any
+
+    @classmethod
+    def build(cls, points: Floats) -> Self:
+        """Sorts points [M, D] into cells."""
+        num_points, num_dimensions = points.shape
+        num_cells = int(min(CELLS_PER_ROOT * num_points**0.5, num_points / MIN_POINTS_PER_CELL))
+        centres = _centres(points, max(1, num_cells))
+        by_product = faiss.IndexFlatIP(num_dimensions)
+        by_product.add(centres)
+        index: Any = faiss.IndexIVFScalarQuantizer(
+            by_product,
+            num_dimensions,
+            len(centres),
+            faiss.ScalarQuantizer.QT_8bit,
+            faiss.METRIC_INNER_PRODUCT,
+        )
+        nearest = _nearest(points, centres)
+        sampled = slice(None, None, max(1, num_points // (SAMPLED_PER_CELL * len(centres))))
+        index.sq.train(points[sampled] - centres[nearest[sampled]])
+        index.is_trained = True
+        _put(index, points, nearest)
+        return cls(index)
+
+    def with_points(self, points: Floats) -> Self:
+        """A copy with more points [M, D], in the cells that there are."""
+        index = copy_of(self.index)
+        _put(index, points, _nearest(points, self.centres))
+        return type(self)(index)
+
+    @property
+    def num_points(self) -> int:
+        """M."""
+        return int(self.index.ntotal)
+
+    @property
+    def num_cells(self) -> int:
+        """C."""
+        return int(self.index.nlist)
+
+    @cached_property
+    def centres(self) -> Floats:
+        """[C, D]."""
+        centres: Floats = self.index.quantizer.reconstruct_n(0, self.num_cells)
+        return centres
+
+    @cached_property
+    def cell_of(self) -> Places:
+        """[M]: the cell of each point."""
+        lists, cell_of = self.index.invlists, np.empty(self.num_points, np.int64)
+        for cell in range(self.num_cells):
+            if size := lists.list_size(cell):
+                cell_of[faiss.rev_swig_ptr(lists.get_ids(cell), size)] = cell
+        return cell_of
+
+    def nearest_points(self, queries: Floats, k: int, num_opened: int) -> Places:
+        """[B, k] points with the greatest products in the nearest cells, nearly; -1 fills up."""
+        points: Places = self.index.search(queries, k, params=_opening_for_all(num_opened))[1]
+        return points
+
+    def filter(self, allowed: Mask, num_wanted: float) -> CellFilter:
+        """For searches that see only `allowed` rows [2 + M], and some `num_wanted` of them."""
+        cells = self.cell_of[allowed[NUM_RESERVED_ROWS:]]
+        num_allowed = np.bincount(cells, minlength=self.num_cells)
+        return CellFilter(row_selector(allowed), num_allowed, num_wanted)
+
+    def nearest_allowed(self, queries: Floats, k: int, only: CellFilter) -> Places:
+        """As `nearest_points`, of those that count; cells without any are passed over."""
+        products = queries @ self.centres.T
+        products[:, only.num_allowed == 0] = -np.inf
+        cells = np.argsort(-products, axis=1)
+        num_allowed = only.num_allowed[cells]
+        is_opened = (np.cumsum(num_allowed, axis=1) - num_allowed < only.num_wanted) & (
+            num_allowed > 0
+        )
+        num_opened = max(1, int(is_opened.sum(axis=1).max()))
+        keys = np.where(is_opened, cells, -1)[:, :num_opened]
+        biases = np.take_along_axis(products, cells, axis=1)[:, :num_opened]
+        return self._in_cells(queries, k, keys, biases, only.selector)
+
+    def _in_cells(
+        self, queries: Floats, k: int, cells: Places, products: Floats, selector: Any
+    ) -> Places:
+        """As `nearest_points`, of the given cells [B, P] and products with their centres.
+
+        faiss' Python function of this name takes no parameters, the one beneath it does.
+        """
+        queries = np.ascontiguousarray(queries)
+        cells, products = np.ascontiguousarray(cells), np.ascontiguousarray(products)
+        best = np.empty((len(queries), k), np.float32)
+        points = np.empty((len(queries), k), np.int64)
+        self.index.search_preassigned_c(
+            len(queries),
+            faiss.swig_ptr(queries),
+            k,
+            faiss.swig_ptr(cells),
+            faiss.swig_ptr(products),
+            faiss.swig_ptr(best),
+            faiss.swig_ptr(points),
+            False,
+            _opening(cells.shape[1], selector),
+        )
+        return points
 
 
-def opening(num_probes: int, allowed: Mask | None) -> Any:
-    """What tells faiss how many cells to open, and which rows count."""
+def _opening(num_cells: int, selector: Any = None) -> Any:
+    """What tells faiss how many cells to open, and which points count."""
     parameters: Any = faiss.SearchParametersIVF
-    return parameters(nprobe=num_probes, sel=row_selector(allowed))
+    return parameters(nprobe=num_cells, sel=selector)
+
+
+_opening_for_all = lru_cache(_opening)
+"""Made once a number of cells: making them takes longer than reading a cell."""
 
 
 def _centres(points: Floats, num_cells: int) -> Floats:
@@ -79,7 +176,7 @@ def _nearest(points: Floats, centres: Floats) -> Places:
     return np.ascontiguousarray(nearest[:, 0], np.int64)
 
 
-def _put(cells: Any, points: Floats, nearest: Places) -> None:
+def _put(index: Any, points: Floats, nearest: Places) -> None:
     """Adds points [M, D] to these cells; faiss' own `add` would look for the greatest product."""
     vectors = np.ascontiguousarray(points, np.float32)
-    cells.add_core(len(points), faiss.swig_ptr(vectors), None, faiss.swig_ptr(nearest))
+    index.add_core(len(points), faiss.swig_ptr(vectors), None, faiss.swig_ptr(nearest))

@@ -27,8 +27,9 @@ from upnext.index.search import (
 )
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
-COPIED_SHARE = 0.25
-"""Of the catalogue: fewer allowed items are copied together and only they are scored."""
+GATHERED_SHARE = 0.25
+"""Of the catalogue: where fewer are allowed only they are read, row by row."""
+ROWS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
@@ -121,34 +122,40 @@ def search_exactly(
 ) -> Found:
     """As `ExactIndex.search`, of vectors that are known to be sound. `allowed` [N]; None is all."""
     users, excluded = exclusion_pairs(excluded_rows)
-    if allowed is not None and np.count_nonzero(allowed) < COPIED_SHARE * len(allowed):
-        rows = np.flatnonzero(allowed)
+    rows, blocked = None, np.arange(NUM_RESERVED_ROWS)
+    if allowed is not None and np.count_nonzero(allowed) < GATHERED_SHARE * len(allowed):
+        rows, blocked = np.flatnonzero(allowed), blocked[:0]
         is_here = allowed[excluded]
         users, excluded = users[is_here], np.searchsorted(rows, excluded[is_here])
-        columns, best = _best_of(user_vectors, item_vectors[rows], k, users, excluded)
-        return np.append(rows, NO_ROW)[columns].astype(np.int32), best
-    blocked = np.arange(NUM_RESERVED_ROWS) if allowed is None else np.flatnonzero(~allowed)
-    columns, best = _best_of(user_vectors, item_vectors, k, users, excluded, blocked)
-    return columns.astype(np.int32), best
-
-
-def _best_of(
-    user_vectors: Floats,
-    items: Floats,
-    k: int,
-    users: Places,
-    excluded: Places,
-    blocked: Places | slice = slice(0),
-) -> tuple[Places, Floats]:
-    """Columns of `items` and scores, [B, k]; (users, excluded) are pairs, blocked is for all."""
+    elif allowed is not None:
+        blocked = np.flatnonzero(~allowed)
     columns = np.full((len(user_vectors), k), NO_ROW, np.int64)
     best = np.full((len(user_vectors), k), -np.inf, np.float32)
-    step = max(1, CELLS_AT_ONCE // max(1, len(items)))
+    step = max(1, CELLS_AT_ONCE // max(1, len(item_vectors if rows is None else rows)))
     for start in range(0, len(user_vectors), step):
         part = slice(start, start + step)
-        scores = user_vectors[part] @ items.T
+        scores = _scores(user_vectors[part], item_vectors, rows)
         first, last = np.searchsorted(users, [start, start + step])
         scores[users[first:last] - start, excluded[first:last]] = -np.inf
         scores[:, blocked] = -np.inf
         columns[part], best[part] = best_columns(scores, k)
-    return columns, best
+    found = columns if rows is None else np.append(rows, NO_ROW)[columns]
+    return found.astype(np.int32), best
+
+
+def _scores(user_vectors: Floats, item_vectors: Floats, rows: Places | None) -> Floats:
+    """[B, N], or of these rows alone [B, len(rows)].
+
+    Rows are gathered a few at a time into the same memory, which so stays in the cache.
+    """
+    if rows is None:
+        scores: Floats = user_vectors @ item_vectors.T
+        return scores
+    scores = np.empty((len(user_vectors), len(rows)), np.float32)
+    gathered = np.empty((ROWS_AT_ONCE, item_vectors.shape[1]), np.float32)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[start : start + ROWS_AT_ONCE]
+        vectors = gathered[: len(part)]
+        np.take(item_vectors, part, axis=0, out=vectors, mode="clip")  # "raise" would copy twice
+        scores[:, start : start + len(part)] = user_vectors @ vectors.T
+    return scores

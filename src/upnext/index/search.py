@@ -121,28 +121,42 @@ def best_candidates(
 ) -> Found:
     """The best k among each user's proposed rows [B, M], by their true inner products.
 
-    Proposals of reserved rows and of -1 are no proposals; a row is proposed at most once. Rows are
-    sorted first, so that ties go to the smaller row and excluded ones are found by binary search.
+    Proposals of reserved rows are no proposals; any other row is proposed at most once.
     """
-    rows = np.sort(proposed_rows, axis=1)
+    rows = np.sort(proposed_rows, axis=1)  # memory is read in order, exclusions are looked up
     scores = np.empty(rows.shape, np.float32)
     step = max(1, CELLS_AT_ONCE // max(1, rows.shape[1] * item_vectors.shape[1]))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
-        vectors = item_vectors[rows[part]]
+        vectors = item_vectors.take(rows[part], axis=0)
         scores[part] = (vectors @ user_vectors[part, :, None])[:, :, 0]
     scores[rows < NUM_RESERVED_ROWS] = -np.inf
     if excluded_rows:
         scores.ravel()[_excluded_places(rows, excluded_rows, len(item_vectors))] = -np.inf
-    lines = np.arange(len(rows))[:, None]
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    best, found = scores[lines, order], rows[lines, order].astype(np.int32)
+    found, best = _ranked(rows, scores, k)
     found[best == -np.inf] = NO_ROW
-    if order.shape[1] < k:
-        missing = ((0, 0), (0, k - order.shape[1]))
+    if best.shape[1] < k:
+        missing = ((0, 0), (0, k - best.shape[1]))
         best = np.pad(best, missing, constant_values=-np.inf)
         found = np.pad(found, missing, constant_values=NO_ROW)
     return found, best
+
+
+def _ranked(rows: Places, scores: Floats, k: int) -> Found:
+    """The k best of each line, ties to the smaller row.
+
+    Score and row make one whole number, the score above and upside down, so that a single sort of
+    numbers orders by both: half the time of an argsort. The bits of floats are ordered like whole
+    numbers, but for those below zero, which run backwards.
+    """
+    bits = (scores + 0.0).view(np.int32).astype(np.int64)
+    ascending = bits ^ ((bits >> 63) & 0x7FFFFFFF)
+    keys = (~ascending << 32) | rows
+    keys.sort(axis=1)
+    keys = keys[:, :k]
+    ascending = ~(keys >> 32)
+    bits = ascending ^ ((ascending >> 63) & 0x7FFFFFFF)
+    return (keys & 0xFFFFFFFF).astype(np.int32), bits.astype(np.int32).view(np.float32)
 
 
 def _excluded_places(rows: Places, excluded_rows: Sequence[Rows], num_rows: int) -> Places:

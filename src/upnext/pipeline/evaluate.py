@@ -29,8 +29,8 @@ from upnext.logs.read import read_logs
 from upnext.logs.split import Split
 from upnext.pipeline.baselines import SLOTS, Baseline, best_baselines
 from upnext.pipeline.config import RunConfig
+from upnext.pipeline.learning_logs import split_logs
 from upnext.pipeline.policies import Oracle, policy_values
-from upnext.pipeline.train import split_logs
 from upnext.recommender import Recommender
 from upnext.registry.release import Release, open_release
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Floats, Logs, Rows

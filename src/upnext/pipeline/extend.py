@@ -100,7 +100,8 @@ def _grown(
     }
     vectors = side_vectors(encoder.item_features, tables, new_rows)
     network = release.json("config.json")["retrieval"]["network"]
-    in_histories = vectors if network["tied"] else _zeros(known.watch_embeddings, len(new_rows))
+    # Without a table of their own in histories, new items count there as unknown ones do.
+    in_histories = vectors[: len(vectors) if network["tied"] else 0]
     if network["normalised"]:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)

@@ -26,7 +26,7 @@ from upnext.pipeline.config import RunConfig
 from upnext.ranking.train import TrainedRanking
 from upnext.registry.release import Release, publish
 from upnext.retrieval.items import side_arrays
-from upnext.retrieval.model import AttentiveTower
+from upnext.retrieval.model import EXPORTED_WATCHES, AttentiveTower
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS
 
@@ -110,11 +110,17 @@ def _write_retrieval(folder: Path, learned: Learned) -> None:
     inputs = query
     if model.tower.attention is not None:
         network = AttentiveTower(model.tower)
-        past = {"watch_vectors": torch.zeros(2, 3, size), "num_watched": torch.tensor([3, 1])}
+        past = {
+            "watch_vectors": torch.zeros(2, EXPORTED_WATCHES, size),
+            "num_watched": torch.tensor([3, 1]),
+        }
         inputs = past | query
     shapes: dict[str, Any] = {name: {0: batch} for name in inputs}
     if "watch_vectors" in inputs:
-        shapes["watch_vectors"] = {0: batch, 1: Dim("watches", max=config.num_watches)}
+        shapes["watch_vectors"] = {
+            0: batch,
+            1: Dim("watches", max=max(EXPORTED_WATCHES, config.num_watches)),
+        }
     _export(
         network,
         folder / "tower.onnx",

@@ -6,22 +6,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from upnext.config import config_to_table
-from upnext.examples.encoder import Encoder, build_encoder, user_vocabulary
 from upnext.examples.history import History
 from upnext.examples.impressions import ImpressionExamples, build_impression_examples
 from upnext.examples.vocabulary import Vocabulary
-from upnext.examples.watches import watch_targets
 from upnext.index import build_index
-from upnext.logs.read import read_logs
-from upnext.logs.split import Split, split_by_time, split_last_event
-from upnext.pipeline.config import RunConfig, SplitConfig
+from upnext.pipeline.config import RunConfig
+from upnext.pipeline.learning_logs import LearningData, open_learning_logs
 from upnext.pipeline.releasing import Learned, publish_release
 from upnext.pipeline.unshown import examples_without_impressions
 from upnext.ranking.train import train_ranking
 from upnext.registry.release import Release
 from upnext.retrieval.train import train_retrieval
 from upnext.retrieval.trained import TrainedRetrieval
-from upnext.schema import NUM_RESERVED_ROWS, Logs
+from upnext.schema import NUM_RESERVED_ROWS
 from upnext.training.checkpoint import digest, remove_checkpoints
 from upnext.training.logbook import Logbook, Progress
 
@@ -38,6 +35,8 @@ def train(
 ) -> Release:
     """Reads and checks logs, trains both stages and publishes the release that they make.
 
+    `logs_directory` may be one that `prepare` has made of logs too large for memory.
+
     Curves lie in REGISTRY/training, and until the release is published checkpoints too: the same
     call after a crash goes on from the newest one.
 
@@ -48,23 +47,22 @@ def train(
     Raises:
         DataError: the logs cannot be used, or a part of the split would be empty.
     """
-    logs, report = read_logs(logs_directory, config.logs)
-    say(report.to_text())
-    split = split_logs(logs, config.split)
-    users = user_vocabulary(logs)
-    run = registry / "training" / digest(config_to_table(config), report.to_dict())
+    logs = open_learning_logs(logs_directory, config, say)
+    run = registry / "training" / digest(config_to_table(config), logs.report)
     logbook = Logbook(directory=run / "chosen", on_progress=on_progress, say=say)
-    learned = _learn(split.train, split.validation, logs, users, config, say, logbook)
+    data = logs.data(config.examples, refit=False)
+    learned = _learn(data, logs.users, config, say, logbook)
     epochs = learned.facts()
     if config.refit:
         say("refit: both stages anew, on training and validation together")
-        both, again = split.train_and_validation, replace(logbook, directory=run / "refit")
-        learned = _learn(both, None, logs, users, config, say, again, chosen=learned)
+        data = logs.data(config.examples, refit=True)
+        again = replace(logbook, directory=run / "refit")
+        learned = _learn(data, logs.users, config, say, again, chosen=learned)
     facts = {
-        "data": report.to_dict(),
-        "train_until": _last_watch(split.train_and_validation if config.refit else split.train),
-        "history_until": _last_watch(logs),
-        "has_impressions": logs.impressions is not None,
+        "data": logs.report,
+        "train_until": _last_watch(data.train_history),
+        "history_until": _last_watch(data.history),
+        "has_impressions": data.impressions is not None,
         "num_items": learned.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
         "index_recall_at_100": learned.index.recall_at_100,
         "training": run.name,
@@ -74,8 +72,8 @@ def train(
         registry,
         learned,
         config=config,
-        users=users,
-        history=learned.encoder.history(logs, users),
+        users=logs.users,
+        history=data.history,
         facts=facts,
     )
     remove_checkpoints(run)
@@ -84,9 +82,7 @@ def train(
 
 
 def _learn(
-    train: Logs,
-    validation: Logs | None,
-    logs: Logs,
+    data: LearningData,
     users: Vocabulary,
     config: RunConfig,
     say: Say,
@@ -94,22 +90,18 @@ def _learn(
     *,
     chosen: Learned | None = None,
 ) -> Learned:
-    """Counts, both stages and the index; `logs` is everything, of which targets see their past.
+    """Both stages and the index.
 
     `chosen`: what validation found best, whose numbers of epochs are taken over.
     """
-    encoder = build_encoder(train, config.examples)
-    train_history, history = encoder.history(train, users), encoder.history(logs, users)
-    targets = None
-    if validation is not None:
-        targets = watch_targets(encoder, history, users, validation.watches)
-        if config.evaluation.mask_watched:
-            targets = targets.first_watches()
+    encoder, targets = data.encoder, data.targets
+    if targets is not None and config.evaluation.mask_watched:
+        targets = targets.first_watches()
     num_items = encoder.catalogue.num_rows - NUM_RESERVED_ROWS
-    say(f"retrieval: {num_items:,} items, {len(train_history.watches.rows):,} watches")
+    say(f"retrieval: {num_items:,} items, {len(data.train_history.watches.rows):,} watches")
     retrieval = train_retrieval(
         encoder,
-        train_history,
+        data.train_history,
         targets,
         config.retrieval,
         mask_watched=config.evaluation.mask_watched,
@@ -120,11 +112,11 @@ def _learn(
     index = build_index(
         retrieval.item_vectors(),
         config.index,
-        user_vectors=retrieval.typical_user_vectors(train_history),
+        user_vectors=retrieval.typical_user_vectors(data.train_history),
     )
     ranking = None
     if config.rank:
-        shown = _shown(encoder, users, train, validation, train_history, history, retrieval, config)
+        shown = _shown(data, users, retrieval, config)
         say(f"ranking: {len(shown[0].item_rows):,} impressions, {shown[0].num_requests:,} requests")
         ranking = train_ranking(
             encoder,
@@ -138,45 +130,25 @@ def _learn(
 
 
 def _shown(
-    encoder: Encoder,
-    users: Vocabulary,
-    train: Logs,
-    validation: Logs | None,
-    train_history: History,
-    history: History,
-    retrieval: TrainedRetrieval,
-    config: RunConfig,
+    data: LearningData, users: Vocabulary, retrieval: TrainedRetrieval, config: RunConfig
 ) -> tuple[ImpressionExamples, ImpressionExamples | None]:
     """Impressions to learn from and to choose by; made up where the logs have none."""
-    if train.impressions is None:
+    encoder, shown, later = data.encoder, data.impressions, data.validation_impressions
+    if shown is None:
         return examples_without_impressions(
             encoder,
-            train_history,
+            data.train_history,
             retrieval,
             config.retrieval,
             num_candidates=config.recommender.num_candidates,
             seed=config.ranking.seed,
         )
-    examples = build_impression_examples(encoder, train_history, users, train.impressions)
-    if validation is None or validation.impressions is None:
+    examples = build_impression_examples(encoder, data.train_history, users, shown)
+    if later is None:
         return examples, None
-    return examples, build_impression_examples(encoder, history, users, validation.impressions)
+    return examples, build_impression_examples(encoder, data.history, users, later)
 
 
-def split_logs(logs: Logs, config: SplitConfig) -> Split:
-    """The split that a config names."""
-    match config.protocol:
-        case "time":
-            return split_by_time(
-                logs,
-                validation_days=config.validation_days,
-                test_days=config.test_days,
-                train_days=config.train_days,
-            )
-        case "last-event":
-            return split_last_event(logs)
-
-
-def _last_watch(logs: Logs) -> str:
-    last_ms = int(logs.watches.frame["started_at_ms"].to_numpy().max())
+def _last_watch(history: History) -> str:
+    last_ms = int(history.watches.at_ms.max())
     return datetime.fromtimestamp(last_ms / 1000, UTC).isoformat()

@@ -85,7 +85,7 @@ def _unwatched_candidates(
     And whether the watched item is one of the candidates too, [B].
     """
     index = ExactIndex.build(retrieval.item_vectors())
-    drawn = np.empty((len(examples), UNWATCHED_PER_REQUEST), np.int32)
+    drawn = np.full((len(examples), UNWATCHED_PER_REQUEST), -1, np.int32)
     is_proposed = np.empty(len(examples), bool)
     for start in range(0, len(examples), BATCH_SIZE):
         part = slice(start, start + BATCH_SIZE)
@@ -101,5 +101,7 @@ def _unwatched_candidates(
         order = np.where(is_watched | (candidates < 0), 2.0, generator.random(candidates.shape))
         places = order.argsort(axis=1)[:, :UNWATCHED_PER_REQUEST]
         taken = np.take_along_axis(candidates, places, axis=1)
-        drawn[part] = np.where(np.take_along_axis(is_watched, places, axis=1), -1, taken)
+        drawn[part, : places.shape[1]] = np.where(
+            np.take_along_axis(is_watched, places, axis=1), -1, taken
+        )
     return drawn, is_proposed

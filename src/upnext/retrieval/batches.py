@@ -1,12 +1,13 @@
 """One epoch's examples in batches: shuffled, but never so far that windows share no reads."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from upnext.examples.history import Indices
+from upnext.examples.history import Indices, ranges
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,35 @@ class EpochBatches(Sequence[Indices]):
         if not 0 <= place < len(self):
             raise IndexError(f"batch {place} of {len(self)}")
         runs = slice(self.starts[place], self.starts[place + 1])
-        return _ranges(self.lo[runs], self.hi[runs])
+        return ranges(self.lo[runs], self.hi[runs])
+
+
+@dataclass(frozen=True)
+class ThinnedBatches(Sequence[Indices]):
+    """The same batches without some of their examples, each of which stays by its own chance.
+
+    `chances`: of examples [n] → [n]. A batch is thinned alike whenever it is asked for; it may end
+    empty.
+    """
+
+    batches: EpochBatches
+    chances: Callable[[Indices], NDArray[np.float64]]
+    seed: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @overload
+    def __getitem__(self, place: int) -> Indices: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Indices]: ...
+    def __getitem__(self, place: int | slice) -> Indices | list[Indices]:
+        """The examples of one batch that stay, or of some."""
+        if isinstance(place, slice):
+            return [self[one] for one in range(len(self))[place]]
+        chosen = self.batches[place]
+        draws = np.random.default_rng((*self.seed, place)).random(len(chosen))
+        return chosen[draws < self.chances(chosen)]
 
 
 def epoch_batches(
@@ -101,11 +130,3 @@ def _some_of_each(
     order = np.argsort(from_lo[kept > 0])
     chosen_lo, num_chosen = from_lo[kept > 0][order], kept[kept > 0][order]
     return chosen_lo, chosen_lo + num_chosen
-
-
-def _ranges(lo: Indices, hi: Indices) -> Indices:
-    """lo[0], …, hi[0] - 1, lo[1], …, one after the other."""
-    sizes = hi - lo
-    ends = np.cumsum(sizes)
-    shift: Indices = np.repeat(lo - (ends - sizes), sizes)
-    return np.arange(len(shift)) + shift

@@ -9,6 +9,7 @@ from upnext.retrieval.sampling import SamplerName
 from upnext.training.schedule import ScheduleName, check_warmup
 
 Objective = Literal["sampled_softmax", "full_softmax", "noise_contrastive", "negative_sampling"]
+Guide = Literal["recall_at_50", "ndcg_at_10"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Optimizer = Literal["auto", "adam", "row_adam"]
 
@@ -52,7 +53,8 @@ class RetrievalConfig:
     learning_rate: float = 0.004
     """Step size of Adam at its greatest."""
     learning_rate_schedule: ScheduleName = "linear"
-    """How it falls to 0 by the last epoch."""
+    """How the step size falls until the end of the last planned epoch: in a straight line to 0,
+    along half a cosine to 0, or not at all."""
     warmup_share: float = 0.0
     """Share of all steps in which the step size first rises from 0."""
     precision: Precision = "auto"
@@ -65,8 +67,11 @@ class RetrievalConfig:
     """Decoupled decay per step, times the learning rate (AdamW)."""
     num_epochs: int = 20
     """Passes over the examples at most."""
+    guide: Guide = "recall_at_50"
+    """What chooses the epoch, measured on validation: whether the next watch is among the
+    candidates, or how far up it stands."""
     patience: int = 3
-    """Epochs without a better Recall@50 on validation after which training stops."""
+    """Epochs without a better guide on validation after which training stops."""
     num_validation_events: int = 5_000
     """Watches that validation ranks, drawn once."""
     seed: int = 7
@@ -75,6 +80,8 @@ class RetrievalConfig:
     def __post_init__(self) -> None:
         counts = ("num_negatives", "batch_size", "num_epochs", "patience", "num_validation_events")
         may_be_0 = ("examples_per_user", "skipped_watches", "weight_decay", "learning_rate")
-        least = dict.fromkeys(counts, 1) | dict.fromkeys((*may_be_0, "subsampling"), 0)
+        least = dict.fromkeys(counts, 1) | dict.fromkeys(
+            (*may_be_0, "subsampling", "sampler_power", "completed_share"), 0
+        )
         require("retrieval", self, at_least=least | {"max_dense_items": 0})
         check_warmup("retrieval", self.warmup_share)

@@ -13,6 +13,9 @@ from upnext.retrieval.attention import AttentionConfig, CausalAttention
 from upnext.retrieval.items import SideFeatures
 from upnext.retrieval.tables import EmbeddingTable
 
+EXPORTED_WATCHES = 3
+"""Length of the history that the network is traced with when it is exported."""
+
 ExampleAge = Literal["none", "log_end", "publication"]
 
 
@@ -55,8 +58,8 @@ class RetrievalNetworkConfig:
     temperature: float = 1.0
     """Scores are divided by it before any correction for sampling."""
     initial_deviation: float = 0.0
-    """Standard deviation of the first entries of item tables; 0 stands for 1 / √size. Attention,
-    which scales its inputs itself, wants about 0.02."""
+    """Standard deviation of the first entries of item tables; 0 stands for 1 / √size, and before
+    attention for 1 / watch_scale."""
     dropout: float = 0.0
     """Share of the history's entries that a training step drops."""
     item_dropout: float = 0.0
@@ -120,11 +123,14 @@ class RetrievalModel(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        deviation = config.initial_deviation
+        if config.history == "attention":
+            deviation = deviation or 1 / config.attention.watch_scale
         self.watch_table = EmbeddingTable(
             sizes.num_items,
             config.embedding_size,
             is_sparse=is_sparse,
-            deviation=config.initial_deviation,
+            deviation=deviation,
         )
         self.search_table = EmbeddingTable(
             sizes.num_search_tokens, config.search_embedding_size, is_sparse=is_sparse
@@ -136,7 +142,7 @@ class RetrievalModel(nn.Module):
                 sizes.num_items,
                 config.vector_size,
                 is_sparse=is_sparse,
-                deviation=config.initial_deviation,
+                deviation=deviation,
             )
         )
         self.side = side
@@ -194,7 +200,7 @@ class Tower(nn.Module):
             CausalAttention(
                 config.attention,
                 embedding_size=config.embedding_size,
-                max_watches=sizes.watch_windows[-1],
+                max_watches=max(EXPORTED_WATCHES, sizes.watch_windows[-1]),
             )
             if config.history == "attention"
             else None
@@ -205,8 +211,7 @@ class Tower(nn.Module):
             layers += [nn.Linear(width, size), activation()]
             width = size
         layers.append(nn.Linear(width, config.vector_size))
-        if config.user_vector_activation:
-            layers.append(activation())
+        self.last_activation = activation() if config.user_vector_activation else nn.Identity()
         self.layers = nn.Sequential(*layers)
         self.dropout = nn.Dropout(config.dropout)
         self.linear_path = (
@@ -243,8 +248,9 @@ class Tower(nn.Module):
         user_vectors: torch.Tensor = self.layers(torch.cat(parts, dim=1))
         if self.linear_path is not None:
             user_vectors = user_vectors + self.linear_path(self.dropout(watch_means))
+        user_vectors = self.last_activation(user_vectors)
         if self.config.normalised:
-            user_vectors = nn.functional.normalize(user_vectors)
+            user_vectors = nn.functional.normalize(user_vectors.float())
         return user_vectors / self.config.temperature
 
 

@@ -78,7 +78,9 @@ def negative_sampler(
     Yi et al. 2019, doi 10.1145/3298689.3346996 (in_batch); Yang et al. 2020,
     doi 10.1145/3366424.3386195 (mixed); Veach and Guibas 1995, doi 10.1145/218380.218498 (balance).
     """
-    counts = torch.from_numpy(np.maximum(num_watches[NUM_RESERVED_ROWS:], 1)).to(device).double()
+    positives = torch.from_numpy(num_watches[NUM_RESERVED_ROWS:]).to(device).double()
+    positives = torch.where(positives > 0, positives, 1.0)
+    counts = positives.clamp(min=1)
     even = _Distribution.of(torch.ones_like(counts))
     match name:
         case "uniform":
@@ -91,9 +93,9 @@ def negative_sampler(
         case "learned_unigram":
             return _LearnedSampler(torch.ones_like(counts), power, num_negatives, unique)
         case "in_batch":
-            return _SteadySampler(even, 0, unique, in_batch=_Distribution.of(counts))
+            return _SteadySampler(even, 0, unique, in_batch=_Distribution.of(positives))
         case "mixed":
-            return _SteadySampler(even, num_negatives, unique, in_batch=_Distribution.of(counts))
+            return _SteadySampler(even, num_negatives, unique, in_batch=_Distribution.of(positives))
 
 
 def keep_probability(num_watches: NDArray[Any], threshold: float) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """What the training loop asks of stage 1: batches, a step of gradient descent, validation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from upnext.config import config_to_table
-from upnext.evaluation.metrics import recall_at_k
+from upnext.evaluation.metrics import ndcg_at_k, recall_at_k
 from upnext.evaluation.ranks import SeenRows, rank_targets
 from upnext.examples.history import Indices
 from upnext.examples.watches import WatchExamples, WatchTargets
-from upnext.retrieval.batches import EpochBatches, epoch_batches
+from upnext.retrieval.batches import ThinnedBatches, epoch_batches
 from upnext.retrieval.config import RetrievalConfig
 from upnext.retrieval.loss import (
     full_softmax_loss,
@@ -37,8 +37,6 @@ from upnext.training.state import (
     under,
 )
 
-VALIDATION_K = 50
-
 EXAMPLES_PER_RUN = 32
 """So many windows of a user overlap almost wholly; more would shuffle less."""
 
@@ -52,7 +50,6 @@ class RetrievalTask:
     """
 
     stage = "retrieval"
-    guide = f"recall_at_{VALIDATION_K}"
     greater_is_better = True
 
     def __init__(
@@ -67,6 +64,7 @@ class RetrievalTask:
         self.trained, self.model = trained, trained.model
         self.examples, self.held_out, self.config = examples, held_out, config
         self.mask_watched = mask_watched
+        self.guide = config.guide
         self.precision = precision_on(config, self.model.device)
         starts = examples.history.watches.starts
         self.user_starts = np.searchsorted(examples.events, starts)
@@ -76,18 +74,14 @@ class RetrievalTask:
             and config.sampler != "in_batch"
             and catalogue.num_rows - NUM_RESERVED_ROWS <= config.num_negatives
         )
+        self.keep = keep_probability(catalogue.num_watches, config.subsampling)
         self.sampler: Sampler = negative_sampler(
             config.sampler,
-            num_watches=np.bincount(examples.item_rows, minlength=catalogue.num_rows),
+            num_watches=self._expected_positives(),
             power=config.sampler_power,
             num_negatives=config.num_negatives,
             unique=config.unique_negatives,
             device=self.model.device,
-        )
-        self.keep = (
-            keep_probability(catalogue.num_watches, config.subsampling)
-            if config.subsampling > 0
-            else None
         )
         self.generator = torch.Generator(device=self.model.device)
         self.row_optimizers = _row_optimizers(self.model, config)
@@ -99,16 +93,32 @@ class RetrievalTask:
             fused=True,
         )
 
-    def batches(self, epoch: int) -> EpochBatches:
+    def batches(self, epoch: int) -> Sequence[Indices]:
         """The epoch's batches: a function of seed and epoch."""
         config = self.config
-        return epoch_batches(
+        batches = epoch_batches(
             self.user_starts,
             batch_size=config.batch_size,
             examples_per_user=config.examples_per_user,
             run_length=self._run_length,
             generator=np.random.default_rng((config.seed, epoch)),
         )
+        if config.subsampling == 0:
+            return batches
+        return ThinnedBatches(
+            batches, lambda chosen: self.keep[self.examples[chosen].item_rows], (config.seed, epoch)
+        )
+
+    def _expected_positives(self) -> NDArray[np.float64]:
+        """How often each item is a positive of an epoch, or in proportion to it: [N]."""
+        config, item_rows = self.config, self.examples.item_rows
+        chances = None
+        if config.sampler in ("in_batch", "mixed"):  # which suppose the very frequencies
+            counts = np.diff(self.user_starts)
+            limit = config.examples_per_user or len(item_rows)
+            chances = np.repeat(np.minimum(1.0, limit / np.maximum(counts, 1)), counts)
+            chances *= self.keep[item_rows]
+        return np.bincount(item_rows, chances, minlength=len(self.keep)).astype(np.float64)
 
     @property
     def _run_length(self) -> int:
@@ -135,7 +145,7 @@ class RetrievalTask:
         """One step of gradient descent; the batch's mean loss before it."""
         draws = np.random.default_rng(int(torch.randint(LARGEST_SEED, ())))
         self.generator.manual_seed(int(draws.integers(LARGEST_SEED)))
-        examples = self._kept(self.examples[chosen], draws)
+        examples = self.examples[chosen]
         if not len(examples):
             return torch.zeros((), device=self.model.device)
         self.model.train()
@@ -156,7 +166,7 @@ class RetrievalTask:
         return loss.detach()
 
     def validate(self) -> Mapping[str, float]:
-        """Recall@50 of the held-out watches, if there are any."""
+        """Recall@50 and NDCG@10 of the held-out watches, if there are any."""
         if self.held_out is None:
             return {}
         history, trained = self.held_out.history, self.trained
@@ -169,14 +179,17 @@ class RetrievalTask:
             self.held_out.item_rows,
             num_rows=len(of_items),
             seen=SeenRows(*self.held_out.watched_before()) if self.mask_watched else None,
-            top_k=VALIDATION_K,
+            top_k=1,
         )
-        return {self.guide: float(recall_at_k(ranked.ranks, VALIDATION_K).mean())}
+        return {
+            "recall_at_50": float(recall_at_k(ranked.ranks, 50).mean()),
+            "ndcg_at_10": float(ndcg_at_k(ranked.ranks, 10).mean()),
+        }
 
     def identity(self) -> Mapping[str, Any]:
         """Config and data: what a resumed training must have in common with the one before."""
         encoder, examples = self.trained.query_encoder.encoder, self.examples
-        data = digest(encoder, examples.history, examples.events, self.held_out)
+        data = digest(encoder, examples.history, examples.events, self.held_out, self.mask_watched)
         return {"config": config_to_table(self.config), "data": data}
 
     def state(self) -> Arrays:
@@ -208,11 +221,6 @@ class RetrievalTask:
         self.optimizer.step()
         for optimizer in self.row_optimizers.values():
             optimizer.step(learning_rate)
-
-    def _kept(self, examples: WatchExamples, draws: np.random.Generator) -> WatchExamples:
-        if self.keep is None:
-            return examples
-        return examples[draws.random(len(examples)) < self.keep[examples.item_rows]]
 
     def _age_days(self, examples: WatchExamples) -> Floats:
         match self.config.network.example_age:

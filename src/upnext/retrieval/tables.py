@@ -29,6 +29,7 @@ class EmbeddingTable(nn.Module):
         """Rows [R] → vectors [R, E]."""
         if not self.is_sparse or not torch.is_grad_enabled():
             return nn.functional.embedding(rows, self.weight)
+        rows = rows.to(torch.int64)
         read = self.weight.detach().index_select(0, rows).requires_grad_()
         self._reads.append((rows, read))
         return read

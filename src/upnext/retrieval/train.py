@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
-from upnext.errors import DataError
+from upnext.errors import ConfigError, DataError
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import History
 from upnext.examples.watches import (
@@ -49,6 +50,7 @@ def train_retrieval(
 
     Raises:
         DataError: no watch of a known item is long enough to be an example.
+        ConfigError: items are to be told by features alone, and have none.
         TrainingError: the loss is no number any more.
     """
     query_encoder, examples = build_watch_examples(
@@ -98,10 +100,23 @@ def _new_model(
         context_sizes=encoder.context_sizes,
         num_context_values=query_encoder.num_context_values,
         watch_windows=encoder.config.watch_windows,
-        longest_age_days=(examples.last_ms - int(examples.at_ms.min())) / MS_PER_DAY,
+        longest_age_days=_longest_age_days(examples, config),
     )
+    if config.network.item_dropout > 0 and not encoder.item_features.names:
+        raise ConfigError(
+            "[retrieval.network] item_dropout",
+            expected="0 without [examples] item_features",
+            got=str(config.network.item_dropout),
+        )
     side = None
     if encoder.item_features.names:
         side = SideFeatures(encoder.item_features, config.network.vector_size, is_sparse=is_sparse)
     model = RetrievalModel(config.network, sizes, side=side, is_sparse=is_sparse)
     return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def _longest_age_days(examples: WatchExamples, config: RetrievalConfig) -> float:
+    """The greatest example age, in the reading that the network is told."""
+    if config.network.example_age == "publication":
+        return float(np.abs(examples.item_age_days).max())
+    return (examples.last_ms - int(examples.at_ms.min())) / MS_PER_DAY
