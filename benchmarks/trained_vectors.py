@@ -23,6 +23,8 @@ from upnext.schema import ITEM_COLUMNS, KIND_DTYPES, MS_PER_DAY, Floats, Items, 
 
 NUM_TASTES, NUM_TOPICS, NUM_DIMENSIONS = 3, 2_000, 32
 WATCHES_PER_USER, USERS_PER_ITEM = 40, 0.25
+NUM_MET, NUM_MET_TOGETHER = 512, 100_000
+"""Items that a taste chooses among, of those that a thousand users meet."""
 NUM_DAYS = 60
 
 
@@ -96,10 +98,12 @@ def _watched(
     num_each = -(-WATCHES_PER_USER // NUM_TASTES)
     liked = topics[rng.integers(0, NUM_TOPICS, (num_users, NUM_TASTES))]
     tastes = liked + 0.3 * scale * rng.standard_normal(liked.shape, np.float32)
-    drawn = popularity[-1] * rng.random((num_users, NUM_TASTES, 512))
-    met = np.minimum(np.searchsorted(popularity, drawn), len(items) - 1)
-    keys = 0.6 * np.einsum("btmd,btd->btm", items[met], tastes)
-    keys += rng.gumbel(size=keys.shape)
+    drawn = np.searchsorted(popularity, popularity[-1] * rng.random(NUM_MET_TOGETHER))
+    shared = np.minimum(drawn, len(items) - 1)
+    met = rng.integers(0, NUM_MET_TOGETHER, (num_users, NUM_TASTES, NUM_MET))
+    keys = 0.6 * np.einsum("btmd,btd->btm", items[shared][met], tastes)
+    keys -= np.log(rng.standard_exponential(keys.shape, np.float32) + 1e-30)
+    met = shared[met]
     best = np.argpartition(keys, -num_each, axis=2)[:, :, -num_each:]
     taken = np.take_along_axis(met, best, axis=2).reshape(num_users, -1)
     order = rng.permuted(np.arange(taken.shape[1])[None].repeat(num_users, 0), axis=1)

@@ -38,6 +38,7 @@ MIN_SPARE = 10
 """Proposals beyond those asked for, at least, or a tenth; 8 bits may order the last ones amiss."""
 
 Way = int | CellFilter | None
+"""So many cells are opened; or what a filter needs; or every allowed item is scored."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Cells of points that lie near one another, of which a search opens a few: faiss' inverted file.
 
 A point goes to the cell whose centre is nearest; a query opens the cells whose centres have the
-greatest inner product with it. Of a point its difference from the centre is kept, 8 bits a number.
+greatest inner product with it. Of a point its difference from the centre is kept, 8 bits a number,
+all numbers in steps of one size.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ CELLS_PER_ROOT = 2
 MIN_POINTS_PER_CELL = 39
 """What faiss asks for, to trust the centres."""
 SAMPLED_PER_CELL = 64
-"""Points a cell that the centres, and the range of each number, are learned from."""
+"""Points a cell that the centres, and the range of the numbers, are learned from."""
 SEED = 7
 
 
@@ -55,7 +56,7 @@ class Cells:
             by_product,
             num_dimensions,
             len(centres),
-            faiss.ScalarQuantizer.QT_8bit,
+            faiss.ScalarQuantizer.QT_8bit_uniform,
             faiss.METRIC_INNER_PRODUCT,
         )
         nearest = _nearest(points, centres)

@@ -135,7 +135,7 @@ def best_candidates(
         scores.ravel()[_excluded_places(rows, excluded_rows, len(item_vectors))] = -np.inf
     found, best = _ranked(rows, scores, k)
     found[best == -np.inf] = NO_ROW
-    if best.shape[1] < k:
+    if found.shape[1] < k:
         missing = ((0, 0), (0, k - best.shape[1]))
         best = np.pad(best, missing, constant_values=-np.inf)
         found = np.pad(found, missing, constant_values=NO_ROW)
@@ -145,18 +145,16 @@ def best_candidates(
 def _ranked(rows: Places, scores: Floats, k: int) -> Found:
     """The k best of each line, ties to the smaller row.
 
-    Score and row make one whole number, the score above and upside down, so that a single sort of
-    numbers orders by both: half the time of an argsort. The bits of floats are ordered like whole
-    numbers, but for those below zero, which run backwards.
+    Score and row make one whole number, the score above and upside down, so that one sort of plain
+    numbers orders by both; an argsort takes twice as long. The bits of floats are ordered as whole
+    numbers are, but for those below zero, which run backwards.
     """
     bits = (scores + 0.0).view(np.int32).astype(np.int64)
     ascending = bits ^ ((bits >> 63) & 0x7FFFFFFF)
     keys = (~ascending << 32) | rows
     keys.sort(axis=1)
-    keys = keys[:, :k]
-    ascending = ~(keys >> 32)
-    bits = ascending ^ ((ascending >> 63) & 0x7FFFFFFF)
-    return (keys & 0xFFFFFFFF).astype(np.int32), bits.astype(np.int32).view(np.float32)
+    found = (keys[:, :k] & 0xFFFFFFFF).astype(np.int32)
+    return found, -np.sort(-scores, axis=1)[:, :k]
 
 
 def _excluded_places(rows: Places, excluded_rows: Sequence[Rows], num_rows: int) -> Places:
