@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Id, Rows
 
+_NULL_BYTE = b"\xc0\x80"
+"""What stands for U+0000 in a key: NumPy drops zero bytes from the end of one."""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -59,11 +62,11 @@ class Vocabulary:
         """
         if not isinstance(ids, pl.Series):
             return self._find(ids)
-        distinct = ids.drop_nulls().unique()
+        distinct = ids.drop_nulls().unique().sort()
         return (
             ids.replace_strict(
                 distinct,
-                pl.Series(self._find(distinct.to_list())),
+                pl.Series(self._find_all(distinct)),
                 default=UNKNOWN_ROW,
                 return_dtype=pl.Int32,
             )
@@ -86,18 +89,35 @@ class Vocabulary:
         """All ids in row order, beginning with row 2, in the owner's type."""
         if self.ids_are_integers:
             return pl.Series("id", np.array(self.ids), dtype=pl.Int64)
-        return pl.Series("id", [_text(key) for key in self.ids], dtype=pl.String)
+        keys = self.ids.tolist()
+        if any(_NULL_BYTE in key for key in keys):
+            keys = [_text(key).encode() for key in keys]
+        return pl.Series("id", keys, dtype=pl.Binary).cast(pl.String)
 
     def _find(self, ids: Sequence[Id]) -> Rows:
-        rows = np.full(len(ids), UNKNOWN_ROW, np.int32)
         keys = [_integer(i) if self.ids_are_integers else self._text_key(i) for i in ids]
-        given = np.array([key is not None for key in keys], bool)
-        if len(self.ids) == 0 or not given.any():
+        is_given = np.array([key is not None for key in keys], bool)
+        return self._rows_of(is_given, np.array([key for key in keys if key is not None]))
+
+    def _find_all(self, ids: pl.Series) -> Rows:
+        """`_find` for a column without nulls, which in the order of the ids is fastest."""
+        text = ids.cast(pl.String)
+        if self.ids_are_integers:
+            keys = ids.cast(pl.Int64, strict=False)
+            is_given = (keys.cast(pl.String) == text).fill_null(False)
+        else:
+            # One long key would widen a copy of all the others.
+            keys, is_given = text, text.str.len_bytes() <= self.ids.itemsize
+        return self._rows_of(is_given.to_numpy(), _as_keys(keys.filter(is_given)))
+
+    def _rows_of(self, is_given: NDArray[np.bool_], wanted: NDArray[Any]) -> Rows:
+        """Rows of the ids that are given, whose keys are `wanted`; row 1 for the others."""
+        rows = np.full(len(is_given), UNKNOWN_ROW, np.int32)
+        if len(self.ids) == 0 or len(wanted) == 0:
             return rows
-        wanted = np.array([key for key in keys if key is not None])
         place = np.searchsorted(self.ids, wanted, sorter=self.order)
         place = self.order[np.minimum(place, len(self.ids) - 1)]
-        rows[given] = np.where(self.ids[place] == wanted, place + NUM_RESERVED_ROWS, UNKNOWN_ROW)
+        rows[is_given] = np.where(self.ids[place] == wanted, place + NUM_RESERVED_ROWS, UNKNOWN_ROW)
         return rows
 
     def _text_key(self, one_id: Id) -> bytes | None:
@@ -107,12 +127,11 @@ class Vocabulary:
 
 
 def _key(text: str) -> bytes:
-    """UTF-8, but U+0000 as two bytes: NumPy drops zero bytes from the end of a key."""
-    return text.encode("utf-8", "surrogatepass").replace(b"\0", b"\xc0\x80")
+    return text.encode("utf-8", "surrogatepass").replace(b"\0", _NULL_BYTE)
 
 
 def _text(key: bytes) -> str:
-    return bytes(key).replace(b"\xc0\x80", b"\0").decode()
+    return bytes(key).replace(_NULL_BYTE, b"\0").decode()
 
 
 def _integer(one_id: Id) -> int | None:
@@ -127,5 +146,6 @@ def _integer(one_id: Id) -> int | None:
 def _as_keys(ids: pl.Series) -> NDArray[Any]:
     if ids.dtype.is_integer():
         return ids.cast(pl.Int64).to_numpy()
-    encoded = [_key(text) for text in ids.to_list()]
+    has_null_bytes = ids.str.contains("\0", literal=True).any()
+    encoded = [_key(text) for text in ids] if has_null_bytes else ids.cast(pl.Binary).to_list()
     return np.array(encoded, dtype=f"S{max(map(len, encoded), default=1) or 1}")

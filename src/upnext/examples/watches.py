@@ -7,13 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.examples.encoder import Encoder
-from upnext.examples.history import History, Indices
+from upnext.examples.history import History, Indices, ranges
 from upnext.examples.quantiles import quantile_bounds, to_quantile, with_powers
 from upnext.examples.vocabulary import Vocabulary
 from upnext.schema import MS_PER_DAY, UNKNOWN_ROW, Floats, Rows, TimesMs, Watches
 
 NEVER_DAYS = 10_000.0
 """Days since the last watch of a user who never watched."""
+
+EVENTS_AT_ONCE = 1 << 22
+"""Events that are looked through together, where all of them may be too many for memory."""
 
 MAX_COUNTED = 1_000_000
 """Examples that quantiles are taken from; more would not move them."""
@@ -200,16 +203,32 @@ class WatchTargets:
         return self.history.watches.all_before(self.user_rows, self.at_ms)
 
     def first_watches(self) -> "WatchTargets":
-        """The targets that their users had not watched before; memory is linear in events."""
-        log = self.history.watches
-        num_rows = 1 + max(log.rows.max(initial=0), self.item_rows.max(initial=0))
+        """The targets that their users had not watched before; some users' events at a time."""
+        starts = self.history.watches.starts
+        by_user = np.argsort(self.user_rows, kind="stable")
+        users, first = np.unique(self.user_rows[by_user], return_index=True)
+        num_events = np.cumsum(starts[users + 1] - starts[users])
+        cuts = 1 + np.flatnonzero(np.diff(num_events // EVENTS_AT_ONCE))
+        is_again = np.zeros(len(self), bool)
+        for part in np.split(by_user, first[cuts]):
+            is_again[part] = self[part]._were_watched()
+        return self[~is_again]
+
+    def _were_watched(self) -> NDArray[np.bool_]:
+        """Which targets their users had watched before; reads all events of these users."""
+        log, users = self.history.watches, np.unique(self.user_rows)
+        lo, hi = log.starts[users], log.starts[users + 1]
+        events = ranges(lo, hi)
+        rows = log.rows[events]
+        num_rows = 1 + max(rows.max(initial=0), self.item_rows.max(initial=0))
         # Each user's events stand in order of time, so the first of a pair is the earliest.
-        pairs, first = np.unique(log.user_rows() * num_rows + log.rows, return_index=True)
+        pairs, first = np.unique(np.repeat(users, hi - lo) * num_rows + rows, return_index=True)
         asked = self.user_rows * num_rows + self.item_rows
         place = np.searchsorted(pairs, asked)
         was_watched = np.append(pairs, -1)[place] == asked
-        earlier = np.append(log.at_ms[first], 0)[place] < self.at_ms
-        return self[~(was_watched & earlier & (self.item_rows > UNKNOWN_ROW))]
+        earlier = np.append(log.at_ms[events[first]], 0)[place] < self.at_ms
+        is_again: NDArray[np.bool_] = was_watched & earlier & (self.item_rows > UNKNOWN_ROW)
+        return is_again
 
     def sample(self, num_targets: int, *, seed: int) -> "WatchTargets":
         """At most `num_targets` of them, drawn without replacement, in their order."""

@@ -55,19 +55,49 @@ def split_by_time(
             expected="lengths above 0 days",
             got=f"validation_days {validation_days:g}, test_days {test_days:g}",
         )
-    end_ms = _last_ms(logs) + 1
-    test_from_ms = end_ms - round(test_days * MS_PER_DAY)
-    validation_from_ms = test_from_ms - round(validation_days * MS_PER_DAY)
-    train_from_ms = validation_from_ms - round(train_days * MS_PER_DAY) if train_days else None
+    last_ms = _last_ms(logs)
+    cuts = time_cuts(
+        last_ms, validation_days=validation_days, test_days=test_days, train_days=train_days
+    )
     parts = {
-        "train": _between(logs, train_from_ms, validation_from_ms),
-        "validation": _between(logs, validation_from_ms, test_from_ms),
-        "test": _between(logs, test_from_ms, None),
+        "train": _between(logs, cuts.train_from_ms, cuts.validation_from_ms),
+        "validation": _between(logs, cuts.validation_from_ms, cuts.test_from_ms),
+        "test": _between(logs, cuts.test_from_ms, None),
     }
     for name, part in parts.items():
         if part.watches.frame.is_empty():
-            raise _empty_part(name, logs, end_ms, validation_days + test_days)
-    return Split(**parts, validation_from_ms=validation_from_ms, test_from_ms=test_from_ms)
+            raise _empty_part(name, logs, last_ms + 1, validation_days + test_days)
+    return Split(
+        **parts, validation_from_ms=cuts.validation_from_ms, test_from_ms=cuts.test_from_ms
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeCuts:
+    """From when on each part has its events; training takes all there are where it is None."""
+
+    train_from_ms: int | None
+    validation_from_ms: int
+    test_from_ms: int
+
+
+def time_cuts(
+    last_ms: int, *, validation_days: float, test_days: float, train_days: float
+) -> TimeCuts:
+    """Counted back from the end of the millisecond of the last event.
+
+    >>> cuts = time_cuts(4 * MS_PER_DAY - 1, validation_days=1, test_days=0.5, train_days=0)
+    >>> cuts.validation_from_ms / MS_PER_DAY, cuts.test_from_ms / MS_PER_DAY
+    (2.5, 3.5)
+    """
+    test_from_ms = last_ms + 1 - round(test_days * MS_PER_DAY)
+    validation_from_ms = test_from_ms - round(validation_days * MS_PER_DAY)
+    train_from_ms = validation_from_ms - round(train_days * MS_PER_DAY) if train_days else None
+    return TimeCuts(
+        train_from_ms=train_from_ms,
+        validation_from_ms=validation_from_ms,
+        test_from_ms=test_from_ms,
+    )
 
 
 def split_last_event(logs: Logs) -> Split:

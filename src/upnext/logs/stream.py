@@ -27,7 +27,7 @@ from upnext.logs.check import (
 from upnext.logs.formats import QUARANTINE, RawFile, find_files, read_file
 from upnext.logs.id_codes import Codes, IdCodes
 from upnext.logs.sources import TABLE_COLUMNS, LogsConfig
-from upnext.logs.tables import _clean_file, _short_name, nothing_found, read_table
+from upnext.logs.tables import clean_file, nothing_found, read_table, short_name
 
 ROWS_AT_ONCE = 1 << 20
 
@@ -92,7 +92,7 @@ class WatchStream:
         if not paths:
             raise nothing_found(self.directory, "watches", "files of watches")
         for path in paths:
-            name, first = _short_name(path, self.directory), self.num_read
+            name, first = short_name(path, self.directory), self.num_read
             num_broken = 0
             for raw in self._batches(path, name):
                 num_broken += raw.broken.height
@@ -174,7 +174,7 @@ class WatchStream:
 
     def _checked(self, raw: RawFile) -> WatchBatch:
         verdicts = Verdicts(np.zeros(raw.frame.height, np.uint8), self._reasons)
-        frame = _clean_file(raw, "watches", self.config, self.now_ms, verdicts, Counter())
+        frame = clean_file(raw, "watches", self.config, self.now_ms, verdicts, Counter())
         item_codes = np.full(frame.height, -1, np.int32)
         good = np.flatnonzero(verdicts.codes == 0)
         item_codes[good] = self.items.codes(frame["item_id"].gather(good))

@@ -42,7 +42,7 @@ def read_table(
     frames, codes = [], []
     for file in files:
         verdicts = Verdicts(np.zeros(file.frame.height, np.uint8), reasons)
-        frames.append(_clean_file(file, name, config, now_ms, verdicts, blanked))
+        frames.append(clean_file(file, name, config, now_ms, verdicts, blanked))
         codes.append(verdicts.codes)
     table = CheckedTable(
         name=name,
@@ -71,9 +71,9 @@ def _read_files(
         wanted = {source.columns.get(column, column) for column in TABLE_COLUMNS[name]}
     files = []
     for path in paths:
-        short_name = _short_name(path, directory)
+        name_there = short_name(path, directory)
         try:
-            files.append(read_file(path, short_name, wanted=wanted, separator=source.separator))
+            files.append(read_file(path, name_there, wanted=wanted, separator=source.separator))
         except DataError as error:
             if not config.skip_unreadable_files:
                 raise
@@ -83,7 +83,7 @@ def _read_files(
     return files
 
 
-def _clean_file(
+def clean_file(
     raw: RawFile,
     table: TableName,
     config: LogsConfig,
@@ -220,6 +220,7 @@ def _missing_column(raw: RawFile, table: str, name: str, raw_name: str) -> DataE
     )
 
 
-def _short_name(path: Path, directory: Path) -> str:
+def short_name(path: Path, directory: Path) -> str:
+    """How a file is called in reports: from the logs' directory on, or whole if it lies elsewhere."""
     is_inside = path.is_relative_to(directory)
     return path.relative_to(directory).as_posix() if is_inside else str(path)

@@ -7,9 +7,9 @@ import polars as pl
 
 from upnext.errors import DataError
 from upnext.examples.prepared import Part, PreparedLogs
-from upnext.logs.split import Split
+from upnext.logs.split import Split, time_cuts
 from upnext.pipeline.config import SplitConfig
-from upnext.schema import MS_PER_DAY, Impressions, Logs, Searches, TimesMs
+from upnext.schema import Impressions, Logs, Searches, TimesMs
 
 LONG_AGO_MS, NEVER_MS = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 
@@ -45,13 +45,14 @@ def split_prepared(prepared: PreparedLogs, config: SplitConfig) -> PreparedSplit
 
 
 def _by_time(prepared: PreparedLogs, config: SplitConfig) -> PreparedSplit:
-    end_ms = _last_ms(prepared) + 1
-    test_from_ms = end_ms - round(config.test_days * MS_PER_DAY)
-    validation_from_ms = test_from_ms - round(config.validation_days * MS_PER_DAY)
-    train_from_ms = LONG_AGO_MS
-    if config.train_days:
-        train_from_ms = validation_from_ms - round(config.train_days * MS_PER_DAY)
-    edges_ms = (train_from_ms, validation_from_ms, test_from_ms, NEVER_MS)
+    cuts = time_cuts(
+        _last_ms(prepared),
+        validation_days=config.validation_days,
+        test_days=config.test_days,
+        train_days=config.train_days,
+    )
+    train_from_ms = LONG_AGO_MS if cuts.train_from_ms is None else cuts.train_from_ms
+    edges_ms = (train_from_ms, cuts.validation_from_ms, cuts.test_from_ms, NEVER_MS)
     num_users = prepared.users.num_rows
     moments = [np.full(num_users, edge_ms) for edge_ms in edges_ms]
     everybody = np.arange(num_users)
