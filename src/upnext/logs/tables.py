@@ -221,6 +221,6 @@ def _missing_column(raw: RawFile, table: str, name: str, raw_name: str) -> DataE
 
 
 def short_name(path: Path, directory: Path) -> str:
-    """How a file is called in reports: from the logs' directory on, or whole if it lies elsewhere."""
+    """How reports call a file: from the directory of the logs on, or whole if it lies elsewhere."""
     is_inside = path.is_relative_to(directory)
     return path.relative_to(directory).as_posix() if is_inside else str(path)
