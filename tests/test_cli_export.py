@@ -134,4 +134,4 @@ def test_no_training_library_is_needed(tiny_release: TrainedRelease, tmp_path: P
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     vectors = np.load(tmp_path / "out" / "item_vectors.npy", allow_pickle=False)
-    np.testing.assert_array_equal(vectors, tiny_release.recommender.item_vectors[2:])
+    np.testing.assert_array_equal(vectors, tiny_release.recommender.retriever.item_vectors[2:])

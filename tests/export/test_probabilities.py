@@ -28,7 +28,7 @@ def recommender(tiny_release: TrainedRelease) -> Recommender:
 def vector_of(recommender: Recommender, user_id: str, at_ms: int | None = None) -> Floats:
     row = np.array([recommender.users.row(user_id)])
     vectors = user_vectors_at(recommender, row, moments_ms(recommender.history, at_ms)[row])
-    assert vectors.shape == (1, recommender.item_vectors.shape[1])
+    assert vectors.shape == (1, recommender.retriever.item_vectors.shape[1])
     vector: Floats = vectors[0]
     return vector
 
@@ -36,7 +36,7 @@ def vector_of(recommender: Recommender, user_id: str, at_ms: int | None = None) 
 def test_they_are_the_softmax_of_the_inner_products(recommender: Recommender) -> None:
     vector = vector_of(recommender, "u00003")
     found = class_probabilities(recommender, vector)
-    scores = recommender.item_vectors.astype(np.float64) @ vector.astype(np.float64)
+    scores = recommender.retriever.item_vectors.astype(np.float64) @ vector.astype(np.float64)
     weights = np.exp(scores[NUM_RESERVED_ROWS:])
     assert found.dtype == np.float64
     assert found.shape == (recommender.encoder.catalogue.num_rows,)
@@ -45,9 +45,14 @@ def test_they_are_the_softmax_of_the_inner_products(recommender: Recommender) ->
     assert found[:NUM_RESERVED_ROWS].tolist() == [0, 0]
 
 
+def with_vectors(recommender: Recommender, item_vectors: Floats) -> Recommender:
+    retriever = replace(recommender.retriever, item_vectors=item_vectors)
+    return replace(recommender, retriever=retriever)
+
+
 def test_two_items_by_hand(recommender: Recommender) -> None:
     vectors = np.array([[9, 9], [9, 9], [1, 0], [0, 2]], np.float32)
-    two = replace(recommender, item_vectors=vectors)
+    two = with_vectors(recommender, vectors)
     odds = np.log(np.array([3.0, 1.0])).astype(np.float32)  # scores log 3 and 2 log 1
     np.testing.assert_allclose(class_probabilities(two, odds), [0, 0, 0.75, 0.25], rtol=1e-6)
 
@@ -57,7 +62,7 @@ def test_no_score_is_too_great(recommender: Recommender, scale: float) -> None:
     rng = np.random.default_rng(3)
     vectors = rng.standard_normal((500, 8), dtype=np.float32)
     vector = (scale * rng.standard_normal(8)).astype(np.float32)
-    found = class_probabilities(replace(recommender, item_vectors=vectors), vector)
+    found = class_probabilities(with_vectors(recommender, vectors), vector)
     assert found.sum() == pytest.approx(1, abs=1e-12)
     scores = vectors[NUM_RESERVED_ROWS:].astype(np.float64) @ vector.astype(np.float64)
     assert found[NUM_RESERVED_ROWS + scores.argmax()] == found.max()
@@ -80,7 +85,7 @@ def test_a_vector_that_is_none_is_refused(recommender: Recommender, vector: Floa
 
 def test_the_most_probable_are_the_nearest(recommender: Recommender) -> None:
     vector = vector_of(recommender, "u00003")
-    rows, _ = ExactIndex.build(recommender.item_vectors).search(vector[None], 12)
+    rows, _ = ExactIndex.build(recommender.retriever.item_vectors).search(vector[None], 12)
     table = most_probable(recommender, "u00003", k=12)
     ids = [recommender.encoder.catalogue.items.id(row) for row in rows[0]]
     assert table["item_id"].to_list() == ids

@@ -38,7 +38,7 @@ def test_both_tables_have_the_most_watched_items(recommender: Recommender, tmp_p
     assert len(set(rows)) == 30
 
     tensors = np.loadtxt(tmp_path / "out" / "tensors.tsv", delimiter="\t", dtype=np.float32)
-    np.testing.assert_array_equal(tensors, recommender.item_vectors[rows])
+    np.testing.assert_array_equal(tensors, recommender.retriever.item_vectors[rows])
 
     watches = [int(line[3]) for line in lines]
     assert watches == sorted(catalogue.num_watches, reverse=True)[:30]

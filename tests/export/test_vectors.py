@@ -70,7 +70,7 @@ def test_the_files_say_the_same(recommender: Recommender, exported: Path) -> Non
         frame = pl.read_parquet(exported / f"{kind}_vectors.parquet")
         assert frame[f"{kind}_id"].to_list() == ids.tolist()
         np.testing.assert_array_equal(frame["vector"].to_numpy(), vectors)
-    np.testing.assert_array_equal(vectors, recommender.item_vectors[NUM_RESERVED_ROWS:])
+    np.testing.assert_array_equal(vectors, recommender.retriever.item_vectors[NUM_RESERVED_ROWS:])
     about = json.loads((exported / "export.json").read_text())
     assert about == {
         "release": 1,
@@ -91,8 +91,7 @@ def test_user_vectors_are_those_of_serving_just_after_the_last_event(
     ):
         row = np.array([recommender.users.row(user_id)])
         times = np.array([last_ms.get(user_id, everyone_ms) + 1])
-        queries = recommender.query_encoder.queries(recommender.history, row, times)
-        served = recommender.user_vectors(recommender.history, queries)[0]
+        served = recommender.retriever.user_vectors(recommender.history, row, times)[0]
         np.testing.assert_allclose(vector, served, rtol=1e-4, atol=1e-5)
 
 
@@ -139,7 +138,7 @@ def test_the_moment_is_after_the_last_event_of_any_kind() -> None:
 
 
 def upnext_neighbours(recommender: Recommender, user_vectors: Floats) -> list[list[Any]]:
-    rows, _ = ExactIndex.build(recommender.item_vectors).search(user_vectors, K)
+    rows, _ = ExactIndex.build(recommender.retriever.item_vectors).search(user_vectors, K)
     return [[recommender.encoder.catalogue.items.id(row) for row in line] for line in rows]
 
 
@@ -174,9 +173,13 @@ def test_gensim_finds_the_neighbours_that_upnext_finds(
     words = np.array(items.index_to_key)[by_product]
     assert words.tolist() == upnext_neighbours(recommender, user_vectors)
 
-    lengths = np.linalg.norm(recommender.item_vectors, axis=1, keepdims=True)
+    lengths = np.linalg.norm(recommender.retriever.item_vectors, axis=1, keepdims=True)
     directions = replace(
-        recommender, item_vectors=recommender.item_vectors / np.maximum(lengths, 1e-9)
+        recommender,
+        retriever=replace(
+            recommender.retriever,
+            item_vectors=recommender.retriever.item_vectors / np.maximum(lengths, 1e-9),
+        ),
     )
     by_angle = [
         [word for word, _ in items.similar_by_vector(users[user], topn=K)]

@@ -58,14 +58,15 @@ def test_the_exported_attention_is_the_trained_one(
     watches = history.watches
     moments = np.arange(0, len(watches.rows), 7)
     users, at_ms = watches.user_rows()[moments], watches.at_ms[moments]
-    queries = recommender.query_encoder.queries(history, users, at_ms)
+    queries = recommender.retriever.query_encoder.queries(history, users, at_ms)
     assert (queries.watch_hi == queries.watch_lo).any()
     trained = learned.retrieval.user_vectors(history, queries)
-    served = recommender.user_vectors(history, queries)
+    served = recommender.retriever.user_vectors(history, users, at_ms)
     assert np.std(trained, axis=0).min() > 1e-3
     np.testing.assert_allclose(served, trained, rtol=1e-3, atol=1e-4)
     for place in (0, 11, len(moments) - 1):
-        alone = recommender.user_vectors(history, queries[place : place + 1])
+        one = slice(place, place + 1)
+        alone = recommender.retriever.user_vectors(history, users[one], at_ms[one])
         np.testing.assert_allclose(alone[0], served[place], rtol=1e-3, atol=1e-4)
 
 

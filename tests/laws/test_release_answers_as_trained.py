@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import upnext.recommender
+import upnext.recommender.ranker
 from upnext.examples.impressions import (
     ImpressionExamples,
     RankingInputs,
@@ -71,7 +71,7 @@ def test_logged_requests_are_served_with_the_inputs_of_training(
         served.append(encode_ranking_inputs(*args, **kwargs))
         return served[-1]
 
-    monkeypatch.setattr(upnext.recommender, "encode_ranking_inputs", encode_and_keep)
+    monkeypatch.setattr(upnext.recommender.ranker, "encode_ranking_inputs", encode_and_keep)
     recommender = tiny_release.recommender
     num_compared = 0
     for request in range(0, impression_examples.num_requests, 20):
@@ -124,8 +124,7 @@ def test_the_exported_tower_makes_the_user_vectors_of_the_trained_one(
 ) -> None:
     recommender, retrieval = tiny_release.recommender, tiny_release.learned.retrieval
     users, times = watch_examples.queries.user_rows, watch_examples.at_ms
-    queries = recommender.query_encoder.queries(recommender.history, users, times)
-    served = recommender.user_vectors(recommender.history, queries)
+    served = recommender.retriever.user_vectors(recommender.history, users, times)
     trained = retrieval.user_vectors(watch_examples.history, watch_examples.queries)
     assert np.std(trained, axis=0).min() > 1e-3
     np.testing.assert_allclose(served, trained, rtol=1e-4, atol=1e-5)
@@ -135,7 +134,7 @@ def test_a_release_keeps_every_bit_of_what_was_counted_and_learned(
     tiny_release: TrainedRelease,
 ) -> None:
     recommender, learned = tiny_release.recommender, tiny_release.learned
-    _assert_same_bits(recommender.item_vectors, learned.retrieval.item_vectors())
+    _assert_same_bits(recommender.retriever.item_vectors, learned.retrieval.item_vectors())
     kept, counted = recommender.encoder.to_arrays(), learned.encoder.to_arrays()
     assert kept.keys() == counted.keys()
     for name, array in counted.items():

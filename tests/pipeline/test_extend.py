@@ -134,10 +134,12 @@ def test_a_new_items_vector_is_what_its_features_say(either: Extended) -> None:
     vectors = side_vectors(either.after.encoder.item_features, tables, new_rows(either))
     assert np.linalg.norm(vectors, axis=1).min() > 0.1
     if either.after.ranker is None:
-        in_histories = either.after.watch_embeddings[new_rows(either)]
+        in_histories = either.after.retriever.watch_embeddings[new_rows(either)]
         np.testing.assert_array_equal(in_histories, vectors)
         vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.testing.assert_allclose(either.after.item_vectors[new_rows(either)], vectors, atol=1e-6)
+    np.testing.assert_allclose(
+        either.after.retriever.item_vectors[new_rows(either)], vectors, atol=1e-6
+    )
 
 
 def test_of_themselves_new_items_are_unknown_to_histories_and_ranking(
@@ -232,7 +234,9 @@ def test_a_release_grows_again(tied: Extended) -> None:
     twins = after.encoder.catalogue.items.rows(tied.new_items.frame["item_id"][:2])
     num_rows = tied.after.encoder.catalogue.num_rows
     assert rows.tolist() == [num_rows, num_rows + 1]
-    np.testing.assert_allclose(after.item_vectors[rows], after.item_vectors[twins], atol=1e-7)
+    np.testing.assert_allclose(
+        after.retriever.item_vectors[rows], after.retriever.item_vectors[twins], atol=1e-7
+    )
     assert release.metadata["extended_from"] == tied.release.version
     assert release.metadata["num_items_added"] == 2
 
@@ -257,7 +261,9 @@ def test_a_file_is_read_as_the_runs_own_was_and_bad_rows_are_told(
     assert after.encoder.catalogue.title(finnish) == "Été"
     languages = after.encoder.item_features.categories["language"]
     assert {languages.row("fi"), languages.row("sv")} == {2, 3}
-    assert not np.allclose(after.item_vectors[finnish], after.item_vectors[swedish])
+    assert not np.allclose(
+        after.retriever.item_vectors[finnish], after.retriever.item_vectors[swedish]
+    )
 
 
 def test_tables_that_cannot_be_used_are_refused(tied: Extended, tmp_path: Path) -> None:
@@ -300,8 +306,7 @@ def test_a_user_without_history_is_told_by_features(both_stages: Extended) -> No
     for features in [*({"region": region} for region in regions), {}, {"region": regions[0]}]:
         request = RecommendationRequest(user_features=features, at_ms=0)
         history = recommender.encoder.request_history(request, 0)
-        moment = recommender.query_encoder.queries(history, np.array([0]), np.array([0]))
-        vectors.append(recommender.user_vectors(history, moment)[0])
+        vectors.append(recommender.retriever.user_vectors(history, np.array([0]), np.array([0]))[0])
     *different, again = vectors
     assert len(np.unique(np.array(different).round(6), axis=0)) == len(regions) + 1
     np.testing.assert_array_equal(again, vectors[0])

@@ -47,9 +47,8 @@ def test_the_networks_take_any_number(
     assert recommender.ranker is not None
     users = np.arange(2, 2 + num_requests)
     times = np.full(num_requests, recommender.history.watches.at_ms.max())
-    queries = recommender.query_encoder.queries(recommender.history, users, times)
-    vectors = recommender.user_vectors(recommender.history, queries)
-    one = recommender.user_vectors(recommender.history, queries[:1])
+    vectors = recommender.retriever.user_vectors(recommender.history, users, times)
+    one = recommender.retriever.user_vectors(recommender.history, users[:1], times[:1])
     np.testing.assert_allclose(vectors[:1], one, rtol=1e-4, atol=1e-6)
     request_index = np.repeat(np.arange(num_requests), num_candidates)
     rows = np.arange(2, 2 + num_candidates, dtype=np.int32)

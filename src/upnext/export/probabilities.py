@@ -31,7 +31,7 @@ def class_probabilities(recommender: Recommender, user_vector: Floats) -> NDArra
 
     Source: Covington, Adams, Sargin 2016, section 3.1.
     """
-    item_vectors, vector = recommender.item_vectors, np.asarray(user_vector)
+    item_vectors, vector = recommender.retriever.item_vectors, np.asarray(user_vector)
     check_user_vectors(vector[None], item_vectors)
     scores = np.full(len(item_vectors), -np.inf)
     for start in range(NUM_RESERVED_ROWS, len(scores), ROWS_AT_ONCE):

@@ -51,7 +51,7 @@ def export_projector(
     )
     shown = lines.with_columns(pl.col(pl.String).str.replace_all(r"[\t\r\n]+", " "))
     with made_whole(directory) as place:
-        vectors = pl.from_numpy(recommender.item_vectors[rows])
+        vectors = pl.from_numpy(recommender.retriever.item_vectors[rows])
         vectors.write_csv(place / "tensors.tsv", separator="\t", include_header=False)
         shown.write_csv(place / "metadata.tsv", separator="\t", quote_style="never")
         config = CONFIG.format(release=recommender.version)

@@ -51,7 +51,7 @@ def export_vectors(
 
     Raises: DataError: `directory` holds files, or an id cannot be written in one of the formats.
     """
-    users, item_vectors = recommender.users, recommender.item_vectors[NUM_RESERVED_ROWS:]
+    users, item_vectors = recommender.users, recommender.retriever.item_vectors[NUM_RESERVED_ROWS:]
     rows = np.arange(NUM_RESERVED_ROWS, users.num_rows)
     times = moments_ms(recommender.history, at_ms)[rows]
     shape = (len(rows), item_vectors.shape[1])
@@ -78,9 +78,7 @@ def export_vectors(
 def user_vectors_at(recommender: Recommender, user_rows: Indices, at_ms: TimesMs) -> Floats:
     """[B, D]: the vectors of users of the release at one moment each, user_rows [B], at_ms [B]."""
     history = recommender.history
-    return recommender.user_vectors(
-        history, recommender.query_encoder.queries(history, user_rows, at_ms)
-    )
+    return recommender.retriever.user_vectors(history, user_rows, at_ms)
 
 
 def moments_ms(history: History, at_ms: int | None) -> TimesMs:

@@ -185,7 +185,9 @@ def _retrieval(
             batch_size=BATCH_SIZE,
         )
 
-    by_name = {RETRIEVAL: ranked(lambda part: user_vectors[part] @ recommender.item_vectors.T)}
+    by_name = {
+        RETRIEVAL: ranked(lambda part: user_vectors[part] @ recommender.retriever.item_vectors.T)
+    }
     for baseline in baselines:
         by_name[baseline.name] = ranked(lambda part, one=baseline: one.scores(rows[part]))  # type: ignore[misc]
     return compare_retrieval(
@@ -251,7 +253,7 @@ def _funnel(bench: Bench) -> tuple[tuple[FunnelStep, ...], str]:
     """How many of the targets come through each stage, as a request would; and without stage 2."""
     recommender = bench.recommender
     targets = bench.targets.sample(bench.config.evaluation.num_funnel_targets, seed=1)
-    exact = ExactIndex.build(recommender.item_vectors)
+    exact = ExactIndex.build(recommender.retriever.item_vectors)
     in_exact = in_index = before_ranking = on_page = 0
     for start in range(0, len(targets), BATCH_SIZE):
         part = targets[start : start + BATCH_SIZE]
@@ -308,10 +310,7 @@ def _policies(
 
 
 def _user_vectors(bench: Bench, targets: WatchTargets) -> Floats:
-    queries = bench.recommender.query_encoder.queries(
-        bench.history, targets.user_rows, targets.at_ms
-    )
-    return bench.recommender.user_vectors(bench.history, queries)
+    return bench.recommender.retriever.user_vectors(bench.history, targets.user_rows, targets.at_ms)
 
 
 def _excluded(bench: Bench, targets: WatchTargets) -> list[Rows] | None:

@@ -105,16 +105,18 @@ def _grown(
     if network["normalised"]:
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         vectors = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
-    item_vectors = np.concatenate([known.item_vectors, vectors])
+    item_vectors = np.concatenate([known.retriever.item_vectors, vectors])
     arrays = {f"encoder/{name}.npy": array for name, array in encoder.to_arrays().items()} | {
         "retrieval/item_vectors.npy": item_vectors,
-        "retrieval/watch_embeddings.npy": np.concatenate([known.watch_embeddings, in_histories]),
+        "retrieval/watch_embeddings.npy": np.concatenate(
+            [known.retriever.watch_embeddings, in_histories]
+        ),
     }
     if known.ranker is not None:
         of_items = known.ranker.tables["item"]
         unranked = _zeros(of_items, len(new_rows))
         arrays["ranking/item.npy"] = np.concatenate([of_items, unranked])
-    return arrays, known.index.with_items(item_vectors)
+    return arrays, known.retriever.index.with_items(item_vectors)
 
 
 def _zeros(table: Floats, num_rows: int) -> Floats:

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from upnext.errors import ConfigError, ReleaseError, RequestError
-from upnext.recommender import Recommender, RecommenderConfig, mean_vectors
+from upnext.recommender import Recommender, RecommenderConfig
+from upnext.recommender.retriever import mean_vectors
 from upnext.registry.release import publish
 from upnext.schema import Id, Logs, PastWatch, Recommendation, RecommendationRequest
 

@@ -1,0 +1,113 @@
+"""Stage 1 of a release: histories in, user vectors and their nearest items out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from upnext.examples.encoder import Encoder
+from upnext.examples.history import History, Indices
+from upnext.examples.watches import QueryEncoder
+from upnext.index import Index, load_index
+from upnext.recommender.files import network
+from upnext.registry.release import Release
+from upnext.schema import UNKNOWN_ROW, Floats, Rows, TimesMs
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """The tower with the embeddings that feed it, and the index of the item vectors [N, D]."""
+
+    encoder: Encoder
+    query_encoder: QueryEncoder
+    watch_embeddings: Floats
+    search_embeddings: Floats
+    item_vectors: Floats
+    tower: onnxruntime.InferenceSession
+    index: Index
+    example_age_days: float
+
+    @classmethod
+    def open(
+        cls, release: Release, encoder: Encoder, *, example_age_days: float, num_threads: int
+    ) -> Self:
+        """Stage 1 of a release, its arrays mapped into memory."""
+        item_vectors = release.array("retrieval/item_vectors.npy")
+        return cls(
+            encoder=encoder,
+            query_encoder=QueryEncoder(encoder, release.array("retrieval/idle_bounds.npy")),
+            watch_embeddings=release.array("retrieval/watch_embeddings.npy"),
+            search_embeddings=release.array("retrieval/search_embeddings.npy"),
+            item_vectors=item_vectors,
+            tower=network(release, "retrieval/tower.onnx", num_threads),
+            index=load_index(release.path / "index", item_vectors),
+            example_age_days=example_age_days,
+        )
+
+    def user_vectors(self, history: History, user_rows: Indices, at_ms: TimesMs) -> Floats:
+        """[B, D]: stage 1 for B moments, at the example age of serving."""
+        config = self.encoder.config
+        queries = self.query_encoder.queries(history, user_rows, at_ms)
+        watched = history.watches.rows_in(queries.watch_lo, queries.watch_hi, config.num_watches)
+        # Items that were added after training, and have no embedding, count as unknown.
+        watched = np.where(watched < len(self.watch_embeddings), watched, UNKNOWN_ROW)
+        searched = history.searches.rows_in(
+            queries.search_lo, queries.search_hi, config.num_searches
+        )
+        names = {node.name for node in self.tower.get_inputs()}
+        feed: dict[str, NDArray[Any]] = {
+            "watch_means": np.concatenate(
+                [
+                    mean_vectors(self.watch_embeddings, watched[:, -length:])
+                    for length in config.watch_windows
+                ],
+                axis=1,
+            ),
+            "search_mean": mean_vectors(self.search_embeddings, searched),
+            "context_rows": queries.context_rows.astype(np.int64),
+            "context_values": queries.context_values,
+            "example_age_days": np.full(len(queries), self.example_age_days, np.float32),
+        }
+        if "watch_vectors" in names:
+            known, num_watched = oldest_first(watched)
+            feed |= {"watch_vectors": self.watch_embeddings[known], "num_watched": num_watched}
+        vectors: Floats = self.tower.run(None, {k: v for k, v in feed.items() if k in names})[0]
+        return vectors
+
+    def nearest(
+        self, user_vectors: Floats, count: int, excluded_rows: Sequence[Rows] | None
+    ) -> tuple[Rows, Floats]:
+        """Rows and scores [B, K] of the nearest items, best first, -1 where there are too few."""
+        return self.index.search(
+            user_vectors,
+            count,
+            excluded_rows=None
+            if excluded_rows is None
+            else [np.unique(rows) for rows in excluded_rows],
+        )
+
+
+def mean_vectors(table: Floats, rows: Rows) -> Floats:
+    """Mean vector of the known rows of each line: table [N, D], rows [B, H] → [B, D]."""
+    known = rows > UNKNOWN_ROW
+    summed = np.where(known[..., None], table[rows], np.float32(0)).sum(axis=1, dtype=np.float32)
+    means: Floats = summed / np.maximum(known.sum(axis=1, keepdims=True), 1).astype(np.float32)
+    return means
+
+
+def oldest_first(rows: Rows) -> tuple[Rows, Indices]:
+    """The known rows of each line, oldest first, and how many: [B, H] → [B, L], [B].
+
+    Lines end in zeros where others are longer; L is at least 1.
+
+    >>> oldest_first(np.array([[0, 5, 1, 4], [0, 0, 0, 0]], np.int32))
+    (array([[5, 4],
+           [0, 0]], dtype=int32), array([2, 0]))
+    """
+    known = rows > UNKNOWN_ROW
+    num_known = known.sum(axis=1)
+    order = np.argsort(~known, axis=1, kind="stable")[:, : max(1, num_known.max(initial=1))]
+    return np.take_along_axis(np.where(known, rows, rows.dtype.type(0)), order, axis=1), num_known
