@@ -5,12 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from upnext.evaluation.baselines import (
-    WatchedTogetherConfig,
-    most_watched,
-    most_watched_lately,
-    watched_together,
-)
 from upnext.evaluation.metrics import recall_at_k
 from upnext.evaluation.ranks import SeenRows, rank_targets
 from upnext.examples.encoder import Encoder
@@ -18,6 +12,13 @@ from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import WatchTargets
 from upnext.pipeline.config import EvaluationConfig
 from upnext.schema import Floats, Logs, Rows
+from upnext.sources import (
+    MostWatched,
+    WatchedTogetherConfig,
+    most_watched,
+    most_watched_lately,
+    watched_together,
+)
 
 SLOTS = 50
 VALIDATION_TARGETS = 2_000
@@ -67,18 +68,25 @@ def _fitted(
     at_ms = watches["started_at_ms"].to_numpy()
     num_rows = encoder.catalogue.num_rows
     lately = {
-        f"most watched in {days:g} days": most_watched_lately(
-            item_rows, at_ms, num_rows=num_rows, days=days
-        ).scores
+        f"most watched in {days:g} days": _for_everybody(
+            most_watched_lately(item_rows, at_ms, days=days), num_rows
+        )
         for days in config.lately_days
     }
     together = {
         name: watched_together(
             user_rows, item_rows, at_ms, num_rows=num_rows, config=setting
-        ).scores
+        ).scores_of_all
         for name, setting in TOGETHER.items()
     }
-    return {"most watched": most_watched(item_rows, num_rows=num_rows).scores}, lately, together
+    always = {"most watched": _for_everybody(most_watched(item_rows), num_rows)}
+    return always, lately, together
+
+
+def _for_everybody(popular: MostWatched, num_rows: int) -> Callable[[Rows], Floats]:
+    """The same scores whatever the history: a read-only view of one row."""
+    one_row = popular.scores_of_all(num_rows)
+    return lambda history_rows: np.broadcast_to(one_row, (len(history_rows), num_rows))
 
 
 def _best(family: Family, validation: WatchTargets, num_rows: int, config: EvaluationConfig) -> str:

@@ -1,0 +1,182 @@
+"""Most watched, of late and by segment: the same list for all who share one user feature."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows, TimesMs
+from upnext.sources.best import (
+    ROW_BITS,
+    Found,
+    Places,
+    are_late,
+    best_first,
+    find,
+    most_excluded,
+    pair_keys,
+    ranges,
+    rows_of_keys,
+)
+
+EVERYBODY = 0
+"""The segment that all users are in. Who is in no other has the segment row 0 or 1."""
+
+
+@dataclass(frozen=True)
+class MostWatched:
+    """What share of the watches of each of S segments each item has.
+
+        share_s(i) = (n_s(i) + a · share(i)) / (n_s + a)        share(i) = n(i) / n
+
+    n counts watches, of the item i or of all, in segment s or by everybody; a is the shrinkage, in
+    watches, so that a segment with few watches of its own follows everybody: the mean of a
+    Dirichlet posterior (Zhai and Lafferty 2004, "A study of smoothing methods for language
+    models"). Segment 0 is everybody; users of a segment without a watch are in it too.
+
+    Only what was watched is held: `pairs` [P] int64 are ascending keys of a segment and a row, with
+    their `shares` [P]; `by_share` [P] holds the places of each segment's pairs, best first, segment
+    s's in starts[s]:starts[s + 1]. `general_weights` [S]: a / (n_s + a), the factor of everybody's
+    share where a segment never watched the item.
+    """
+
+    pairs: Places
+    shares: Floats
+    by_share: Places
+    starts: Places
+    general_weights: Floats
+
+    def candidates(
+        self, segment_rows: NDArray[Any], k: int, *, excluded_rows: Sequence[Rows] | None = None
+    ) -> Found:
+        """The k items with the largest share in each request's segment, ties to the smaller row.
+
+        An item that the segment watched is among the first of its own, and any other
+        among the first of everybody's; so the heads of these two lists hold all that is asked
+        for.
+
+        Args:
+            segment_rows: [B] rows in the vocabulary of the feature; 0 and 1 are everybody.
+            excluded_rows: what each request leaves out, such as what its user has watched.
+
+        Returns: rows and scores, [B, k] each; -1 and -inf where too few items were watched.
+        """
+        segments, count = self._segments(segment_rows), k + most_excluded(excluded_rows)
+        lo = self.starts[segments]
+        places, own_requests = ranges(lo, np.minimum(lo + count, self.starts[segments + 1]))
+        own = rows_of_keys(self.pairs[self.by_share[places]])
+        head = self.by_share[: min(count, self.starts[1])]
+        requests = np.repeat(np.arange(len(segments)), len(head))
+        general = np.tile(rows_of_keys(self.pairs[head]), len(segments))
+        is_new = ~find(self.pairs, pair_keys(segments[requests], general))[1]
+        requests = np.concatenate([own_requests, requests[is_new]])
+        rows = np.concatenate([own, general[is_new]])
+        return best_first(
+            requests,
+            rows,
+            self.scores(segments, rows, requests),
+            k,
+            num_requests=len(segments),
+            excluded_rows=excluded_rows,
+        )
+
+    def scores(
+        self, segment_rows: NDArray[Any], item_rows: NDArray[Any], request_index: NDArray[Any]
+    ) -> Floats:
+        """share_s(i) of given candidates, [M]; 0 where nobody watched the item.
+
+        Args:
+            segment_rows: [B] the segment of each request.
+            item_rows: [M] the candidates, of all requests.
+            request_index: [M] the request that each is for, from 0 to B − 1.
+        """
+        segments = self._segments(segment_rows)[request_index]
+        own, is_own = self._shares(pair_keys(segments, item_rows))
+        general, _ = self._shares(pair_keys(np.zeros(len(segments)), item_rows))
+        return np.where(is_own, own, self.general_weights[segments] * general)
+
+    def scores_of_all(self, num_rows: int, *, segment_row: int = EVERYBODY) -> Floats:
+        """share_s(i) of every row of a catalogue, [N]."""
+        every_row = np.arange(num_rows)
+        return self.scores(np.array([segment_row]), every_row, np.zeros_like(every_row))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Plain arrays by name, for a release."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
+        """The inverse of `to_arrays`."""
+        return cls(**{name: arrays[name] for name in cls.__annotations__})
+
+    def _segments(self, segment_rows: NDArray[Any]) -> Places:
+        known = (segment_rows >= NUM_RESERVED_ROWS) & (segment_rows < len(self.general_weights))
+        return np.where(known, segment_rows, EVERYBODY).astype(np.int64)
+
+    def _shares(self, wanted: Places) -> tuple[Floats, NDArray[np.bool_]]:
+        if not len(self.pairs):
+            return np.zeros(len(wanted), np.float32), np.zeros(len(wanted), np.bool_)
+        place, is_there = find(self.pairs, wanted)
+        return np.where(is_there, self.shares[place], np.float32(0)), is_there
+
+
+def most_watched(
+    item_rows: Rows, segment_rows: Rows | None = None, *, shrinkage: float = 0.0
+) -> MostWatched:
+    """Counts watches.
+
+    Args:
+        item_rows: [E] the items watched; rows 0 and 1 are left away.
+        segment_rows: [E] the segments of who watched them; None counts everybody alone.
+        shrinkage: a in `MostWatched`'s formula, in watches.
+
+    >>> most_watched(np.array([2, 4, 4, 4, 1])).candidates(np.array([0]), 3)
+    (array([[ 4,  2, -1]], dtype=int32), array([[0.75, 0.25, -inf]], dtype=float32))
+    """
+    is_item = item_rows >= NUM_RESERVED_ROWS
+    rows = item_rows[is_item]
+    segments = np.zeros(len(rows), np.int64) if segment_rows is None else segment_rows[is_item]
+    is_own = segments >= NUM_RESERVED_ROWS
+    everybody, everybody_counts = np.unique(rows.astype(np.int64), return_counts=True)
+    own, own_counts = np.unique(pair_keys(segments[is_own], rows[is_own]), return_counts=True)
+    pairs, counts = np.concatenate([everybody, own]), np.concatenate([everybody_counts, own_counts])
+    sizes = np.bincount(pairs >> ROW_BITS, minlength=1)
+    segment_of = np.repeat(np.arange(len(sizes)), sizes)
+    totals = np.bincount(segment_of, weights=counts, minlength=len(sizes))
+    added = np.where(np.arange(len(sizes)) == EVERYBODY, 0.0, shrinkage)
+    general = everybody_counts[np.searchsorted(everybody, rows_of_keys(pairs))] / max(1, len(rows))
+    smoothed = (counts + added[segment_of] * general) / (totals + added)[segment_of]
+    shares = smoothed.astype(np.float32)
+    weights = np.divide(added, totals + added, out=np.ones(len(sizes)), where=totals > 0)
+    return MostWatched(
+        pairs=pairs,
+        shares=shares,
+        by_share=np.lexsort((pairs, -shares, segment_of)),
+        starts=np.concatenate([[0], np.cumsum(sizes)]),
+        general_weights=weights.astype(np.float32),
+    )
+
+
+def most_watched_lately(
+    item_rows: Rows,
+    at_ms: TimesMs,
+    segment_rows: Rows | None = None,
+    *,
+    days: float = 7.0,
+    until_ms: int | None = None,
+    shrinkage: float = 0.0,
+) -> MostWatched:
+    """Counts the watches in the last `days` before `until_ms`.
+
+    On news a few hours are far better than a week; try some windows on validation. `until_ms`:
+    the time before which watches count; just after the last one, unless given.
+
+    >>> at_ms = 86_400_000 * np.array([0, 5, 6])
+    >>> most_watched_lately(np.array([2, 2, 3]), at_ms, days=3).scores_of_all(4)
+    array([0. , 0. , 0.5, 0.5], dtype=float32)
+    """
+    late = are_late(at_ms, days, until_ms)
+    segments = None if segment_rows is None else segment_rows[late]
+    return most_watched(item_rows[late], segments, shrinkage=shrinkage)
