@@ -1,12 +1,16 @@
 """Counted candidates: what plain counts of the logs would propose, beside retrieval."""
 
+from upnext.sources.fresh import FreshUploads, Shown, fresh_uploads
 from upnext.sources.popular import MostWatched, most_watched, most_watched_lately
 from upnext.sources.together import WatchedTogether, WatchedTogetherConfig, watched_together
 
 __all__ = [
+    "FreshUploads",
     "MostWatched",
+    "Shown",
     "WatchedTogether",
     "WatchedTogetherConfig",
+    "fresh_uploads",
     "most_watched",
     "most_watched_lately",
     "watched_together",
