@@ -49,7 +49,7 @@ class WatchedTogetherConfig:
     popularity_weight: float = 0.01
     """How loud the most watched item is; 1 is as loud as a perfect neighbour of the last watch."""
     days: float | None = None
-    """Only the watches of the last so many days count, for pairs and popularity; None: all."""
+    """Only the watches of the last so many days count, for pairs and popularity; unset, all do."""
 
     def __post_init__(self) -> None:
         counts = ("max_gap", "num_neighbours", "num_last_watches")
