@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from upnext.registry.labels import rollback as rollback
     from upnext.registry.release import list_releases as list_releases
     from upnext.registry.release import open_release as open_release
+    from upnext.schema import ItemRules as ItemRules
+    from upnext.schema import PageOptions as PageOptions
     from upnext.schema import PastWatch as PastWatch
     from upnext.schema import RecommendationRequest as RecommendationRequest
     from upnext.schema import Recommendations as Recommendations
@@ -69,6 +71,8 @@ _HOMES = {
     "Recommender": "upnext.recommender",
     "RecommendationRequest": "upnext.schema",
     "PastWatch": "upnext.schema",
+    "PageOptions": "upnext.schema",
+    "ItemRules": "upnext.schema",
     "Recommendations": "upnext.schema",
     # export
     "class_probabilities": "upnext.export.probabilities",

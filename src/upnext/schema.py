@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.errors import DataError
+from upnext.errors import DataError, RequestError
 
 Id = str | int
 Rows = NDArray[np.int32]
@@ -168,6 +168,76 @@ class PastWatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemRules:
+    """Which items may be recommended at all; every rule that is set must hold.
+
+    Ids and tags are the owner's. `allowed_…`: an item, a channel, or one tag of the item must be
+    among these; None allows all, an empty list none. `blocked_…`: it must not be. What a release
+    does not know of an item keeps to no rule: an item of unknown duration is left out once a bound
+    of the duration is set, and one of an unknown channel or tag once such a one is blocked. Of an
+    item's tags a release knows the first `[examples] max_tags`.
+
+    `published_since_ms`: published then or later.
+
+    Raises: RequestError: a duration below 0, or the shortest above the longest.
+    """
+
+    allowed_items: Sequence[Id] | None = None
+    blocked_items: Sequence[Id] | None = None
+    allowed_channels: Sequence[Id] | None = None
+    blocked_channels: Sequence[Id] | None = None
+    allowed_tags: Sequence[str] | None = None
+    blocked_tags: Sequence[str] | None = None
+    min_duration_s: float | None = None
+    max_duration_s: float | None = None
+    published_since_ms: int | None = None
+
+    def __post_init__(self) -> None:
+        least_s = 0.0 if self.min_duration_s is None else self.min_duration_s
+        _require(least_s >= 0, "rules.min_duration_s", "0 or more", self.min_duration_s)
+        if self.max_duration_s is not None:
+            expected = f"{least_s:g} or more"
+            holds = self.max_duration_s >= least_s
+            _require(holds, "rules.max_duration_s", expected, self.max_duration_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageOptions:
+    """What a page shall be beside long watched; all is off unless set, and then costs watch time.
+
+    `diversity`: from 0, watch time alone, to 1, unlikeness alone: the λ of maximal marginal
+    relevance. `max_per_channel`: slots that a channel may have; unknown channels have no limit.
+    `num_fresh`: slots that hold at least so many items published within `fresh_days` before the
+    request. `num_explored`: slots, the last ones, that are drawn by chance, with probability
+    proportional to (expected watch time) ^ (1 / exploration_temperature). `seed`: the same seed
+    draws the same; left out, each request draws anew, which is what propensities suppose.
+
+    How they go together is told in `upnext.recommender.page`.
+
+    Raises: RequestError: a value out of its range.
+    """
+
+    diversity: float = 0.0
+    max_per_channel: int | None = None
+    num_fresh: int = 0
+    fresh_days: float = 7.0
+    num_explored: int = 0
+    exploration_temperature: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        limit, seed = self.max_per_channel, self.seed
+        _require(0 <= self.diversity <= 1, "page.diversity", "0 to 1", self.diversity)
+        _require(limit is None or limit >= 1, "page.max_per_channel", "1 or more", limit)
+        _require(self.num_fresh >= 0, "page.num_fresh", "0 or more", self.num_fresh)
+        _require(self.fresh_days > 0, "page.fresh_days", "above 0", self.fresh_days)
+        _require(self.num_explored >= 0, "page.num_explored", "0 or more", self.num_explored)
+        temperature = self.exploration_temperature
+        _require(temperature >= 0.01, "page.exploration_temperature", "0.01 or more", temperature)
+        _require(seed is None or seed >= 0, "page.seed", "0 or more", seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecommendationRequest:
     """Who asks, and for how many.
 
@@ -176,6 +246,7 @@ class RecommendationRequest:
     `searches`: the last queries, newest last. `user_features`: values of declared features.
     `at_ms`: the time of the request; now, unless given.
     `exclude_watched`: leave out what the user has watched.
+    `page`: what the page shall be beside long watched. `rules`: which items may stand on it.
     """
 
     user_id: Id | None = None
@@ -185,6 +256,8 @@ class RecommendationRequest:
     k: int = 10
     at_ms: int | None = None
     exclude_watched: bool = True
+    page: PageOptions = field(default_factory=PageOptions)
+    rules: ItemRules = field(default_factory=ItemRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +265,8 @@ class Recommendation:
     """One recommended item and what each stage thought of it.
 
     `expected_watch_time_s` is seconds per impression; None where the release has no ranker.
+    `explored`: the item was drawn by chance. `propensity`: the probability that it came to this
+    slot, given the slots above, as `Impressions` has it; 1 where nothing was drawn.
     """
 
     item_id: Id
@@ -199,6 +274,8 @@ class Recommendation:
     expected_watch_time_s: float | None
     retrieval_score: float
     retrieval_rank: int
+    propensity: float = 1.0
+    explored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +291,11 @@ class Recommendations:
     num_candidates: int
     timings_ms: Mapping[str, float]
     degraded: Sequence[str] = ()
+
+
+def _require(holds: bool, where: str, expected: str, got: object) -> None:
+    if not holds:
+        raise RequestError(where, expected=expected, got=str(got))
 
 
 def _check(

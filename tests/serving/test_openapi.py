@@ -98,6 +98,12 @@ def test_the_example_of_an_error_is_what_really_comes() -> None:
     assert json.loads(encode_error(caught.value)) == EXAMPLE_ERROR
 
 
+def test_the_limits_of_rules_are_in_the_description() -> None:
+    rules = openapi_document()["components"]["schemas"]["RulesBody"]["properties"]
+    (names, _nothing) = rules["blocked_items"]["anyOf"]
+    assert (names["type"], names["maxItems"]) == ("array", 10_000)
+
+
 def test_the_limits_of_k_are_in_the_description() -> None:
     k = openapi_document()["components"]["schemas"]["RequestBody"]["properties"]["k"]
     assert (k["minimum"], k["maximum"], k["default"]) == (1, 1000, 10)

@@ -8,8 +8,22 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from upnext.errors import RequestError
-from upnext.schema import PastWatch, Recommendation, RecommendationRequest, Recommendations
-from upnext.serving.wire import PastWatchBody, RequestBody, decode_request, encode_answer
+from upnext.schema import (
+    ItemRules,
+    PageOptions,
+    PastWatch,
+    Recommendation,
+    RecommendationRequest,
+    Recommendations,
+)
+from upnext.serving.wire import (
+    PageBody,
+    PastWatchBody,
+    RequestBody,
+    RulesBody,
+    decode_request,
+    encode_answer,
+)
 
 
 def test_an_empty_object_asks_for_the_defaults() -> None:
@@ -25,6 +39,26 @@ def test_every_field_arrives() -> None:
         "k": 3,
         "at_ms": 1000,
         "exclude_watched": False,
+        "page": {
+            "diversity": 0.25,
+            "max_per_channel": 2,
+            "num_fresh": 1,
+            "fresh_days": 3,
+            "num_explored": 2,
+            "exploration_temperature": 0.5,
+            "seed": 9,
+        },
+        "rules": {
+            "allowed_items": ["v1", 2],
+            "blocked_items": [3],
+            "allowed_channels": ["c1"],
+            "blocked_channels": [],
+            "allowed_tags": ["tea"],
+            "blocked_tags": ["rice"],
+            "min_duration_s": 5,
+            "max_duration_s": 600.5,
+            "published_since_ms": 1,
+        },
         "label": "canary",
     }
     request, label = decode_request(json.dumps(body).encode())
@@ -40,6 +74,26 @@ def test_every_field_arrives() -> None:
         k=3,
         at_ms=1000,
         exclude_watched=False,
+        page=PageOptions(
+            diversity=0.25,
+            max_per_channel=2,
+            num_fresh=1,
+            fresh_days=3.0,
+            num_explored=2,
+            exploration_temperature=0.5,
+            seed=9,
+        ),
+        rules=ItemRules(
+            allowed_items=["v1", 2],
+            blocked_items=[3],
+            allowed_channels=["c1"],
+            blocked_channels=[],
+            allowed_tags=["tea"],
+            blocked_tags=["rice"],
+            min_duration_s=5.0,
+            max_duration_s=600.5,
+            published_since_ms=1,
+        ),
     )
 
 
@@ -52,8 +106,9 @@ def test_ids_and_queries_may_be_as_long_as_the_limits() -> None:
 def test_the_wire_has_the_fields_of_the_schema() -> None:
     asked = [field.name for field in dataclasses.fields(RecommendationRequest)]
     assert list(RequestBody.__struct_fields__) == [*asked, "label"]
-    watch = [field.name for field in dataclasses.fields(PastWatch)]
-    assert list(PastWatchBody.__struct_fields__) == watch
+    for body, told in ((PastWatchBody, PastWatch), (PageBody, PageOptions), (RulesBody, ItemRules)):
+        names = [field.name for field in dataclasses.fields(told)]
+        assert list(body.__struct_fields__) == names
 
 
 @pytest.mark.parametrize(
@@ -94,6 +149,28 @@ def test_the_wire_has_the_fields_of_the_schema() -> None:
         (b'{"searches": "ramen"}', "body.searches", "array | null", "str"),
         (b'{"user_features": {"age": 7}}', "body.user_features[...]", "str", "int"),
         (b'{"at_ms": -1}', "body.at_ms", "int >= 0", "-1"),
+        (b'{"page": {"diversity": 1.5}}', "body.page.diversity", "float <= 1.0", "1.5"),
+        (b'{"page": {"num_explored": 1001}}', "body.page.num_explored", "int <= 1000", "1001"),
+        (b'{"page": {"fresh_days": 0}}', "body.page.fresh_days", "float > 0.0", "0"),
+        (b'{"page": null}', "body.page", "object", "null"),
+        (
+            b'{"rules": {"blocked_items": [' + b"1," * 10_000 + b"1]}}",
+            "body.rules.blocked_items",
+            "array of length <= 10000",
+            None,
+        ),
+        (
+            b'{"rules": {"blocked_channels": ["' + b"c" * 257 + b'"]}}',
+            "body.rules",
+            "blocked_channels of up to 256 bytes",
+            "257",
+        ),
+        (
+            b'{"rules": {"min_duration_s": 60, "max_duration_s": 30}}',
+            "rules.max_duration_s",
+            "60 or more",
+            "30.0",
+        ),
         (b"[]", "body", "object", "array"),
         (b"", "body", "JSON", "Input data was truncated"),
         (b"{", "body", "JSON", None),
@@ -119,6 +196,12 @@ def test_an_unknown_field_is_told_with_the_nearest_known_one() -> None:
         decode_request(b'{"history": [{"item": 1}]}')
     assert caught.value.where == "body.history[0]"
     assert caught.value.hint == "did you mean 'item_id'?"
+    with pytest.raises(RequestError, match="one of diversity, max_per_channel") as caught:
+        decode_request(b'{"page": {"explored": 1}}')
+    assert caught.value.hint == "did you mean 'num_explored'?"
+    with pytest.raises(RequestError, match="one of allowed_items, blocked_items") as caught:
+        decode_request(b'{"rules": {"blocked_tag": []}}')
+    assert caught.value.hint == "did you mean 'blocked_tags'?"
 
 
 @pytest.mark.parametrize(

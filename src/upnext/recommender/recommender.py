@@ -1,4 +1,4 @@
-"""One request, top to bottom: history → user vector → candidates → ranked list.
+"""One request, top to bottom: history → user vector → candidates → ranked list → page.
 
 Runs from a release alone, without torch. Evaluation measures this very object on many moments at
 once; a server asks it for one.
@@ -18,8 +18,10 @@ from upnext.examples.history import History, Indices
 from upnext.examples.vocabulary import Vocabulary
 from upnext.recommender.config import RecommenderConfig
 from upnext.recommender.files import arrays_in
+from upnext.recommender.page import Page, choose_page
 from upnext.recommender.ranker import Ranker
 from upnext.recommender.retriever import Retriever
+from upnext.recommender.rules import Allowed, allowed_by
 from upnext.registry.release import open_release
 from upnext.schema import (
     NUM_RESERVED_ROWS,
@@ -90,10 +92,9 @@ class Recommender:
         An unknown user or an empty history is an ordinary request: the user vector then comes
         from the time of day and the declared features alone.
 
-        Raises: RequestError: k is below 1.
+        Raises: RequestError: k is below 1, or the page has fewer slots than its options fill.
         """
-        if request.k < 1:
-            raise RequestError("k", expected="1 or more", got=str(request.k))
+        _require_slots(request)
         began = time.perf_counter()
         at_ms = now_ms() if request.at_ms is None else request.at_ms
         history, user_row = self._past(request, at_ms)
@@ -101,13 +102,17 @@ class Recommender:
         user_vectors = self.retriever.user_vectors(history, users, times)
         retrieved = time.perf_counter()
         excluded = history.watches.all_before(users, times)[1] if request.exclude_watched else None
-        candidates = self.candidates(user_vectors, excluded, at_least=request.k)
+        allowed = allowed_by(request.rules, self.encoder.catalogue)
+        candidates = self.candidates(user_vectors, excluded, allowed.rows, at_least=request.k)
         searched = time.perf_counter()
         seconds = self._expected_watch_time_s(history, users, times, candidates.item_rows)
-        best = self._best_first(candidates, seconds)[: request.k]
+        page = self._page(request, at_ms, candidates.item_rows, seconds)
         ranked = time.perf_counter()
         return Recommendations(
-            items=[self._recommendation(candidates, seconds, place) for place in best],
+            items=[
+                self._recommendation(candidates, seconds, page, slot)
+                for slot in range(len(page.places))
+            ],
             release=self.release,
             num_candidates=len(candidates.item_rows),
             timings_ms={
@@ -116,10 +121,12 @@ class Recommender:
                 "ranking": (ranked - searched) * 1e3,
                 "total": (ranked - began) * 1e3,
             },
-            degraded=self._degraded(request),
+            degraded=self._degraded(request, allowed, len(candidates.item_rows), page),
         )
 
-    def _degraded(self, request: RecommendationRequest) -> list[str]:
+    def _degraded(
+        self, request: RecommendationRequest, allowed: Allowed, num_candidates: int, page: Page
+    ) -> list[str]:
         causes = [
             f"user feature {name!r} is not one that this release was trained with"
             for name in request.user_features
@@ -127,6 +134,9 @@ class Recommender:
         ]
         if self.ranker is None:
             causes.append("this release has no ranking: items are in the order of retrieval")
+        causes += [*allowed.causes, *page.causes]
+        if allowed.rows is not None and num_candidates < request.k:
+            causes.append(f"rules leave {num_candidates:,} items for {request.k:,} slots")
         return causes
 
     def candidates_of(
@@ -157,13 +167,18 @@ class Recommender:
         return np.take_along_axis(candidates, order, axis=1)
 
     def candidates(
-        self, user_vector: Floats, excluded_rows: Rows | None, *, at_least: int = 0
+        self,
+        user_vector: Floats,
+        excluded_rows: Rows | None,
+        allowed_rows: Rows | None = None,
+        *,
+        at_least: int = 0,
     ) -> Candidates:
         """The items nearest to one user vector [1, D], best first."""
         num_items = self.encoder.catalogue.num_rows - NUM_RESERVED_ROWS
         count = min(max(self.config.num_candidates, at_least), num_items)
         excluded = None if excluded_rows is None else [excluded_rows]
-        rows, scores = self.retriever.nearest(user_vector, count, excluded)
+        rows, scores = self.retriever.nearest(user_vector, count, excluded, allowed_rows)
         found = rows[0] >= NUM_RESERVED_ROWS
         return Candidates(rows[0][found], scores[0][found])
 
@@ -197,14 +212,28 @@ class Recommender:
             item_rows=item_rows,
         )
 
-    def _best_first(self, candidates: Candidates, seconds: Floats | None) -> Indices:
-        if seconds is None:
-            return np.arange(len(candidates.item_rows))
-        return np.argsort(-seconds, kind="stable")
+    def _page(
+        self,
+        request: RecommendationRequest,
+        at_ms: int,
+        item_rows: Rows,
+        seconds: Floats | None,
+    ) -> Page:
+        return choose_page(
+            item_rows,
+            seconds,
+            request.page,
+            k=request.k,
+            at_ms=at_ms,
+            item_vectors=self.retriever.item_vectors,
+            channel_rows=self.encoder.catalogue.channel_rows,
+            published_at_ms=self.encoder.catalogue.published_at_ms,
+        )
 
     def _recommendation(
-        self, candidates: Candidates, seconds: Floats | None, place: int
+        self, candidates: Candidates, seconds: Floats | None, page: Page, slot: int
     ) -> Recommendation:
+        place = page.places[slot]
         row = int(candidates.item_rows[place])
         return Recommendation(
             item_id=self.encoder.catalogue.items.id(row),
@@ -212,4 +241,15 @@ class Recommender:
             expected_watch_time_s=None if seconds is None else float(seconds[place]),
             retrieval_score=float(candidates.scores[place]),
             retrieval_rank=int(place) + 1,
+            propensity=float(page.propensities[slot]),
+            explored=slot >= page.num_ranked,
         )
+
+
+def _require_slots(request: RecommendationRequest) -> None:
+    if request.k < 1:
+        raise RequestError("k", expected="1 or more", got=str(request.k))
+    num_told = request.page.num_fresh + request.page.num_explored
+    if num_told > request.k:
+        expected = f"num_fresh and num_explored of together at most k = {request.k}"
+        raise RequestError("page", expected=expected, got=str(num_told))

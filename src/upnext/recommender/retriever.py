@@ -78,7 +78,11 @@ class Retriever:
         return vectors
 
     def nearest(
-        self, user_vectors: Floats, count: int, excluded_rows: Sequence[Rows] | None
+        self,
+        user_vectors: Floats,
+        count: int,
+        excluded_rows: Sequence[Rows] | None,
+        allowed_rows: Rows | None = None,
     ) -> tuple[Rows, Floats]:
         """Rows and scores [B, K] of the nearest items, best first, -1 where there are too few."""
         return self.index.search(
@@ -87,6 +91,7 @@ class Retriever:
             excluded_rows=None
             if excluded_rows is None
             else [np.unique(rows) for rows in excluded_rows],
+            allowed_rows=allowed_rows,
         )
 
 

@@ -13,6 +13,8 @@ EXAMPLE_REQUEST: Mapping[str, Any] = {
     "searches": ["slow ramen"],
     "user_features": {"region": "north"},
     "k": 2,
+    "page": {"diversity": 0.2, "max_per_channel": 2, "num_explored": 1},
+    "rules": {"blocked_tags": ["clickbait"], "max_duration_s": 1800},
     "label": "stable",
 }
 EXAMPLE_ANSWER: Mapping[str, Any] = {
@@ -23,6 +25,8 @@ EXAMPLE_ANSWER: Mapping[str, Any] = {
             "expected_watch_time_s": 87.2,
             "retrieval_score": 5.31,
             "retrieval_rank": 4,
+            "propensity": 1.0,
+            "explored": False,
         },
         {
             "item_id": "v01101",
@@ -30,6 +34,8 @@ EXAMPLE_ANSWER: Mapping[str, Any] = {
             "expected_watch_time_s": 61.0,
             "retrieval_score": 6.02,
             "retrieval_rank": 1,
+            "propensity": 0.0093,
+            "explored": True,
         },
     ],
     "release": "8",
@@ -42,7 +48,7 @@ EXAMPLE_ERROR: Mapping[str, Any] = {
     "error": {
         "where": "body",
         "expected": "one of user_id, history, searches, user_features, k, at_ms, "
-        "exclude_watched, label",
+        "exclude_watched, page, rules, label",
         "got": "the unknown field 'user'",
         "hint": "did you mean 'user_id'?",
     }

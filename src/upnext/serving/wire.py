@@ -15,11 +15,18 @@ from upnext.serving.live import DEFAULT_LABEL
 
 ID_MAX_BYTES = 256
 """As long as the ids of logs may be."""
+MAX_NAMES = 10_000
+"""Ids or tags that one rule may list."""
 
 _IdNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 _Id = Annotated[str, Meta(description=f"Up to {ID_MAX_BYTES} bytes.")] | _IdNumber
 _Query = Annotated[str, Meta(max_length=1000)]
 _TimeMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC, up to year 9999.")]
+_Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+_Ids = Annotated[list[_Id], Meta(max_length=MAX_NAMES)]
+_Tag = Annotated[str, Meta(max_length=ID_MAX_BYTES)]
+_Tags = Annotated[list[_Tag], Meta(max_length=MAX_NAMES)]
+_Slots = Annotated[int, Meta(ge=0, le=1000, description="How many slots of the page.")]
 
 
 class PastWatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,6 +40,37 @@ class PastWatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _refuse_long_id("item_id", self.item_id)
 
 
+class PageBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a page shall be beside long watched; every field may be left out, and is off then."""
+
+    diversity: Annotated[float, Meta(ge=0, le=1, description="0 is off, 1 unlikeness alone.")] = 0.0
+    max_per_channel: Annotated[int, Meta(ge=1)] | None = None
+    num_fresh: _Slots = 0
+    fresh_days: Annotated[float, Meta(gt=0, le=36_500)] = 7.0
+    num_explored: _Slots = 0
+    exploration_temperature: Annotated[float, Meta(ge=0.01, le=1e6)] = 1.0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1, description="Of what is drawn.")] | None = None
+
+
+class RulesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which items may be recommended at all; every rule that is given must hold."""
+
+    allowed_items: _Ids | None = None
+    blocked_items: _Ids | None = None
+    allowed_channels: _Ids | None = None
+    blocked_channels: _Ids | None = None
+    allowed_tags: _Tags | None = None
+    blocked_tags: _Tags | None = None
+    min_duration_s: _Seconds | None = None
+    max_duration_s: _Seconds | None = None
+    published_since_ms: _TimeMs | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("allowed_items", "blocked_items", "allowed_channels", "blocked_channels"):
+            for one_id in getattr(self, name) or ():
+                _refuse_long_id(name, one_id)
+
+
 class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who asks, for how many, and under which label; every field may be left out."""
 
@@ -43,6 +81,8 @@ class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     k: Annotated[int, Meta(ge=1, le=1000, description="How many items.")] = 10
     at_ms: _TimeMs | None = None
     exclude_watched: bool = True
+    page: PageBody = PageBody()
+    rules: RulesBody = RulesBody()
     label: str = DEFAULT_LABEL
 
     def __post_init__(self) -> None:
@@ -77,7 +117,8 @@ def decode_request(body: bytes) -> tuple[RecommendationRequest, str]:
     """A request and its label out of a JSON body.
 
     Raises:
-        RequestError: it is no JSON, a field is unknown, or a value has the wrong type or size.
+        RequestError: it is no JSON, a field is unknown, or a value has the wrong type or size, or
+            does not go with another.
     """
     try:
         decoded = msgspec.json.decode(body, type=RequestBody)
@@ -107,6 +148,7 @@ def _refuse_long_id(name: str, one_id: Id | None) -> None:
         raise ValueError(f"Expected {name} of up to {ID_MAX_BYTES} bytes, got {num_bytes:,}")
 
 
+_BODIES = {"$.history": PastWatchBody, "$.page": PageBody, "$.rules": RulesBody}
 _ANSWER_FIELDS = [answer_field.name for answer_field in dataclasses.fields(Recommendations)]
 
 
@@ -120,8 +162,7 @@ def _wrong_value(message: str, body: bytes) -> RequestError:
     path = path.strip("`") or "$"
     where = path.replace("$", "body", 1)
     if unknown := re.fullmatch("Object contains unknown field `(.*)`", what, re.DOTALL):
-        body_type = PastWatchBody if path.startswith("$.history[") else RequestBody
-        names = body_type.__struct_fields__
+        names = _BODIES.get(re.sub(r"\[.*", "", path), RequestBody).__struct_fields__
         near = difflib.get_close_matches(unknown[1], names, n=1)
         return RequestError(
             where,
