@@ -18,9 +18,12 @@ import pytest
 
 from upnext.registry.labels import move_label
 from upnext.registry.release import open_release, publish
+from upnext.terminal import time_ms
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease, Upnext
+
+    from upnext.schema import Logs
 
 TRAINING_LIBRARIES = ("torch", "onnx", "onnxscript", "matplotlib")
 
@@ -148,6 +151,52 @@ def test_recommend_takes_what_a_request_can_tell(
     assert not set(first[:2]) & set(items("--history", f" {first[0]},{first[1]} ,"))
     assert set(items("--history", first[0], "--with-watched", "--k", 1000)) >= {first[0]}
     assert len(items("--search", "a b", "--search", "c")) == 10
+
+
+def test_recommend_takes_what_is_asked_of_the_page(
+    upnext: Upnext, tiny_release: TrainedRelease, tiny_logs: Logs
+) -> None:
+    facts = {line["item_id"]: line for line in tiny_logs.items.frame.to_dicts()}
+
+    def page(*arguments: object) -> list[dict[str, Any]]:
+        moment = ["--at", "2026-01-11T12:00", "--json"]
+        ended = upnext("recommend", tiny_release.registry, *moment, *arguments)
+        assert ended.status == 0
+        return [item | facts[item["item_id"]] for item in ended.json["items"]]
+
+    first = page("--k", 60)
+    channels = [item["channel_id"] for item in page("--k", 60, "--max-per-channel", 1)]
+    assert len(channels) == len(set(channels)) < len(first)
+    tag, channel = first[0]["tags"][0], first[0]["channel_id"]
+    assert all(tag in item["tags"] for item in page("--tag", tag))
+    assert all(tag not in item["tags"] for item in page("--block-tag", tag))
+    assert {item["channel_id"] for item in page("--channel", channel)} == {channel}
+    both = page("--block-channel", channel, "--block-channel", first[1]["channel_id"])
+    assert not {channel, first[1]["channel_id"]} & {item["channel_id"] for item in both}
+    bounded = page("--min-duration", 100, "--max-duration", 300)
+    assert all(100 <= item["duration_s"] <= 300 for item in bounded)
+    since = page("--published-since", "2026-01-07")
+    assert min(item["published_at_ms"] for item in since) >= time_ms("2026-01-07")
+    assert page("--k", 30, "--diversity", 0.8) != first[:30]
+    fresh = page("--fresh-slots", 10, "--fresh-days", 3)
+    assert any(item["published_at_ms"] >= time_ms("2026-01-08T12:00") for item in fresh)
+    assert page("--explore", 9, "--seed", 4) == page("--explore", 9, "--seed", 4)
+
+
+def test_recommend_shows_what_was_drawn_and_says_what_is_amiss(
+    upnext: Upnext, tiny_release: TrainedRelease
+) -> None:
+    asked = ["--k", 4, "--explore", 2, "--block-tag", "not a tag of ours"]
+    ended = upnext("recommend", tiny_release.registry, *asked)
+    header, *lines = ended.stdout.splitlines()
+    assert header.rstrip().endswith("drawn with probability")
+    assert [bool(re.search(r" 0\.\d{4}$", line.rstrip())) for line in lines] == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert "rules.blocked_tags: this release does not know 1 of 1\n" in ended.stderr
 
 
 @pytest.mark.parametrize("user", ["nobody", "[/red]", ":star:", "ユーザー 👩‍🚀", "'; drop", "-1"])

@@ -129,6 +129,10 @@ def test_a_release_with_one_flipped_bit_is_used_for_nothing(
     [
         (["--k", "0"], 2, "k: expected 1 or more, got 0."),
         (["--at", "noon"], 2, "--at: expected an ISO time, got 'noon'."),
+        (["--published-since", "noon"], 2, "--published-since: expected an ISO time, got 'noon'."),
+        (["--diversity", "2"], 2, "page.diversity: expected 0 to 1, got 2.0."),
+        (["--explore", "11"], 2, "page: expected num_fresh and num_explored to be at most k = 10"),
+        (["--max-duration", "-1"], 2, "rules.max_duration_s: expected 0 or more, got -1.0."),
         (["--release", "best"], 1, "expected a label, got 'best'."),
         (["--release", "12"], 1, "expected a published version, got '12'."),
         (["--k", "many"], 2, "Invalid value for '--k'"),

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-import msgspec
 import typer
 from rich.progress import Progress
 from rich.table import Table
 
 from upnext.cli_export import exports
+from upnext.cli_recommend import recommend
 from upnext.config import read_config
 from upnext.errors import ConfigError, ReleaseError, RequestError, UpnextError
 from upnext.terminal import (
@@ -28,7 +28,6 @@ from upnext.terminal import (
     say,
     stderr,
     stdout,
-    time_ms,
     version_of,
 )
 
@@ -192,50 +191,7 @@ def evaluate(
     stderr.print(f"written with plots to {directory}")
 
 
-@app.command()
-def recommend(
-    registry: Registry,
-    user: Annotated[str | None, typer.Option(help="User id.")] = None,
-    history: Annotated[str | None, typer.Option(help="Item ids, newest last: a,b,c.")] = None,
-    search: Annotated[list[str] | None, typer.Option(help="A query; may be repeated.")] = None,
-    k: Annotated[int, typer.Option(help="How many items.")] = 10,
-    at: Annotated[
-        str | None, typer.Option(help="ISO time or ms of the request, if not now.")
-    ] = None,
-    with_watched: Annotated[bool, typer.Option(help="Also recommend what was watched.")] = False,
-    release: ReleaseName = "latest",
-    as_json: AsJson = False,
-) -> None:
-    """Recommend items to a user, or to whoever has this history."""
-    from upnext.recommender import Recommender
-    from upnext.schema import PastWatch, RecommendationRequest
-
-    past = None
-    if history is not None:
-        past = [PastWatch(item_id=item.strip()) for item in history.split(",") if item.strip()]
-    answer = Recommender.open(registry, version_of(registry, release), num_threads=2).recommend(
-        RecommendationRequest(
-            user_id=user,
-            history=past,
-            searches=search,
-            k=k,
-            at_ms=None if at is None else time_ms(at),
-            exclude_watched=not with_watched,
-        )
-    )
-    if as_json:
-        print_result(msgspec.to_builtins(answer))
-        return
-    table = Table("#", "item", "title", "expected watch time", "retrieval rank", box=None)
-    for place, item in enumerate(answer.items, start=1):
-        seconds = item.expected_watch_time_s
-        told = "–" if seconds is None else f"{seconds:.1f} s"
-        table.add_row(
-            str(place), str(item.item_id), item.title or "", told, str(item.retrieval_rank)
-        )
-    stdout.print(table)
-    timings = ", ".join(f"{stage} {ms:.1f} ms" for stage, ms in answer.timings_ms.items())
-    stderr.print(f"release {answer.release}, {answer.num_candidates} candidates; {timings}")
+app.command()(recommend)
 
 
 @app.command()

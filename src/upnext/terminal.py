@@ -90,7 +90,7 @@ def version_of(registry: Path, release: str) -> int:
     raise ReleaseError(str(registry), expected="a release", got="none", hint=hint)
 
 
-def time_ms(text: str) -> int:
+def time_ms(text: str, *, flag: str = "--at") -> int:
     """A time as a person or a program writes it, in milliseconds since 1970 in UTC.
 
     ISO 8601, in UTC unless it says otherwise; or such milliseconds themselves, where 9 digits or
@@ -99,7 +99,7 @@ def time_ms(text: str) -> int:
     >>> time_ms("2027-01-15T09:00+01:00"), time_ms("2027-01-15 08:00"), time_ms("1800000000000")
     (1800000000000, 1800000000000, 1800000000000)
 
-    Raises: RequestError: it is neither.
+    Raises: RequestError: it is neither; the error names the flag.
     """
     try:
         if re.fullmatch("[0-9]{9,}", text):
@@ -108,6 +108,6 @@ def time_ms(text: str) -> int:
             moment = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
         hint = "milliseconds since 1970 in UTC, of 9 digits or more, are understood as well."
-        raise RequestError("--at", expected="an ISO time", got=repr(text), hint=hint) from None
+        raise RequestError(flag, expected="an ISO time", got=repr(text), hint=hint) from None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return (aware - EPOCH) // timedelta(milliseconds=1)

@@ -200,6 +200,6 @@ def test_a_page_has_no_fewer_slots_than_its_options_fill(
     recommender: Recommender, request_of_somebody: RecommendationRequest
 ) -> None:
     page = PageOptions(num_fresh=7, num_explored=4)
-    with pytest.raises(RequestError, match="together at most k = 10, got 11"):
+    with pytest.raises(RequestError, match="at most k = 10 together, got 11"):
         recommender.recommend(replace(request_of_somebody, page=page))
     assert len(recommender.recommend(replace(request_of_somebody, page=page, k=11)).items) == 11

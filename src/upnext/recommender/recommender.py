@@ -251,5 +251,5 @@ def _require_slots(request: RecommendationRequest) -> None:
         raise RequestError("k", expected="1 or more", got=str(request.k))
     num_told = request.page.num_fresh + request.page.num_explored
     if num_told > request.k:
-        expected = f"num_fresh and num_explored of together at most k = {request.k}"
+        expected = f"num_fresh and num_explored to be at most k = {request.k} together"
         raise RequestError("page", expected=expected, got=str(num_told))
