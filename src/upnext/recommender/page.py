@@ -15,9 +15,10 @@ What a request asks of its page goes together in one way, and with one seed alwa
 
        p_i = r_i^(1/T) / Σ_j r_j^(1/T)
 
-   one after another without replacement (Plackett, Luce). Proportional to expected watch time at
-   T = 1, this costs less watch time than equal chances, leaves every candidate one, and hardly
-   shows an item that ranking is sure about; a larger T comes nearer to equal chances.
+   one after another without replacement (Plackett, Luce). At T = 1 chances are proportional to
+   expected watch time: every candidate has one, and a draw costs less watch time than with equal
+   chances. A larger T comes nearer to those, so that the least propensity is not so small, which
+   whoever weights by 1 / p may prefer.
 
 So the limit of a channel binds every slot, and ranking alone sees to the fresh ones. A slot's
 propensity is 1 where ranking filled it, and p_i, given the slots above, where it was drawn.
@@ -32,14 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.examples.history import Indices
-from upnext.schema import (
-    MS_PER_DAY,
-    NUM_RESERVED_ROWS,
-    Floats,
-    PageOptions,
-    Rows,
-    TimesMs,
-)
+from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, Floats, PageOptions, Rows, TimesMs
 
 AS_RANKED = PageOptions()
 """Nothing asked but the longest watched."""

@@ -174,7 +174,7 @@ class Recommender:
         *,
         at_least: int = 0,
     ) -> Candidates:
-        """The items nearest to one user vector [1, D], best first."""
+        """The items nearest to one user vector [1, D], best first, of the allowed ones."""
         num_items = self.encoder.catalogue.num_rows - NUM_RESERVED_ROWS
         count = min(max(self.config.num_candidates, at_least), num_items)
         excluded = None if excluded_rows is None else [excluded_rows]

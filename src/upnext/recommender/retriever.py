@@ -84,7 +84,10 @@ class Retriever:
         excluded_rows: Sequence[Rows] | None,
         allowed_rows: Rows | None = None,
     ) -> tuple[Rows, Floats]:
-        """Rows and scores [B, K] of the nearest items, best first, -1 where there are too few."""
+        """Rows and scores [B, K] of the nearest items, best first, -1 where there are too few.
+
+        Nothing but `allowed_rows` is found; None allows all.
+        """
         return self.index.search(
             user_vectors,
             count,
