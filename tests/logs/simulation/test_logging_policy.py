@@ -112,6 +112,23 @@ def test_a_page_never_repeats_even_if_one_item_holds_nearly_everything() -> None
     assert ((pages.propensities > 0) & (pages.propensities <= 1)).all()
 
 
+def test_another_mix_is_the_policy_of_a_world_that_is_logged_so() -> None:
+    weights = {"popular": 0.1, "fresh": 0.2, "related": 0.6, "random": 0.1}
+    policy = policy_of()
+    other, at = policy.with_weights(LoggingWeights(**weights)), np.array([NOON_MS])
+    expected = policy_of(**weights).probabilities(ALL_ITEMS, RECENT, at)
+    np.testing.assert_array_equal(other.probabilities(ALL_ITEMS, RECENT, at), expected)
+    own = policy.probabilities(ALL_ITEMS, RECENT, at)
+    assert np.abs(own - expected).sum() > 0.05
+    np.testing.assert_array_equal(own, policy_of().probabilities(ALL_ITEMS, RECENT, at))
+
+
+def test_probabilities_of_slots_are_the_propensities_of_drawn_pages() -> None:
+    pages = policy_of().draw_pages(np.random.default_rng(0), *repeated(300))
+    again = policy_of().slot_probabilities(pages.item_rows, *repeated(300))
+    np.testing.assert_allclose(again, pages.propensities, rtol=1e-6)
+
+
 def test_sources_are_used_as_often_as_their_weights_say() -> None:
     pages = policy_of().draw_pages(np.random.default_rng(0), *repeated(40_000))
     shares = np.bincount(pages.sources[:, 0], minlength=4) / 40_000

@@ -69,12 +69,15 @@ class PastItems:
 
     def count(self, user_rows: Rows, item_rows: Rows, at_ms: TimesMs) -> Rows:
         """[B, K] how often each of item_rows is among the user's last items strictly before t."""
-        ends = self._ends(user_rows, at_ms)
-        slots = ends[:, None] - 1 - np.arange(self.size)
+        return _count_matches(self.last(user_rows, at_ms, self.size), item_rows)
+
+    def last(self, user_rows: Rows, at_ms: TimesMs, num: int) -> Rows:
+        """[B, num] the last items strictly before t, newest first, NOTHING where none is left."""
+        slots = self._ends(user_rows, at_ms)[:, None] - 1 - np.arange(num)
         inside = slots >= self.starts[user_rows, None]
         recent = np.full(slots.shape, NOTHING, dtype=np.int32)
         recent[inside] = self.item_rows[slots[inside]]
-        return _count_matches(recent, item_rows)
+        return recent
 
     def _ends(self, user_rows: Rows, at_ms: TimesMs) -> NDArray[np.int64]:
         """Index after the user's last event before t, by halving all intervals together."""

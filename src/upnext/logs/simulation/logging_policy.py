@@ -1,5 +1,6 @@
 """The policy that filled the simulated pages: four sources, mixed, with exact propensities."""
 
+from copy import copy
 from dataclasses import dataclass
 from typing import Self, get_args
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from upnext.logs.simulation.fatigue import NOTHING
 from upnext.logs.simulation.naming import Source
-from upnext.logs.simulation.world import World
+from upnext.logs.simulation.world import LoggingWeights, World
 from upnext.schema import MS_PER_DAY, Floats, Rows, TimesMs
 
 SOURCES: tuple[Source, ...] = get_args(Source)
@@ -85,8 +86,7 @@ class LoggingPolicy:
     def __init__(self, world: World, groups: Groups, day_start_ms: int, num_watches: Rows) -> None:
         """`num_watches` [N] counts the watches of the last days, all before the day."""
         self._world, self._config, self._groups = world, world.config, groups
-        weights = world.config.logging
-        self._source_weights = np.array([getattr(weights, source) for source in SOURCES])
+        self._source_weights = _by_source(world.config.logging)
         published_at_ms = world.catalogue.published_at_ms
         self._popular = np.where(published_at_ms <= day_start_ms, num_watches + UNWATCHED_WEIGHT, 0)
         self._popular_sums = np.cumsum(self._popular)
@@ -101,15 +101,26 @@ class LoggingPolicy:
         """Fills B pages for users who last watched recent_rows [B, related_memory]."""
         requests = self._requests(recent_rows, at_ms)
         item_rows, sources = self._distinct(rng, requests, *self._draw(rng, requests))
-        probabilities = self._probabilities(requests, item_rows)
-        above = np.cumsum(probabilities, axis=1) - probabilities
-        return Pages(item_rows, sources, (probabilities / (1 - above)).astype(np.float32))
+        propensities = _given_above(self._probabilities(requests, item_rows))
+        return Pages(item_rows, sources, propensities.astype(np.float32))
+
+    def with_weights(self, weights: LoggingWeights) -> "LoggingPolicy":
+        """The same sources on the same day, mixed otherwise."""
+        other = copy(self)
+        other._source_weights = _by_source(weights)
+        return other
 
     def probabilities(
         self, item_rows: Rows, recent_rows: Rows, at_ms: TimesMs
     ) -> NDArray[np.float64]:
         """p(i) of item_rows [B, K] for the first slot of a page."""
         return self._probabilities(self._requests(recent_rows, at_ms), item_rows)
+
+    def slot_probabilities(
+        self, page_rows: Rows, recent_rows: Rows, at_ms: TimesMs
+    ) -> NDArray[np.float64]:
+        """Of every slot of pages [B, page_size], given the slots above it: p(i) / (1 − Σ p(j))."""
+        return _given_above(self.probabilities(page_rows, recent_rows, at_ms))
 
     def draw_from_topics(self, rng: np.random.Generator, topics: Rows) -> Rows:
         """A popular item of each topic; of all topics where the topic has none yet."""
@@ -222,6 +233,16 @@ class LoggingPolicy:
             totals += num_matches * self._popular[item_rows] / weights
         totals /= groups.shape[1]
         return totals
+
+
+def _by_source(weights: LoggingWeights) -> NDArray[np.float64]:
+    return np.array([getattr(weights, source) for source in SOURCES])
+
+
+def _given_above(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """p(i) / (1 − Σ_{j above} p(j)) of pages [B, page_size]."""
+    above = np.cumsum(probabilities, axis=1) - probabilities
+    return probabilities / (1 - above)
 
 
 def _inverse(
