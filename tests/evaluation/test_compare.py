@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from upnext.evaluation import metrics
-from upnext.evaluation.compare import Freshness, compare_retrieval, ranking_result
-from upnext.evaluation.intervals import bootstrap_interval, sum_by_user
+from upnext.evaluation.compare import (
+    Freshness,
+    ShownImpressions,
+    compare_retrieval,
+    ranking_metrics,
+)
+from upnext.evaluation.intervals import bootstrap_interval
 from upnext.evaluation.ranks import RankedTargets
 
 USERS = np.array([4, 4, 4, 9])
@@ -71,56 +76,46 @@ def test_ranking_metrics_are_the_plain_ones_with_intervals_around_them() -> None
     watched = rng.random(2000) < 0.3
     watch_time_s = watched * rng.exponential(60, 2000)
     predicted = watch_time_s * 0.2 + rng.exponential(10, 2000)
-    result = ranking_result(
-        "ranker",
-        user_rows=users,
-        request_ids=requests,
-        watched=watched,
-        watch_time_s=watch_time_s,
-        scores=predicted,
-        scores_are_seconds=True,
+    shown = ShownImpressions(
+        user_rows=users, request_ids=requests, watched=watched, watch_time_s=watch_time_s
     )
-    expected = {
+    found = ranking_metrics(shown, predicted, scores_are_seconds=True)
+    ndcg = metrics.watch_time_ndcg(requests, watch_time_s, predicted)
+    expected: dict[str, float] = {
         "auc": metrics.auc(watched, predicted),
         "per_user_auc": metrics.per_user_auc(users, watched, predicted),
+        "xauc": metrics.xauc(watch_time_s, predicted),
+        "per_user_xauc": metrics.per_user_xauc(users, watch_time_s, predicted),
+        "watch_time_ndcg": float(np.nanmean(ndcg)),
         "weighted_per_user_loss": metrics.weighted_per_user_loss(
             requests, watched, watch_time_s, predicted
         ),
         "mean_absolute_error_s": metrics.mean_absolute_error_s(predicted, watch_time_s),
         "calibration_ratio": metrics.calibration_ratio(predicted, watch_time_s),
     }
-    assert result.metrics.keys() == expected.keys()
+    assert found.keys() == expected.keys()
     for name, value in expected.items():
-        assert result.metrics[name].value == pytest.approx(value)
-        assert result.metrics[name].low < value < result.metrics[name].high
+        assert found[name].value == pytest.approx(value)
+        assert found[name].low < value < found[name].high
 
 
 def test_scores_that_are_no_seconds_have_no_error_in_seconds() -> None:
-    result = ranking_result(
-        "popularity",
+    shown = ShownImpressions(
         user_rows=np.array([1, 1]),
         request_ids=np.array([1, 1]),
         watched=np.array([True, False]),
         watch_time_s=np.array([5.0, 0.0]),
-        scores=np.array([2.0, 1.0]),
-        scores_are_seconds=False,
-        is_baseline=True,
     )
-    assert result.metrics.keys() == {"auc", "per_user_auc", "weighted_per_user_loss"}
-    assert result.is_baseline
+    found = ranking_metrics(shown, np.array([2.0, 1.0]), scores_are_seconds=False)
+    assert {name for name in found if name.endswith("_s")} == set()
+    assert "calibration_ratio" not in found
+    assert found["xauc"].value == found["watch_time_ndcg"].value == 1.0
 
 
-def test_auc_interval_is_that_of_users_drawn_anew() -> None:
-    rng = np.random.default_rng(2)
-    users = np.repeat(np.arange(150), 20)
-    skill = rng.normal(1, 1, 150)[users]
-    watched = rng.random(3000) < 0.4
-    scores = rng.normal(0, 1, 3000) + skill * watched
-    low, high = metrics.auc_interval(users, watched, scores)
-    drawn = []
-    for _ in range(300):
-        lines = (rng.integers(0, 150, 150)[:, None] * 20 + np.arange(20)).ravel()
-        drawn.append(metrics.auc(watched[lines], scores[lines]))
-    assert high - low == pytest.approx(2 * 1.96 * np.std(drawn), rel=0.2)
-    assert sum_by_user(users, np.ones(3000)).tolist() == [20] * 150
-    assert np.isnan(metrics.auc_interval(users, np.ones(3000, bool), scores)).all()
+def test_of_no_impressions_nothing_is_known() -> None:
+    nothing = np.zeros(0)
+    shown = ShownImpressions(
+        user_rows=nothing, request_ids=nothing, watched=nothing.astype(bool), watch_time_s=nothing
+    )
+    found = ranking_metrics(shown, nothing, scores_are_seconds=True)
+    assert [name for name, value in found.items() if not np.isnan(value.value)] == []

@@ -152,12 +152,61 @@ def test_watch_time_errors_by_hand() -> None:
     assert np.isnan(metrics.mean_absolute_error_s(predicted[:0], actual[:0]))
 
 
-@given(st.integers(0, 57))
-def test_deciles_hold_every_impression_once(num_impressions: int) -> None:
-    rng = np.random.default_rng(num_impressions)
-    predicted, actual = rng.random(num_impressions), rng.random(num_impressions)
-    bins = metrics.calibration_by_decile(predicted, actual)
-    assert sum(part.num_impressions for part in bins) == num_impressions
-    assert sum(part.num_impressions * part.actual_s for part in bins) == pytest.approx(actual.sum())
-    assert [part.predicted_s for part in bins] == sorted(part.predicted_s for part in bins)
-    assert len(bins) == min(10, num_impressions)
+@given(PAGES)
+def test_xauc_is_the_share_of_pairs_with_different_watch_times_in_the_right_order(
+    page: list[tuple[int, bool, float, float]],
+) -> None:
+    users, _, watch_time_s, scores = columns(page)
+    pairs = np.sign(watch_time_s[:, None] - watch_time_s[None, :])
+    right = np.sign(scores[:, None] - scores[None, :]) * pairs
+    value = metrics.xauc(watch_time_s, scores)
+    if pairs.any():
+        assert value == pytest.approx((right[pairs != 0].mean() + 1) / 2)
+        assert metrics.xauc(watch_time_s, -scores) == pytest.approx(1 - value)
+        assert metrics.xauc(np.sqrt(watch_time_s), scores) == pytest.approx(value)
+        assert metrics.xauc(watch_time_s, watch_time_s) == 1
+    else:
+        assert np.isnan(value)
+    shares = [metrics.xauc(watch_time_s[users == u], scores[users == u]) for u in np.unique(users)]
+    sizes = np.unique(users, return_counts=True)[1][~np.isnan(shares)]
+    expected = (
+        np.average(np.array(shares)[~np.isnan(shares)], weights=sizes) if sizes.size else None
+    )
+    assert metrics.per_user_xauc(users, watch_time_s, scores) == pytest.approx(
+        expected if expected is not None else float("nan"), nan_ok=True
+    )
+
+
+def test_xauc_of_flags_is_auc() -> None:
+    rng = np.random.default_rng(3)
+    watched, scores = rng.random(400) < 0.2, rng.integers(0, 9, 400).astype(float)
+    assert metrics.xauc(60.0 * watched, scores) == metrics.auc(watched, scores)
+
+
+@given(PAGES)
+def test_watch_time_ndcg_is_the_textbook_formula_averaged_over_the_orders_of_ties(
+    page: list[tuple[int, bool, float, float]],
+) -> None:
+    requests, _, watch_time_s, scores = columns(page)
+    values = metrics.watch_time_ndcg(requests, watch_time_s, scores)
+    assert len(values) == len(np.unique(requests))
+    for value, request in zip(values, np.unique(requests), strict=True):
+        gains, order = watch_time_s[requests == request], scores[requests == request]
+        discounts = 1 / np.log2(np.arange(len(gains)) + 2)
+        found = sum(
+            gain * discounts[(order > score).sum() : (order >= score).sum()].mean()
+            for gain, score in zip(gains, order, strict=True)
+        )
+        best = (np.sort(gains)[::-1] * discounts).sum()
+        assert value == pytest.approx(found / best if best else float("nan"), nan_ok=True)
+
+
+def test_watch_time_ndcg_is_one_for_the_best_order_alone() -> None:
+    rng = np.random.default_rng(5)
+    requests, watch_time_s = np.repeat(np.arange(50), 8), rng.exponential(30, 400)
+    best = metrics.watch_time_ndcg(requests, watch_time_s, watch_time_s**3)
+    assert best == pytest.approx(np.ones(50))
+    worse = metrics.watch_time_ndcg(requests, watch_time_s, -watch_time_s)
+    constant = metrics.watch_time_ndcg(requests, watch_time_s, np.ones(400))
+    assert (worse < constant).all()
+    assert (constant < best).all()

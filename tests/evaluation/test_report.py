@@ -2,18 +2,21 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from upnext.evaluation.metrics import CalibrationBin
+from upnext.evaluation.calibration import CalibrationBin
+from upnext.evaluation.intervals import MetricValue
+from upnext.evaluation.off_policy import OffPolicyValue
 from upnext.evaluation.plots import write_report
 from upnext.evaluation.report import (
     Difference,
     EvaluationReport,
     FunnelStep,
-    MetricValue,
     PolicyValue,
+    RankingSlice,
     SystemResult,
 )
 
@@ -21,6 +24,17 @@ HIT = MetricValue(0.25, 0.2, 0.31)
 EMPTY = EvaluationReport(
     protocol="Next day, all items ranked.", from_ms=0, until_ms=86_400_000, counts={"events": 1200}
 )
+
+
+def _bin(low: float, high: float) -> CalibrationBin:
+    return CalibrationBin(
+        low=low,
+        high=high,
+        num_impressions=1500,
+        predicted_s=2.0,
+        actual_s=1.75,
+        ratio=MetricValue(1.143, 1.05, 1.25),
+    )
 
 
 @pytest.fixture
@@ -47,7 +61,28 @@ def report() -> EvaluationReport:
             )
         ],
         ranking=[SystemResult(name="ranker", metrics={"mean_absolute_error_s": MetricValue(31.5)})],
-        calibration=[CalibrationBin(num_impressions=1500, predicted_s=2.0, actual_s=1.75)],
+        ranking_slices=[
+            RankingSlice(name="all", num_impressions=1500, metrics={"xauc": HIT}),
+            RankingSlice(name="new items", num_impressions=70, metrics={"per_user_xauc": HIT}),
+        ],
+        calibration_overall=_bin(0.5, 4.0),
+        calibration=[_bin(0.5, 2.0), _bin(2.0, 4.0)],
+        calibration_by_duration=[_bin(10.0, 7200.0)],
+        calibration_by_position=[_bin(0.0, 0.0), _bin(9.0, 9.0)],
+        off_policy=[
+            OffPolicyValue(
+                policy="any candidate",
+                num_slots=5000,
+                logged_s=MetricValue(29.1, 26.5, 31.8),
+                ips_s=MetricValue(33.0, 27.4, 39.2),
+                snips_s=MetricValue(31.8, 26.7, 37.6),
+                doubly_robust_s=MetricValue(math.nan),
+                mean_weight=MetricValue(1.04, 0.95, 1.13),
+                max_weight=39.6,
+                effective_num_slots=443.2,
+                truth_s=33.3,
+            )
+        ],
         funnel=[
             FunnelStep(name="targets", num_events=1200),
             FunnelStep(name="among the final 10", num_events=300),
@@ -71,7 +106,14 @@ def test_text_shows_every_part(report: EvaluationReport) -> None:
         "retrieval above most watched recall@50 +0.100 [-0.020, +0.220]",
         "among the final 10 300 25.0% 900",
         "ranker 31.5",
-        "2.00 1.75 1,500",
+        "XAUC per-user XAUC",
+        "all · 1,500 0.250 [0.200, 0.310] –",
+        "new items · 70 – 0.250 [0.200, 0.310]",
+        "0.5 to 2 2.00 1.75 1.143 [1.050, 1.250] 1,500",
+        "10 to 7200 2.00 1.75 1.143 [1.050, 1.250] 1,500",
+        "9 2.00 1.75 1.143 [1.050, 1.250] 1,500",
+        "any candidate 33.0 [27.4, 39.2] 31.8 [26.7, 37.6] – 33.3",
+        "any candidate 1.040 [0.950, 1.130] 40 443 0",
         "upnext 45.0 [44.0, 46.5] 90.0%",
         "Note: no impressions in the logs.",
     ]:
@@ -103,6 +145,7 @@ def test_each_measured_part_has_its_plot(report: EvaluationReport, tmp_path: Pat
     assert plots.keys() == {
         "retrieval.png",
         "ranking.png",
+        "ranking_slices.png",
         "calibration.png",
         "funnel.png",
         "policies.png",
@@ -113,6 +156,19 @@ def test_each_measured_part_has_its_plot(report: EvaluationReport, tmp_path: Pat
         "report.json",
         "report.txt",
     ]
+
+
+def test_calibration_is_drawn_where_no_duration_and_no_watch_is_known(tmp_path: Path) -> None:
+    undefined = CalibrationBin(
+        low=0.0,
+        high=0.0,
+        num_impressions=3,
+        predicted_s=2.0,
+        actual_s=0.0,
+        ratio=MetricValue(math.nan),
+    )
+    write_report(replace(EMPTY, calibration=[undefined]), tmp_path)
+    assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_funnel_without_targets_is_still_a_report(tmp_path: Path) -> None:

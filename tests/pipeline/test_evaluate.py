@@ -11,6 +11,7 @@ import pytest
 from upnext.errors import ReleaseError
 from upnext.evaluation.report import EvaluationReport
 from upnext.pipeline.evaluate import Bench, evaluate
+from upnext.pipeline.first_slot import POWERS
 from upnext.pipeline.learning_logs import split_logs
 from upnext.schema import Logs, RecommendationRequest
 
@@ -43,7 +44,18 @@ def test_every_section_is_there(report: EvaluationReport) -> None:
     assert report.policies
     (note,) = report.notes
     assert "In the order of retrieval" in note
-    titles = ("Retrieval:", "Difference to", "Funnel:", "Ranking:", "Calibration:", "Policies:")
+    assert [one.policy for one in report.off_policy] == list(POWERS)
+    titles = [
+        "Retrieval:",
+        "Difference to",
+        "Funnel:",
+        "Ranking:",
+        "Ranking by slice",
+        "Calibration:",
+        "Calibration by position",
+        "Off-policy:",
+        "Policies:",
+    ]
     text = report.to_text()
     assert [title for title in titles if title not in text] == []
 
@@ -106,6 +118,25 @@ def test_calibration_covers_the_impressions_that_were_shown(
     assert mean_s == pytest.approx(shown.frame["watch_time_s"].to_numpy().mean(), rel=1e-5)
 
 
+def test_the_first_slice_is_all_that_was_ranked(report: EvaluationReport) -> None:
+    ranking = next(system for system in report.ranking if system.name == "ranking")
+    whole, *parts = report.ranking_slices
+    assert whole.metrics == ranking.metrics
+    assert all(part.num_impressions < whole.num_impressions for part in parts)
+    assert report.calibration_overall is not None
+    assert report.calibration_overall.ratio == ranking.metrics["calibration_ratio"]
+
+
+def test_calibration_by_position_has_a_bin_for_each_slot_of_a_page(
+    report: EvaluationReport,
+) -> None:
+    bins = report.calibration_by_position
+    assert [part.low for part in bins] == list(range(10))
+    assert len({part.num_impressions for part in bins}) == 1
+    num_shown = sum(part.num_impressions for part in bins)
+    assert num_shown == sum(part.num_impressions for part in report.calibration_by_duration)
+
+
 def test_without_impressions_the_report_says_what_its_numbers_are_worth(
     plain_report: EvaluationReport,
 ) -> None:
@@ -113,6 +144,8 @@ def test_without_impressions_the_report_says_what_its_numbers_are_worth(
     assert "Note: The logs have no impressions" in plain_report.to_text()
     assert not plain_report.ranking
     assert not plain_report.calibration
+    assert not plain_report.ranking_slices
+    assert not plain_report.off_policy
     assert not plain_report.policies
 
 

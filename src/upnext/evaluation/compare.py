@@ -9,13 +9,19 @@ from numpy.typing import NDArray
 
 from upnext.evaluation import metrics
 from upnext.evaluation.intervals import (
+    MetricValue,
     Values,
-    bootstrap_interval,
+    metric_value,
     paired_bootstrap_interval,
     sum_by_user,
 )
+from upnext.evaluation.pairs import (
+    share_of_pairs,
+    share_of_pairs_by_user,
+    share_of_pairs_interval,
+)
 from upnext.evaluation.ranks import RankedTargets
-from upnext.evaluation.report import Difference, MetricValue, SystemResult
+from upnext.evaluation.report import Difference, SystemResult
 from upnext.schema import TimesMs
 
 
@@ -26,6 +32,24 @@ class Freshness:
     published_at_ms: TimesMs
     at_ms: TimesMs
     fresh_days: float = 7.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownImpressions:
+    """M impressions of a test and what came of each; all [M]. A request is one user's."""
+
+    user_rows: NDArray[Any]
+    request_ids: NDArray[Any]
+    watched: NDArray[np.bool_]
+    watch_time_s: NDArray[np.floating]
+
+    def __getitem__(self, chosen: NDArray[np.bool_]) -> "ShownImpressions":
+        return ShownImpressions(
+            user_rows=self.user_rows[chosen],
+            request_ids=self.request_ids[chosen],
+            watched=self.watched[chosen],
+            watch_time_s=self.watch_time_s[chosen],
+        )
 
 
 def compare_retrieval(
@@ -66,51 +90,39 @@ def compare_retrieval(
     return tuple(results), _differences(results, sums, num_events)
 
 
-def ranking_result(
-    name: str,
-    *,
-    user_rows: NDArray[Any],
-    request_ids: NDArray[Any],
-    watched: NDArray[np.bool_],
-    watch_time_s: NDArray[np.floating],
-    scores: NDArray[np.floating],
-    scores_are_seconds: bool,
-    is_baseline: bool = False,
-) -> SystemResult:
-    """How well a system orders the impressions that were shown, [M] each.
+def ranking_metrics(
+    shown: ShownImpressions, scores: NDArray[np.floating], *, scores_are_seconds: bool
+) -> dict[str, MetricValue]:
+    """How well a system's scores [M] order the impressions that were shown: its metrics by name.
 
     `scores_are_seconds`: whether the scores are expected watch times; only then do their error in
     seconds and their calibration mean anything.
     """
-    low, high = metrics.auc_interval(user_rows, watched, scores)
-    values = {
-        "auc": MetricValue(metrics.auc(watched, scores), low, high),
-        "per_user_auc": metric_value(*metrics.auc_by_user(user_rows, watched, scores)),
+    users, watched, watch_time_s = shown.user_rows, shown.watched, shown.watch_time_s
+
+    def by_user(numerators: NDArray[Any], denominators: NDArray[Any]) -> MetricValue:
+        return metric_value(sum_by_user(users, numerators), sum_by_user(users, denominators))
+
+    def of_pairs(outcomes: NDArray[Any]) -> MetricValue:
+        interval = share_of_pairs_interval(users, outcomes, scores)
+        return MetricValue(share_of_pairs(outcomes, scores), *interval)
+
+    first = np.unique(shown.request_ids, return_index=True)[1]
+    page_ndcg = metrics.watch_time_ndcg(shown.request_ids, watch_time_s, scores)
+    lost = metrics.mispredicted_watch_time(shown.request_ids, watched, watch_time_s, scores)
+    found = {
+        "weighted_per_user_loss": by_user(*lost),
+        "auc": of_pairs(watched),
+        "per_user_auc": metric_value(*share_of_pairs_by_user(users, watched, scores)),
+        "watch_time_ndcg": _mean_of_defined(users[first], page_ndcg),
+        "xauc": of_pairs(watch_time_s),
+        "per_user_xauc": metric_value(*share_of_pairs_by_user(users, watch_time_s, scores)),
     }
-    lost = metrics.mispredicted_watch_time(request_ids, watched, watch_time_s, scores)
-    pairs = {"weighted_per_user_loss": lost}
     if scores_are_seconds:
         error_s = np.abs(scores - watch_time_s)
-        pairs["mean_absolute_error_s"] = (error_s, np.ones(len(scores)))
-        pairs["calibration_ratio"] = (np.asarray(scores, float), np.asarray(watch_time_s, float))
-    for metric, (numerators, denominators) in pairs.items():
-        values[metric] = metric_value(
-            sum_by_user(user_rows, numerators), sum_by_user(user_rows, denominators)
-        )
-    return SystemResult(name=name, metrics=values, is_baseline=is_baseline)
-
-
-def metric_value(numerators: NDArray[Any], denominators: NDArray[Any]) -> MetricValue:
-    """A ratio of sums over users [U] with its interval; nan where nothing can be divided by.
-
-    >>> metric_value(np.array([1, 2]), np.array([2, 4]))
-    MetricValue(value=0.5, low=0.5, high=0.5)
-    """
-    total = float(np.sum(denominators))
-    if total == 0:
-        return MetricValue(float("nan"))
-    low, high = bootstrap_interval(numerators, denominators)
-    return MetricValue(float(np.sum(numerators)) / total, low, high)
+        found["mean_absolute_error_s"] = by_user(error_s, np.ones(len(scores)))
+        found["calibration_ratio"] = by_user(scores, watch_time_s)
+    return found
 
 
 def _event_values(ranked: RankedTargets, ks: Sequence[int]) -> dict[str, Values]:
@@ -135,9 +147,14 @@ def _fresh_value(
         freshness.at_ms,
         fresh_days=freshness.fresh_days,
     )
-    is_defined = ~np.isnan(shares)
+    return _mean_of_defined(user_rows, shares)
+
+
+def _mean_of_defined(user_rows: NDArray[Any], values: Values) -> MetricValue:
+    """The mean of the values [B] that are not nan, with its interval by user."""
+    is_defined = ~np.isnan(values)
     return metric_value(
-        sum_by_user(user_rows, np.nan_to_num(shares)), sum_by_user(user_rows, is_defined)
+        sum_by_user(user_rows, np.nan_to_num(values)), sum_by_user(user_rows, is_defined)
     )
 
 

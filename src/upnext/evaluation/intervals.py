@@ -3,6 +3,8 @@
 Users are drawn, not events: one user's events go up and down together.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,55 @@ Values = NDArray[np.float64]
 
 MAX_CLUSTERS = 10_000
 CELLS_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """A number and its 95% interval; nan for what is not defined, or has no interval."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def __str__(self) -> str:
+        """For instance `0.437 [0.405, 0.469]`, or `–` for what is not defined."""
+        if math.isnan(self.value):
+            return "–"
+        if math.isnan(self.low):
+            return short_number(self.value)
+        low, high = short_number(self.low), short_number(self.high)
+        return f"{short_number(self.value)} [{low}, {high}]"
+
+
+def short_number(number: float) -> str:
+    """Three decimals for shares and ratios, one for what is ten or more, such as seconds.
+
+    >>> short_number(0.43659), short_number(100.997)
+    ('0.437', '101.0')
+    """
+    return f"{number:.3f}" if abs(number) < 10 else f"{number:.1f}"
+
+
+def ratio_of_sums(numerators: NDArray[Any], denominators: NDArray[Any]) -> float:
+    """Σ numerators / Σ denominators; nan where there is nothing to divide by.
+
+    >>> ratio_of_sums(np.array([1, 2]), np.array([2, 4]))
+    0.5
+    """
+    total = float(denominators.sum(dtype=np.float64))
+    return float(numerators.sum(dtype=np.float64)) / total if total else math.nan
+
+
+def metric_value(numerators: NDArray[Any], denominators: NDArray[Any]) -> MetricValue:
+    """A ratio of sums over users [U] with its interval; nan where nothing can be divided by.
+
+    >>> metric_value(np.array([1, 2]), np.array([2, 4]))
+    MetricValue(value=0.5, low=0.5, high=0.5)
+    """
+    value = ratio_of_sums(numerators, denominators)
+    if math.isnan(value):
+        return MetricValue(value)
+    return MetricValue(value, *bootstrap_interval(numerators, denominators))
 
 
 def sum_by_user(user_rows: NDArray[Any], values: NDArray[Any]) -> Values:

@@ -4,14 +4,13 @@ Ranks count from 1 over the whole catalogue. Per-event values stay apart ([B]), 
 summed by user, as `intervals.py` needs them.
 """
 
-from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.evaluation.intervals import Values, sum_by_user
+from upnext.evaluation.intervals import Values, ratio_of_sums, sum_by_user
+from upnext.evaluation.pairs import run_edges, share_of_pairs, share_of_pairs_by_user, won_pairs
 from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, Rows, TimesMs
 
 Flags = NDArray[np.bool_]
@@ -58,7 +57,8 @@ def coverage_at_k(top_rows: Rows, k: int, *, num_rows: int) -> float:
     """
     is_shown = np.zeros(max(num_rows, NUM_RESERVED_ROWS), bool)
     is_shown[np.maximum(top_rows[:, :k], 0)] = True
-    return _ratio(float(is_shown[NUM_RESERVED_ROWS:].sum()), num_rows - NUM_RESERVED_ROWS)
+    items = is_shown[NUM_RESERVED_ROWS:]
+    return ratio_of_sums(items, np.ones(len(items)))
 
 
 def fresh_share(
@@ -96,66 +96,7 @@ def auc(watched: Flags, scores: NDArray[np.floating]) -> float:
     >>> auc(np.array([True, True, False, False]), np.array([0.9, 0.3, 0.5, 0.3]))
     0.625
     """
-    won, pairs = _won_pairs(np.zeros(len(watched), np.int64), watched, scores)
-    return _ratio(float(won.sum()), float(pairs.sum()))
-
-
-def auc_interval(
-    user_rows: NDArray[Any],
-    watched: Flags,
-    scores: NDArray[np.floating],
-    *,
-    level: float = 0.95,
-) -> tuple[float, float]:
-    """Normal interval of `auc` with users as clusters; nan, nan where it is not defined.
-
-        S_u = Σ_{i watched by u} (V_i − AUC) / #watched + Σ_{j not} (V_j − AUC) / #unwatched
-        variance = U / (U − 1) · Σ_u S_u²
-
-    V is the share of impressions of the other kind with which an impression is in the right order.
-    An AUC is no ratio of sums over users, so drawing users anew would mean to sort anew each time.
-
-    Source: Obuchowski 1997, "Nonparametric analysis of clustered ROC curve data".
-
-    >>> rng = np.random.default_rng(0)
-    >>> users, watched = rng.integers(0, 400, 4000), rng.random(4000) < 0.5
-    >>> low, high = auc_interval(users, watched, watched + rng.normal(0, 1, 4000))
-    >>> low < 0.76 < high, round(high - low, 2)  # Φ(1 / √2) = 0.76
-    (True, 0.03)
-    """
-    value = auc(watched, scores)
-    num_users = len(np.unique(user_rows))
-    if np.isnan(value) or num_users < 2:
-        return float("nan"), float("nan")
-    everyone = np.zeros(len(watched), np.int64)
-    won, _ = _won_pairs(everyone, watched, scores)
-    also_won, _ = _won_pairs(everyone, ~watched, -np.asarray(scores))
-    num_watched, num_unwatched = int(watched.sum()), int((~watched).sum())
-    parts = np.where(
-        watched,
-        (won / num_unwatched - value) / num_watched,
-        (also_won / num_watched - value) / num_unwatched,
-    )
-    variance = num_users / (num_users - 1) * (sum_by_user(user_rows, parts) ** 2).sum()
-    margin = NormalDist().inv_cdf((1 + level) / 2) * float(np.sqrt(variance))
-    return max(0.0, value - margin), min(1.0, value + margin)
-
-
-def auc_by_user(
-    user_rows: NDArray[Any], watched: Flags, scores: NDArray[np.floating]
-) -> tuple[Values, Values]:
-    """Parts of `per_user_auc`: (AUC_u · n_u, n_u), each [U], n_u being u's impressions.
-
-    Both parts are 0 for a user whose AUC is not defined. Users stand in ascending order.
-
-    >>> watched = np.array([True, False, True, False, True])
-    >>> auc_by_user(np.array([7, 7, 8, 8, 9]), watched, np.array([2.0, 1.0, 3.0, 3.0, 0.0]))
-    (array([2., 1., 0.]), array([2., 2., 0.]))
-    """
-    won, pairs = _won_pairs(user_rows, watched, scores)
-    user_pairs = sum_by_user(user_rows, pairs)
-    weights = sum_by_user(user_rows, np.ones(len(watched))) * (user_pairs > 0)
-    return np.nan_to_num(_divide(sum_by_user(user_rows, won), user_pairs)) * weights, weights
+    return share_of_pairs(watched, scores)
 
 
 def per_user_auc(user_rows: NDArray[Any], watched: Flags, scores: NDArray[np.floating]) -> float:
@@ -169,8 +110,68 @@ def per_user_auc(user_rows: NDArray[Any], watched: Flags, scores: NDArray[np.flo
     >>> per_user_auc(np.array([7, 7, 8, 8, 9]), watched, np.array([2.0, 1.0, 3.0, 3.0, 0.0]))
     0.75
     """
-    numerators, denominators = auc_by_user(user_rows, watched, scores)
-    return _ratio(float(numerators.sum()), float(denominators.sum()))
+    return ratio_of_sums(*share_of_pairs_by_user(user_rows, watched, scores))
+
+
+def xauc(watch_time_s: NDArray[np.floating], scores: NDArray[np.floating]) -> float:
+    """Probability that of two impressions the one watched longer scores higher; a tie counts half.
+
+        Σ_{i, j: T_j < T_i} 1[s_j < s_i] + ½ 1[s_j = s_i]  /  #{i, j: T_j < T_i}
+
+    AUC for a watch time in place of a flag: two impressions that were watched equally long, or both
+    not at all, are no pair. The papers draw pairs at random; here all of them are counted. nan
+    where all were watched equally long.
+
+    Source: Zhan et al. 2022 (D2Q), arXiv 2206.06003; Lin et al. 2023 (TPM), arXiv 2306.03392;
+    Sun et al. 2024 (CREAD), arXiv 2401.07521.
+
+    >>> xauc(np.array([60.0, 10.0, 0.0, 0.0]), np.array([0.9, 0.1, 0.1, 0.5]))
+    0.7
+    """
+    return share_of_pairs(watch_time_s, scores)
+
+
+def per_user_xauc(
+    user_rows: NDArray[Any], watch_time_s: NDArray[np.floating], scores: NDArray[np.floating]
+) -> float:
+    """XAUC within each user, averaged with the number of impressions as weight (XGAUC).
+
+        Σ_u n_u XAUC_u / Σ_u n_u    over users with different watch times; nan if none has
+
+    Source: Zhan et al. 2022 (D2Q), arXiv 2206.06003.
+
+    >>> watch_time_s = np.array([9.0, 0.0, 5.0, 2.0, 1.0])
+    >>> per_user_xauc(np.array([7, 7, 8, 8, 9]), watch_time_s, np.array([2.0, 1.0, 3.0, 3.0, 0.0]))
+    0.75
+    """
+    return ratio_of_sums(*share_of_pairs_by_user(user_rows, watch_time_s, scores))
+
+
+def watch_time_ndcg(
+    request_ids: NDArray[Any],
+    watch_time_s: NDArray[np.floating],
+    scores: NDArray[np.floating],
+) -> Values:
+    """Discounted watch time of each request, as a share of the best order's: [R].
+
+        DCG = Σ_i T_i / log₂(1 + rank_i)        NDCG = DCG / (DCG of the order by T)
+
+    The gain is the watch time itself. Ranks count from 1 down the whole page; equal scores share
+    the mean discount of their places, as if in random order. Requests stand in ascending order; nan
+    for one without watch time, where every order is as good.
+
+    Source: Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques"; ties
+    as in McSherry and Najork 2008.
+
+    >>> watch_time_s = np.array([30.0, 60.0, 0.0, 0.0])
+    >>> scores = np.array([0.9, 0.1, 0.5, 1.0])
+    >>> watch_time_ndcg(np.array([4, 4, 4, 5]), watch_time_s, scores).round(2)
+    array([0.76,  nan])
+    """
+    gains = np.asarray(watch_time_s, np.float64)
+    found = sum_by_user(request_ids, gains * _discounts(request_ids, scores))
+    best = sum_by_user(request_ids, gains * _discounts(request_ids, gains))
+    return _divide(found, best)
 
 
 def mispredicted_watch_time(
@@ -192,7 +193,7 @@ def mispredicted_watch_time(
     >>> mispredicted_watch_time(request_ids, watched, watch_time_s, np.array([0.9, 0.1, 0.5]))
     (array([ 0., 10.,  0.]), array([60., 10.,  0.]))
     """
-    won, pairs = _won_pairs(request_ids, watched, scores)
+    won, pairs = won_pairs(request_ids, watched, scores)
     watch_time = np.asarray(watch_time_s, np.float64)
     return watch_time * (pairs - won), watch_time * pairs
 
@@ -220,7 +221,7 @@ def weighted_per_user_loss(
     0.25
     """
     mispredicted, compared = mispredicted_watch_time(request_ids, watched, watch_time_s, scores)
-    return _ratio(float(mispredicted.sum()), float(compared.sum()))
+    return ratio_of_sums(mispredicted, compared)
 
 
 def mean_absolute_error_s(
@@ -231,7 +232,7 @@ def mean_absolute_error_s(
     >>> mean_absolute_error_s(np.array([10.0, 0.0]), np.array([7.0, 1.0]))
     2.0
     """
-    return _ratio(float(np.abs(predicted_s - actual_s).sum(dtype=np.float64)), len(actual_s))
+    return ratio_of_sums(np.abs(predicted_s - actual_s), np.ones(len(actual_s)))
 
 
 def calibration_ratio(predicted_s: NDArray[np.floating], actual_s: NDArray[np.floating]) -> float:
@@ -240,72 +241,23 @@ def calibration_ratio(predicted_s: NDArray[np.floating], actual_s: NDArray[np.fl
     >>> calibration_ratio(np.array([10.0, 2.0]), np.array([8.0, 0.0]))
     1.5
     """
-    return _ratio(float(predicted_s.sum(dtype=np.float64)), float(actual_s.sum(dtype=np.float64)))
+    return ratio_of_sums(predicted_s, actual_s)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CalibrationBin:
-    """Impressions with similar predictions: what was promised and what came, seconds each."""
-
-    num_impressions: int
-    predicted_s: float
-    actual_s: float
-
-
-def calibration_by_decile(
-    predicted_s: NDArray[np.floating], actual_s: NDArray[np.floating], *, num_bins: int = 10
-) -> tuple[CalibrationBin, ...]:
-    """Mean prediction and mean outcome in bins of equal size, lowest prediction first.
-
-    Bins that would be empty, with fewer impressions than bins, are left out.
-
-    >>> calibration_by_decile(np.array([9.0, 1.0]), np.array([8.0, 0.0]), num_bins=2)[1]
-    CalibrationBin(num_impressions=1, predicted_s=9.0, actual_s=8.0)
-    """
-    parts = np.array_split(np.argsort(predicted_s, kind="stable"), num_bins)
-    return tuple(
-        CalibrationBin(
-            num_impressions=len(part),
-            predicted_s=float(predicted_s[part].mean(dtype=np.float64)),
-            actual_s=float(actual_s[part].mean(dtype=np.float64)),
-        )
-        for part in parts
-        if len(part)
-    )
-
-
-def _won_pairs(
-    groups: NDArray[Any], watched: Flags, scores: NDArray[np.floating]
-) -> tuple[Values, Values]:
-    """For each watched impression, its pairs with unwatched ones of its group: (won, all).
-
-    One sort and one running count of the unwatched: O(M log M), however long the groups are.
-    Unwatched impressions have none.
-    """
-    if np.isnan(scores).any():
-        raise ValueError("scores must be numbers, got nan: a model that predicts nan has no rank")
+def _discounts(request_ids: NDArray[Any], scores: NDArray[np.floating]) -> Values:
+    """1 / log₂(1 + rank) of each impression within its request; the mean of it among equals."""
     if len(scores) == 0:
-        return np.zeros(0), np.zeros(0)
-    order = np.lexsort((scores, groups))
-    group, score, is_watched = groups[order], scores[order], watched[order]
-    num_unwatched = np.concatenate([[0], np.cumsum(~is_watched)])
-    new_group = group[1:] != group[:-1]
-    group_start, group_end = _run_edges(new_group)
-    tie_start, tie_end = _run_edges(new_group | (score[1:] != score[:-1]))
-    below = num_unwatched[tie_start] - num_unwatched[group_start]
-    equal = num_unwatched[tie_end] - num_unwatched[tie_start]
-    won, pairs = np.zeros(len(order)), np.zeros(len(order))
-    won[order] = (below + 0.5 * equal) * is_watched
-    pairs[order] = (num_unwatched[group_end] - num_unwatched[group_start]) * is_watched
-    return won, pairs
-
-
-def _run_edges(begins_run: Flags) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Start and end of each element's run; `begins_run` [M - 1] is about the second and on."""
-    num_elements = len(begins_run) + 1
-    edges = np.concatenate([[0], np.flatnonzero(begins_run) + 1, [num_elements]])
-    lengths = np.diff(edges)
-    return np.repeat(edges[:-1], lengths), np.repeat(edges[1:], lengths)
+        return np.zeros(0)
+    order = np.lexsort((-np.asarray(scores, np.float64), request_ids))
+    request, score = request_ids[order], scores[order]
+    new_request = request[1:] != request[:-1]
+    start, _ = run_edges(new_request)
+    discounts = 1.0 / np.log2(2.0 + np.arange(len(order)) - start)
+    tie_start, tie_end = run_edges(new_request | (score[1:] != score[:-1]))
+    sums = np.concatenate([[0.0], np.cumsum(discounts)])
+    shared = np.empty(len(order))
+    shared[order] = (sums[tie_end] - sums[tie_start]) / (tie_end - tie_start)
+    return shared
 
 
 def _divide(numerators: NDArray[Any], denominators: NDArray[Any]) -> Values:
@@ -313,7 +265,3 @@ def _divide(numerators: NDArray[Any], denominators: NDArray[Any]) -> Values:
     ratios: Values = np.full(len(denominators), np.nan)
     np.divide(numerators, denominators, out=ratios, where=denominators != 0)
     return ratios
-
-
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else float("nan")

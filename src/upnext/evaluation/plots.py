@@ -1,7 +1,7 @@
 """A report on disk: JSON, text and plots. matplotlib is needed here alone; no window is opened."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from upnext.evaluation.metrics import CalibrationBin
+from upnext.evaluation.calibration import CalibrationBin
+from upnext.evaluation.intervals import MetricValue, short_number
 from upnext.evaluation.report import (
     EvaluationReport,
     FunnelStep,
-    MetricValue,
     PolicyValue,
+    RankingSlice,
     SystemResult,
     metric_label,
-    short_number,
 )
 
 INK, QUIET = "#1f2933", "#9aa5b1"
@@ -36,8 +36,10 @@ def write_report(report: EvaluationReport, directory: Path) -> None:
         plot_systems(report.retrieval, directory / "retrieval.png")
     if report.ranking:
         plot_systems(report.ranking, directory / "ranking.png")
+    if report.ranking_slices:
+        plot_slices(report.ranking_slices, directory / "ranking_slices.png")
     if report.calibration:
-        plot_calibration(report.calibration, directory / "calibration.png")
+        plot_calibration(report, directory / "calibration.png")
     if report.funnel:
         plot_funnel(report.funnel, directory / "funnel.png")
     if report.policies:
@@ -46,38 +48,67 @@ def write_report(report: EvaluationReport, directory: Path) -> None:
 
 def plot_systems(systems: Sequence[SystemResult], path: Path) -> None:
     """A panel for each metric, a bar for each system, baselines in grey, intervals as whiskers."""
-    names = list(dict.fromkeys(name for system in systems for name in system.metrics))
-    num_columns = min(PANELS_A_ROW, len(names))
-    num_lines = -(-len(names) // num_columns)
-    height = num_lines * (0.8 + 0.36 * len(systems))
-    figure = _figure(1.6 + 3.4 * num_columns, height)
-    grid = figure.subplots(num_lines, num_columns, squeeze=False, sharey=True)
-    for axes, name in zip(grid.flat, names, strict=False):
-        values = [system.metrics.get(name, MetricValue(float("nan"))) for system in systems]
-        colors = [BASELINE if system.is_baseline else MODEL for system in systems]
-        _bars(axes, [system.name for system in systems], values, colors)
-        axes.set_title(metric_label(name), loc="left", fontsize=10, color=INK)
-    for axes in grid.flat[len(names) :]:
-        axes.set_axis_off()
+    colors = [BASELINE if system.is_baseline else MODEL for system in systems]
+    _panels([(system.name, system.metrics) for system in systems], colors, path)
+
+
+def plot_slices(slices: Sequence[RankingSlice], path: Path) -> None:
+    """A panel for each metric, a bar for each slice, intervals as whiskers."""
+    _panels([(one.name, one.metrics) for one in slices], [MODEL] * len(slices), path)
+
+
+def plot_calibration(report: EvaluationReport, path: Path) -> None:
+    """Actual beside expected watch time by decile; their ratio by duration and by position.
+
+    Whiskers are those of the ratio. By decile they are turned into seconds: what came may lie
+    anywhere from what was expected / high to what was expected / low.
+    """
+    figure = _figure(12.0, 4.2)
+    by_decile, by_duration, by_position = figure.subplots(1, 3)
+    _plot_reliability(by_decile, report.calibration)
+    _plot_ratios(by_duration, report.calibration_by_duration, "duration of the item, s")
+    if report.calibration_by_duration:
+        by_duration.set_xscale("log")
+        by_duration.xaxis.set_major_formatter("{x:g}")
+        by_duration.minorticks_off()
+    _plot_ratios(by_position, report.calibration_by_position, "position on the page")
+    for axes, about in (
+        (by_decile, "decile"),
+        (by_duration, "duration"),
+        (by_position, "position"),
+    ):
+        axes.set_title(f"Calibration by {about}", loc="left", fontsize=11, color=INK)
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 
-def plot_calibration(calibration: Sequence[CalibrationBin], path: Path) -> None:
-    """Mean actual against mean expected watch time in each decile, beside the diagonal."""
-    predicted = np.array([part.predicted_s for part in calibration])
-    actual = np.array([part.actual_s for part in calibration])
-    figure = _figure(4.8, 4.6)
-    axes = figure.subplots()
+def _plot_reliability(axes: Axes, bins: Sequence[CalibrationBin]) -> None:
+    predicted = np.array([part.predicted_s for part in bins])
+    actual = np.array([part.actual_s for part in bins])
     limit = 1.06 * max(float(predicted.max()), float(actual.max()), 1e-6)
     axes.plot([0, limit], [0, limit], color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
     axes.text(0.93 * limit, 0.96 * limit, "calibrated", ha="right", color=QUIET, fontsize=9)
+    for part in bins:
+        if part.ratio.low > 0:
+            ends = [part.predicted_s / part.ratio.high, part.predicted_s / part.ratio.low]
+            axes.plot([part.predicted_s] * 2, ends, color=INK, linewidth=1.2)
     axes.plot(predicted, actual, color=MODEL, marker="o", markersize=5, linewidth=1.4)
-    axes.set(xlim=(0, limit), ylim=(0, limit), aspect="equal")
+    axes.set(xlim=(0, limit), ylim=(0, limit))
     axes.set_xlabel("expected watch time, s an impression")
     axes.set_ylabel("actual watch time, s an impression")
-    axes.set_title("Calibration by decile", loc="left", fontsize=11, color=INK)
     _quiet(axes)
-    figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
+def _plot_ratios(axes: Axes, bins: Sequence[CalibrationBin], quantity: str) -> None:
+    """What was expected, in units of what came: a dot a bin, as broad a line as the bin."""
+    axes.axhline(1, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
+    for part in bins:
+        middle = (part.low * part.high) ** 0.5
+        axes.plot([middle] * 2, [part.ratio.low, part.ratio.high], color=INK, linewidth=1.2)
+        axes.plot([part.low, part.high], [part.ratio.value] * 2, color=MODEL, linewidth=1.4)
+        axes.plot(middle, part.ratio.value, color=MODEL, marker="o", markersize=5)
+    axes.set_xlabel(quantity)
+    axes.set_ylabel("expected / actual watch time")
+    _quiet(axes)
 
 
 def plot_funnel(funnel: Sequence[FunnelStep], path: Path) -> None:
@@ -114,6 +145,25 @@ def plot_policies(policies: Sequence[PolicyValue], path: Path) -> None:
     labels = [f"{policy.name}  ({policy.share_of_best:.0%} of best)" for policy in policies]
     _bars(axes, labels, values, [MODEL] * len(policies))
     axes.set_title("Expected watch time, s a slot", loc="left", fontsize=11, color=INK)
+    figure.savefig(path, dpi=DOTS_PER_INCH)
+
+
+def _panels(
+    lines: Sequence[tuple[str, Mapping[str, MetricValue]]], colors: Sequence[str], path: Path
+) -> None:
+    """A panel for each metric, a bar in it for each line."""
+    names = list(dict.fromkeys(name for _, metrics in lines for name in metrics))
+    num_columns = min(PANELS_A_ROW, len(names))
+    num_rows = -(-len(names) // num_columns)
+    figure = _figure(1.6 + 3.4 * num_columns, num_rows * (0.8 + 0.36 * len(lines)))
+    grid = figure.subplots(num_rows, num_columns, squeeze=False, sharey=True)
+    undefined = MetricValue(float("nan"))
+    for axes, name in zip(grid.flat, names, strict=False):
+        values = [metrics.get(name, undefined) for _, metrics in lines]
+        _bars(axes, [line for line, _ in lines], values, colors)
+        axes.set_title(metric_label(name), loc="left", fontsize=10, color=INK)
+    for axes in grid.flat[len(names) :]:
+        axes.set_axis_off()
     figure.savefig(path, dpi=DOTS_PER_INCH)
 
 

@@ -6,35 +6,19 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from upnext.evaluation.metrics import CalibrationBin
+from upnext.evaluation.calibration import CalibrationBin
+from upnext.evaluation.intervals import MetricValue
+from upnext.evaluation.off_policy import OffPolicyValue
 
 METRICS_A_TABLE = 4
 SHORT_WORDS = {
+    "xauc": "XAUC",
     "auc": "AUC",
     "ndcg": "NDCG",
     "average precision": "MAP",
-    "per user loss": "per-user loss",
-    "per user AUC": "per-user AUC",
+    "per user": "per-user",
 }
 LOWER_IS_BETTER = frozenset({"weighted_per_user_loss", "mean_absolute_error_s"})
-
-
-@dataclass(frozen=True, slots=True)
-class MetricValue:
-    """A number and its 95% interval; nan for what is not defined, or has no interval."""
-
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-
-    def __str__(self) -> str:
-        """For instance `0.437 [0.405, 0.469]`, or `–` for what is not defined."""
-        if math.isnan(self.value):
-            return "–"
-        if math.isnan(self.low):
-            return short_number(self.value)
-        low, high = short_number(self.low), short_number(self.high)
-        return f"{short_number(self.value)} [{low}, {high}]"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,6 +63,15 @@ class PolicyValue:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RankingSlice:
+    """The ranker's metrics by name on a part of what was shown, such as new items."""
+
+    name: str
+    num_impressions: int
+    metrics: Mapping[str, MetricValue]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationReport:
     """All that is known of how good a release is. Parts that were not measured are empty."""
 
@@ -94,7 +87,15 @@ class EvaluationReport:
     differences: Sequence[Difference] = ()
     ranking: Sequence[SystemResult] = ()
     """Every system orders the impressions that were shown."""
+    ranking_slices: Sequence[RankingSlice] = ()
+    """The ranker on parts of those, the first being all of them."""
     calibration: Sequence[CalibrationBin] = ()
+    """By decile of the expected watch time."""
+    calibration_overall: CalibrationBin | None = None
+    calibration_by_duration: Sequence[CalibrationBin] = ()
+    calibration_by_position: Sequence[CalibrationBin] = ()
+    off_policy: Sequence[OffPolicyValue] = ()
+    """What other choices would have brought, estimated from logged propensities."""
     funnel: Sequence[FunnelStep] = ()
     policies: Sequence[PolicyValue] = ()
     notes: Sequence[str] = field(default=())
@@ -113,20 +114,13 @@ class EvaluationReport:
             _differences(self.differences),
             _funnel(self.funnel),
             _systems("Ranking: impressions in the right order", self.ranking),
-            _calibration(self.calibration),
+            _slices(self.ranking_slices),
+            _calibration(self),
+            _off_policy(self.off_policy),
             _policies(self.policies),
             "\n".join(f"Note: {note}" for note in self.notes),
         ]
         return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def short_number(number: float) -> str:
-    """Three decimals for shares and ratios, one for what is ten or more, such as seconds.
-
-    >>> short_number(0.43659), short_number(100.997)
-    ('0.437', '101.0')
-    """
-    return f"{number:.3f}" if abs(number) < 10 else f"{number:.1f}"
 
 
 def metric_label(name: str) -> str:
@@ -154,18 +148,33 @@ def _head(report: EvaluationReport) -> str:
 
 
 def _systems(title: str, systems: Sequence[SystemResult]) -> str:
-    names = list(dict.fromkeys(name for system in systems for name in system.metrics))
+    return _metrics(
+        title,
+        [
+            (f"{one.name} (baseline)" if one.is_baseline else one.name, one.metrics)
+            for one in systems
+        ],
+    )
+
+
+def _slices(slices: Sequence[RankingSlice]) -> str:
+    return _metrics(
+        "Ranking by slice, pairs and pages within it; number of impressions",
+        [(f"{one.name} · {one.num_impressions:,}", one.metrics) for one in slices],
+    )
+
+
+def _metrics(title: str, lines: Sequence[tuple[str, Mapping[str, MetricValue]]]) -> str:
+    """A line for each name and its metrics, a few metrics a table."""
+    names = list(dict.fromkeys(name for _, metrics in lines for name in metrics))
     undefined = MetricValue(math.nan)
     tables = []
     for start in range(0, len(names), METRICS_A_TABLE):
         shown = names[start : start + METRICS_A_TABLE]
         header = ["", *(metric_label(name) for name in shown)]
         rows = [
-            [
-                f"{system.name} (baseline)" if system.is_baseline else system.name,
-                *(str(system.metrics.get(name, undefined)) for name in shown),
-            ]
-            for system in systems
+            [line, *(str(metrics.get(name, undefined)) for name in shown)]
+            for line, metrics in lines
         ]
         tables.append(_aligned([header, *rows]))
     return "\n\n".join([f"{title}\n{tables[0]}", *tables[1:]]) if tables else ""
@@ -193,15 +202,41 @@ def _funnel(funnel: Sequence[FunnelStep]) -> str:
     return f"Funnel: where targets get lost\n{_aligned(rows)}"
 
 
-def _calibration(calibration: Sequence[CalibrationBin]) -> str:
-    if not calibration:
-        return ""
-    rows = [["predicted, s", "actual, s", "impressions"]]
-    rows += [
-        [f"{part.predicted_s:.2f}", f"{part.actual_s:.2f}", f"{part.num_impressions:,}"]
-        for part in calibration
+def _calibration(report: EvaluationReport) -> str:
+    overall = () if report.calibration_overall is None else (report.calibration_overall,)
+    parts = [
+        ("Calibration: expected and actual watch time, all", "expected, s", overall),
+        ("Calibration by decile of the expected watch time", "expected, s", report.calibration),
+        ("Calibration by duration", "duration, s", report.calibration_by_duration),
+        ("Calibration by position", "position", report.calibration_by_position),
     ]
-    return f"Calibration: expected and actual watch time by decile\n{_aligned(rows)}"
+    return "\n\n".join(_calibration_table(*part) for part in parts if part[2])
+
+
+def _calibration_table(title: str, quantity: str, bins: Sequence[CalibrationBin]) -> str:
+    rows = [[quantity, "predicted, s", "actual, s", "predicted / actual", "impressions"]]
+    for part in bins:
+        bounds = dict.fromkeys(f"{bound:.4g}" for bound in (part.low, part.high))
+        seconds = [f"{part.predicted_s:.2f}", f"{part.actual_s:.2f}"]
+        rows.append([" to ".join(bounds), *seconds, str(part.ratio), f"{part.num_impressions:,}"])
+    return f"{title}\n{_aligned(rows)}"
+
+
+def _off_policy(values: Sequence[OffPolicyValue]) -> str:
+    if not values:
+        return ""
+    estimates = [["", "IPS", "SNIPS", "doubly robust", "truth"]]
+    support = [["", "mean weight", "greatest", "effective slots", "clipped"]]
+    for one in values:
+        found = (one.ips_s, one.snips_s, one.doubly_robust_s, MetricValue(one.truth_s))
+        estimates.append([one.policy, *map(str, found)])
+        sizes = (f"{one.max_weight:,.0f}", f"{one.effective_num_slots:,.0f}")
+        support.append([one.policy, str(one.mean_weight), *sizes, f"{one.num_clipped:,}"])
+    title = (
+        f"Off-policy: what other choices for a slot would have brought, s, from "
+        f"{values[0].num_slots:,} logged ones, which brought {values[0].logged_s}"
+    )
+    return f"{title}\n{_aligned(estimates)}\n\n{_aligned(support)}"
 
 
 def _policies(policies: Sequence[PolicyValue]) -> str:

@@ -50,6 +50,10 @@ class EvaluationConfig:
     """Of the targets, those followed through all stages."""
     num_policy_moments: int = 2_000
     """On simulated logs, moments at which whole pages are valued."""
+    num_off_policy_slots: int = 5_000
+    """Where logs hold propensities, logged first slots from which other choices are valued."""
+    num_new_user_watches: int = 10
+    """A user is new to ranking until so many watches lie before the request."""
     fresh_days: float = 3.0
     """An item is fresh until so many days after it was published."""
     lately_days: tuple[float, ...] = (0.25, 1.0, 7.0)
@@ -57,7 +61,14 @@ class EvaluationConfig:
     counts."""
 
     def __post_init__(self) -> None:
-        counts = ("num_targets", "num_requests", "num_funnel_targets", "num_policy_moments")
+        counts = (
+            "num_targets",
+            "num_requests",
+            "num_funnel_targets",
+            "num_policy_moments",
+            "num_off_policy_slots",
+            "num_new_user_watches",
+        )
         above = {"fresh_days": 0, "lately_days": 0}
         require("evaluation", self, at_least=dict.fromkeys(counts, 1), above=above)
         if not self.lately_days:

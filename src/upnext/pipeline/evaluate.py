@@ -1,16 +1,18 @@
 """How good is a release? Measures the published object itself, beside baselines, on later days."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from upnext.config import config_of_release
 from upnext.errors import DataError
-from upnext.evaluation.compare import Freshness, compare_retrieval, ranking_result
-from upnext.evaluation.metrics import CalibrationBin, calibration_by_decile
+from upnext.evaluation.calibration import calibration_by_quantile, calibration_by_value
+from upnext.evaluation.compare import Freshness, compare_retrieval, ranking_metrics
+from upnext.evaluation.off_policy import OffPolicyValue
 from upnext.evaluation.ranks import RankedTargets, SeenRows, rank_targets
 from upnext.evaluation.report import (
     Difference,
@@ -19,6 +21,7 @@ from upnext.evaluation.report import (
     PolicyValue,
     SystemResult,
 )
+from upnext.evaluation.slices import ranking_slices
 from upnext.examples.encoder import user_vocabulary
 from upnext.examples.history import History
 from upnext.examples.impressions import build_impression_examples
@@ -29,8 +32,10 @@ from upnext.logs.read import read_logs
 from upnext.logs.split import Split
 from upnext.pipeline.baselines import SLOTS, Baseline, best_baselines
 from upnext.pipeline.config import RunConfig
+from upnext.pipeline.first_slot import FirstSlots, first_slot_values
 from upnext.pipeline.learning_logs import split_logs
 from upnext.pipeline.policies import Oracle, policy_values
+from upnext.pipeline.shown import score_shown
 from upnext.recommender import Recommender
 from upnext.registry.release import Release, open_release
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Floats, Logs, Rows
@@ -126,11 +131,14 @@ def evaluate(
     baselines = bench.baselines()
     systems, differences = _retrieval(bench, baselines)
     say("evaluation: ranking")
-    ranking, calibration = _ranking(bench)
+    ranking = _ranking(bench)
     say("evaluation: funnel")
     funnel, without_ranking = _funnel(bench)
     say("evaluation: policies")
-    policies = _policies(bench, logs_directory, baselines)
+    oracle = Oracle.open(logs_directory, bench.logs, bench.recommender, bench.users)
+    policies = _policies(bench, oracle, baselines)
+    say("evaluation: off-policy")
+    off_policy = _off_policy(bench, oracle)
     targets = bench.targets
     return EvaluationReport(
         protocol=_protocol(bench),
@@ -145,11 +153,11 @@ def evaluate(
         },
         retrieval=systems,
         differences=differences,
-        ranking=ranking,
-        calibration=calibration,
         funnel=funnel,
+        off_policy=off_policy,
         policies=policies,
         notes=(*_notes(bench), without_ranking) if bench.recommender.ranker else (),
+        **ranking,
     )
 
 
@@ -203,50 +211,66 @@ def _retrieval(
     )
 
 
-def _ranking(bench: Bench) -> tuple[tuple[SystemResult, ...], tuple[CalibrationBin, ...]]:
-    """The impressions of the test days, as they were shown: at their positions."""
+def _ranking(bench: Bench) -> Mapping[str, Any]:
+    """What the report says of the order of the impressions that were really shown, by field."""
     impressions, ranker = bench.split.test.impressions, bench.recommender.ranker
-    if impressions is None or ranker is None:
-        return (), ()
-    encoder = bench.recommender.encoder
-    examples = build_impression_examples(encoder, bench.history, bench.users, impressions)
-    generator = np.random.default_rng(0)
-    count = min(bench.config.evaluation.num_requests, examples.num_requests)
-    requests = np.sort(generator.choice(examples.num_requests, count, replace=False))
-    seconds = []
-    for start in range(0, count, BATCH_SIZE):
-        part = requests[start : start + BATCH_SIZE]
-        chosen, request_index = examples.impressions_of(part)
-        seconds.append(
-            ranker.expected_watch_time_s(
-                encoder,
-                bench.history,
-                user_rows=examples.user_rows[part],
-                at_ms=examples.at_ms[part],
-                request_index=request_index,
-                item_rows=examples.item_rows[chosen],
-                position=examples.position[chosen],
-            )
-        )
-    chosen, request_of = examples.impressions_of(requests)
-    predicted, actual = np.concatenate(seconds), examples.watch_time_s[chosen]
-    popularity = encoder.catalogue.num_watches[examples.item_rows[chosen]].astype(np.float32)
-    constant = np.full(len(chosen), _mean_watch_time_s(bench.fitted_on), np.float32)
-    systems = {"ranking": predicted, "most watched": popularity, "the mean, always": constant}
-    results = tuple(
-        ranking_result(
-            name,
-            user_rows=examples.user_rows[requests][request_of],
-            request_ids=request_of,
-            watched=examples.watched[chosen],
-            watch_time_s=actual,
-            scores=scores,
-            scores_are_seconds=name != "most watched",
-            is_baseline=name != "ranking",
-        )
-        for name, scores in systems.items()
+    if impressions is None or impressions.frame.is_empty() or ranker is None:
+        return {}
+    encoder, config = bench.recommender.encoder, bench.config.evaluation
+    scored = score_shown(
+        ranker,
+        encoder,
+        bench.history,
+        bench.users,
+        bench.logs.items,
+        impressions,
+        num_requests=config.num_requests,
     )
-    return results, tuple(calibration_by_decile(predicted, actual))
+    shown, facts, expected_s = scored.shown, scored.facts, scored.expected_watch_time_s
+    popularity = encoder.catalogue.num_watches[scored.item_rows].astype(np.float32)
+    constant = np.full(len(expected_s), _mean_watch_time_s(bench.fitted_on), np.float32)
+    systems = {"ranking": expected_s, "most watched": popularity, "the mean, always": constant}
+    outcome = (expected_s, shown.watch_time_s, shown.user_rows)
+    return {
+        "ranking": tuple(
+            SystemResult(
+                name=name,
+                metrics=ranking_metrics(shown, scores, scores_are_seconds=name != "most watched"),
+                is_baseline=name != "ranking",
+            )
+            for name, scores in systems.items()
+        ),
+        "ranking_slices": ranking_slices(
+            shown,
+            facts,
+            expected_s,
+            num_new_user_watches=config.num_new_user_watches,
+            fresh_days=config.fresh_days,
+        ),
+        "calibration_overall": calibration_by_quantile(expected_s, *outcome, num_bins=1)[0],
+        "calibration": calibration_by_quantile(expected_s, *outcome),
+        "calibration_by_duration": calibration_by_quantile(facts.duration_s, *outcome),
+        "calibration_by_position": calibration_by_value(facts.position, *outcome),
+    }
+
+
+def _off_policy(bench: Bench, oracle: Oracle | None) -> tuple[OffPolicyValue, ...]:
+    """Other choices for the first slot, where the logs of the test days hold propensities."""
+    impressions, recommender = bench.split.test.impressions, bench.recommender
+    if impressions is None:
+        return ()
+    slots = FirstSlots.of_impressions(
+        impressions,
+        recommender.encoder.catalogue.items,
+        bench.users,
+        num_slots=bench.config.evaluation.num_off_policy_slots,
+    )
+    if slots is None:
+        return ()
+    mask_watched = bench.config.evaluation.mask_watched
+    return first_slot_values(
+        recommender, bench.history, slots, mask_watched=mask_watched, oracle=oracle
+    )
 
 
 def _funnel(bench: Bench) -> tuple[tuple[FunnelStep, ...], str]:
@@ -284,11 +308,10 @@ def _funnel(bench: Bench) -> tuple[tuple[FunnelStep, ...], str]:
 
 
 def _policies(
-    bench: Bench, logs_directory: Path, baselines: tuple[Baseline, ...]
+    bench: Bench, oracle: Oracle | None, baselines: tuple[Baseline, ...]
 ) -> tuple[PolicyValue, ...]:
     """Moments are those of the logged requests of the test days."""
     impressions = bench.split.test.impressions
-    oracle = Oracle.open(logs_directory, bench.logs, bench.recommender, bench.users)
     if oracle is None or impressions is None:
         return ()
     examples = build_impression_examples(

@@ -8,8 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.evaluation.compare import metric_value
-from upnext.evaluation.intervals import sum_by_user
+from upnext.evaluation.intervals import metric_value, sum_by_user
 from upnext.evaluation.report import PolicyValue
 from upnext.examples.history import Indices
 from upnext.examples.vocabulary import Vocabulary

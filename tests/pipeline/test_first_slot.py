@@ -1,0 +1,124 @@
+"""Other choices for the first slot are the release's own, and near the truth where it is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import polars as pl
+import pytest
+
+from upnext.evaluation.off_policy import OffPolicyValue
+from upnext.pipeline.evaluate import Bench
+from upnext.pipeline.first_slot import POWERS, FirstSlots, first_slot_values
+from upnext.pipeline.policies import Oracle
+from upnext.schema import Impressions
+
+if TYPE_CHECKING:
+    from tests.conftest import TrainedRelease
+
+ALIKE, PROPORTIONAL, SQUARE = POWERS
+
+
+@pytest.fixture(scope="module")
+def bench(tiny_release: TrainedRelease) -> Bench:
+    return Bench.prepare(tiny_release.logs_dir, tiny_release.registry, 1)
+
+
+def slots_of(bench: Bench, impressions: Impressions, num_slots: int = 10_000) -> FirstSlots | None:
+    items = bench.recommender.encoder.catalogue.items
+    return FirstSlots.of_impressions(impressions, items, bench.users, num_slots=num_slots)
+
+
+@pytest.fixture(scope="module")
+def slots(bench: Bench) -> FirstSlots:
+    """Of all days: the tiny test day alone has too few."""
+    assert bench.logs.impressions is not None
+    slots = slots_of(bench, bench.logs.impressions)
+    assert slots is not None
+    return slots
+
+
+@pytest.fixture(scope="module")
+def oracle(bench: Bench, tiny_release: TrainedRelease) -> Oracle:
+    oracle = Oracle.open(tiny_release.logs_dir, bench.logs, bench.recommender, bench.users)
+    assert oracle is not None
+    return oracle
+
+
+@pytest.fixture(scope="module")
+def values(bench: Bench, slots: FirstSlots, oracle: Oracle) -> dict[str, OffPolicyValue]:
+    found = first_slot_values(
+        bench.recommender, bench.history, slots, mask_watched=True, oracle=oracle
+    )
+    return {value.policy: value for value in found}
+
+
+def test_slots_are_the_first_of_each_page(bench: Bench, slots: FirstSlots) -> None:
+    assert bench.logs.impressions is not None
+    first = bench.logs.impressions.frame.filter(pl.col("position") == 0).sort("shown_at_ms")
+    assert slots.at_ms.tolist() == first["shown_at_ms"].to_list()
+    assert slots.watch_time_s.sum() == pytest.approx(first["watch_time_s"].sum(), rel=1e-5)
+    assert slots.propensities.sum() == pytest.approx(first["propensity"].sum(), rel=1e-5)
+    fewer = slots_of(bench, bench.logs.impressions, num_slots=20)
+    assert fewer is not None
+    assert len(fewer.at_ms) == 20
+    assert set(fewer.at_ms) <= set(slots.at_ms)
+
+
+def test_logs_without_propensities_have_no_slots(bench: Bench) -> None:
+    assert bench.logs.impressions is not None
+    frame = bench.logs.impressions.frame
+    for without in (
+        frame.drop("propensity"),
+        frame.with_columns(propensity=pl.lit(None, pl.Float32)),
+        frame.with_columns(propensity=pl.lit(0.0, pl.Float32)),
+        frame.filter(pl.col("position") > 0),
+    ):
+        assert slots_of(bench, Impressions(without)) is None
+
+
+def test_estimates_are_near_the_truth(values: dict[str, OffPolicyValue]) -> None:
+    for value in values.values():
+        for found in (value.snips_s, value.doubly_robust_s):
+            width = found.high - found.low
+            assert found.low - width / 2 < value.truth_s < found.high + width / 2
+
+
+def test_the_more_a_choice_heeds_the_ranker_the_more_it_truly_brings_and_the_less_is_known(
+    values: dict[str, OffPolicyValue],
+) -> None:
+    truths = [values[name].truth_s for name in (ALIKE, PROPORTIONAL, SQUARE)]
+    assert truths == sorted(truths)
+    known = [values[name].effective_num_slots for name in (ALIKE, PROPORTIONAL, SQUARE)]
+    assert known == sorted(known, reverse=True)
+    assert known[0] < values[ALIKE].num_slots
+
+
+def test_weights_are_one_on_average_over_what_the_logging_policy_could_choose(
+    bench: Bench, slots: FirstSlots
+) -> None:
+    """Were every slot logged with each of its items in turn, chances would add up to one."""
+    rng = np.random.default_rng(0)
+    num_items = bench.recommender.encoder.catalogue.num_rows - 2
+    item_rows = (2 + rng.integers(num_items, size=len(slots.at_ms))).astype(np.int32)
+    uniform = replace(
+        slots,
+        item_rows=item_rows,
+        propensities=np.full(len(item_rows), 1 / num_items, np.float32),
+    )
+    for value in first_slot_values(
+        bench.recommender, bench.history, uniform, mask_watched=False, oracle=None
+    ):
+        assert value.mean_weight.low < 1 < value.mean_weight.high
+        assert np.isnan(value.truth_s)
+
+
+def test_a_release_without_a_ranker_has_no_such_choice(
+    retrieval_release: TrainedRelease, slots: FirstSlots, bench: Bench
+) -> None:
+    recommender = retrieval_release.recommender
+    assert (
+        first_slot_values(recommender, bench.history, slots, mask_watched=True, oracle=None) == ()
+    )
