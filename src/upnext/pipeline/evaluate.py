@@ -119,8 +119,10 @@ def evaluate(
     """Measures a release on the part of the logs that its training held out.
 
     Stage 1 ranks the whole catalogue for each later watch; stage 2 orders the impressions that
-    were really shown; the funnel tells where targets are lost; on simulated logs the true value of
-    whole pages is told too. Histories are those of the moment: all events strictly before it.
+    were really shown, in parts and as seconds too; the funnel tells where targets are lost; logged
+    propensities tell what other choices would have brought, and on simulated logs the truth is told
+    beside it, and that of whole pages. Histories are those of the moment: all events strictly
+    before it.
 
     Raises:
         DataError: the logs cannot be used, or a part of the split is empty.
