@@ -121,18 +121,34 @@ def test_recommend_prints_a_table_and_keeps_the_timings_apart(
     ended = upnext("recommend", tiny_release.registry, "--user", "u00003", "--k", 3)
     assert ended.status == 0
     header, *lines = ended.stdout.splitlines()
-    assert header.split() == [
-        "#",
-        "item",
-        "title",
-        "expected",
-        "watch",
-        "time",
-        "retrieval",
-        "rank",
-    ]
+    told = ["#", "item", "title", "expected watch time", "nominated by"]
+    assert re.split(r"\s{2,}", header.strip()) == told
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
-    assert "release 1, 30 candidates" in ended.stderr
+    assert re.match(r"release 1, \d+ candidates; user_vector .*, total \d", ended.stderr)
+    nominators = re.compile(
+        r" s +(retrieval \d+|together|popular|fresh)(, (together|popular|fresh))*$"
+    )
+    assert all(nominators.search(line.rstrip()) for line in lines)
+
+
+def test_recommend_tells_why(upnext: Upnext, tiny_release: TrainedRelease) -> None:
+    """As many reasons below each item as were asked for, the same that JSON tells."""
+    asked = ["recommend", tiny_release.registry, "--user", "u00003", "--at", "2026-01-11T12:00"]
+    items = upnext(*asked, "--k", 2, "--why", 3, "--json").json["items"]
+    ended = upnext(*asked, "--k", 2, "--why", 3)
+    assert (ended.status, len(ended.stdout.splitlines())) == (0, 1 + 2 * (1 + 3))
+    expected = [
+        f"{reason['about']} {reason['item_id'] or ''}".strip() + f" {reason['watch_time_s']:+.1f} s"
+        for item in items
+        for reason in item["reasons"]
+    ]
+    lines = [" ".join(line.split()) for line in ended.stdout.splitlines()[1:]]
+    assert [line for line in lines if not line[0].isdigit()] == expected
+    assert [line.split()[:2] for line in lines if line[0].isdigit()] == [
+        [str(place), item["item_id"]] for place, item in enumerate(items, start=1)
+    ]
+    plain = upnext(*asked, "--k", 2, "--json").json["items"]
+    assert plain == [item | {"reasons": []} for item in items]
 
 
 def test_recommend_takes_what_a_request_can_tell(

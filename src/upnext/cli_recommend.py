@@ -18,7 +18,7 @@ from upnext.terminal import (
 )
 
 if TYPE_CHECKING:
-    from upnext.schema import PastWatch, Recommendations
+    from upnext.schema import PastWatch, Recommendation, Recommendations
 
 User = Annotated[str | None, typer.Option(help="User id.")]
 History = Annotated[str | None, typer.Option(help="Item ids, newest last: a,b,c.")]
@@ -37,6 +37,8 @@ Explore = Annotated[
     int, typer.Option(metavar="N", help="Slots, the last ones, that are drawn by chance.")
 ]
 Seed = Annotated[int | None, typer.Option(help="The same seed draws the same.")]
+
+Why = Annotated[int, typer.Option(metavar="N", help="Tell N reasons for each item.")]
 
 OnlyTags = Annotated[
     list[str] | None,
@@ -86,6 +88,7 @@ def recommend(
     min_duration_s: MinDuration = None,
     max_duration_s: MaxDuration = None,
     published_since: PublishedSince = None,
+    why: Why = 0,
     release: ReleaseName = "latest",
     as_json: AsJson = False,
 ) -> None:
@@ -117,13 +120,10 @@ def recommend(
             max_duration_s=max_duration_s,
             published_since_ms=_time_ms(published_since, "--published-since"),
         ),
+        num_reasons=why,
     )
     recommender = Recommender.open(registry, version_of(registry, release), num_threads=2)
-    answer = recommender.recommend(request)
-    if as_json:
-        print_result(msgspec.to_builtins(answer))
-    else:
-        _print_page(answer)
+    _print(recommender.recommend(request), as_json=as_json)
 
 
 def _past(history: str | None) -> "list[PastWatch] | None":
@@ -138,17 +138,30 @@ def _time_ms(text: str | None, flag: str) -> int | None:
     return None if text is None else time_ms(text, flag=flag)
 
 
-def _print_page(answer: "Recommendations") -> None:
+def _nominators(item: "Recommendation") -> str:
+    rank = "" if item.retrieval_rank is None else f" {item.retrieval_rank}"
+    return ", ".join(
+        f"{source}{rank}" if source == "retrieval" else source for source in item.sources
+    )
+
+
+def _print(answer: "Recommendations", *, as_json: bool) -> None:
     """The table to stdout; how it came about, and what is amiss, to stderr."""
+    if as_json:
+        print_result(msgspec.to_builtins(answer))
+        return
     is_drawn = any(item.explored for item in answer.items)
     more = ["drawn with probability"] if is_drawn else []
-    table = Table("#", "item", "title", "expected watch time", "retrieval rank", *more, box=None)
+    table = Table("#", "item", "title", "expected watch time", "nominated by", *more, box=None)
     for place, item in enumerate(answer.items, start=1):
         seconds = item.expected_watch_time_s
         told = "–" if seconds is None else f"{seconds:.1f} s"
-        row = [str(place), str(item.item_id), item.title or "", told, str(item.retrieval_rank)]
+        row = [str(place), str(item.item_id), item.title or "", told, _nominators(item)]
         chance = f"{item.propensity:.4f}" if item.explored else ""
         table.add_row(*row, *([chance] if is_drawn else []))
+        for reason in item.reasons:
+            about = reason.about if reason.item_id is None else f"{reason.about} {reason.item_id}"
+            table.add_row("", "", f"  {about}", f"{reason.watch_time_s:+.1f} s")
     stdout.print(table)
     for cause in answer.degraded:
         stderr.print(cause)

@@ -33,6 +33,8 @@ test_days = 1
 
 [examples]
 user_features = ["region", "device"]
+num_watches_ranked = 300
+num_shown = 1000
 
 [retrieval]
 num_epochs = 8
@@ -41,9 +43,11 @@ num_epochs = 8
 tied = true
 dropout = 0.2
 
+[sources]
+segment = "region"
+
 [ranking]
-num_epochs = 6
-patience = 2
+objective = "click-and-share"
 """
 DEMO_USER = "u00017"
 START_S = 60

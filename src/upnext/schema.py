@@ -22,7 +22,7 @@ TimesMs = NDArray[np.int64]
 PAD_ROW, UNKNOWN_ROW, NUM_RESERVED_ROWS = 0, 1, 2
 """Row 0 pads, row 1 is unknown; the items of a vocabulary stand in rows 2 to N − 1."""
 
-MS_PER_DAY = 86_400_000
+MS_PER_HOUR, MS_PER_DAY = 3_600_000, 86_400_000
 
 ColumnKind = Literal["id", "time_ms", "seconds", "number", "count", "flag", "text", "ids"]
 """id: int64 or string · ids: a list of strings · count: int32 · number: float32."""
@@ -148,10 +148,14 @@ class Logs:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """Items that retrieval proposes for one request, best first: item_rows [K], scores [K]."""
+    """Items that are proposed for one request: item_rows [K], retrieval's best ones first.
+
+    scores [K]: retrieval's; nominated_by [K, 1 + S]: by whom, in the order of `sources.NOMINATORS`.
+    """
 
     item_rows: Rows
     scores: Floats
+    nominated_by: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +251,7 @@ class RecommendationRequest:
     `at_ms`: the time of the request; now, unless given.
     `exclude_watched`: leave out what the user has watched.
     `page`: what the page shall be beside long watched. `rules`: which items may stand on it.
+    `num_reasons`: reasons that each item is given; above 0 an answer takes some times as long.
     """
 
     user_id: Id | None = None
@@ -258,6 +263,19 @@ class RecommendationRequest:
     exclude_watched: bool = True
     page: PageOptions = field(default_factory=PageOptions)
     rules: ItemRules = field(default_factory=ItemRules)
+    num_reasons: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """What moved an expected watch time, and by `watch_time_s`: above 0 upwards.
+
+    `about`: a sentence part; where it is "watching", `item_id` is the item watched.
+    """
+
+    about: str
+    item_id: Id | None
+    watch_time_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +283,8 @@ class Recommendation:
     """One recommended item and what each stage thought of it.
 
     `expected_watch_time_s` is seconds per impression; None where the release has no ranker.
+    `retrieval_rank` counts from 1; None where retrieval did not propose the item. `sources`: who
+    did, such as "retrieval" and "fresh". `reasons`: why so long, if that was asked.
     `explored`: the item was drawn by chance. `propensity`: the probability that it came to this
     slot, given the slots above, as `Impressions` has it; 1 where nothing was drawn.
     """
@@ -273,7 +293,9 @@ class Recommendation:
     title: str | None
     expected_watch_time_s: float | None
     retrieval_score: float
-    retrieval_rank: int
+    retrieval_rank: int | None
+    sources: Sequence[str] = ()
+    reasons: Sequence[Reason] = ()
     propensity: float = 1.0
     explored: bool = False
 

@@ -14,8 +14,7 @@ from upnext.evaluation.report import EvaluationReport
 from upnext.examples.encoder import ExamplesConfig
 from upnext.logs.simulation.world import Behaviour
 from upnext.pipeline.config import EvaluationConfig
-from upnext.ranking.mlp import RankingNetworkConfig
-from upnext.ranking.train import RankingConfig
+from upnext.ranking.config import RankingConfig, RankingNetworkConfig
 from upnext.recommender import RecommenderConfig
 from upnext.retrieval.config import RetrievalConfig
 from upnext.serving.app import create_app

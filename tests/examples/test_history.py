@@ -9,6 +9,10 @@ from upnext.examples.history import EventLog, History
 
 NUM_USERS = 4
 
+CHANNEL_ROWS = np.array([0, 0, 2, 3, 2, 0, 1, 2, 3, 3], np.int32)
+"""By item row: three of channel 2, three of channel 3, and some of none or of an unknown one."""
+DURATION_S = np.array([0, 0, 5, 0, 16, 8, 4, 2, 1, 9], np.float32)
+
 Event = tuple[int, int, int]
 """user row, item row, time."""
 
@@ -131,7 +135,7 @@ def test_a_log_without_events_answers_every_question() -> None:
 def test_history_survives_as_arrays(events: list[Event]) -> None:
     features = np.arange(NUM_USERS * 2, dtype=np.int32).reshape(NUM_USERS, 2)
     history = History(make_log(events), EventLog.empty(NUM_USERS), make_log(events[:3]), features)
-    arrays = history.to_arrays()
+    arrays = history.counted(CHANNEL_ROWS, DURATION_S).to_arrays()
     again = History.from_arrays(arrays).to_arrays()
     assert again.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -146,3 +150,88 @@ def test_one_users_history_is_that_of_the_user() -> None:
     assert alone.watches.rows.tolist() == alone.shown.rows.tolist() == [6, 7]
     assert alone.searches.rows.tolist() == []
     assert alone.feature_rows.tolist() == [[1]]
+
+
+@given(events, events)
+def test_a_channel_counts_the_events_of_its_items(watched: list[Event], shown: list[Event]) -> None:
+    logs = [
+        make_log([(user, row, at_ms + 5) for user, row, at_ms in log]) for log in (shown, watched)
+    ]
+    nothing, features = EventLog.empty(NUM_USERS), np.zeros((NUM_USERS, 0), np.int32)
+    history = History(logs[1], nothing, logs[0], features).counted(CHANNEL_ROWS, DURATION_S)
+    tomorrow = np.full(10, 86_400_000)
+    of_items = history.item_counts.before(np.arange(10), tomorrow)
+    of_channels = history.channel_counts.before(np.arange(10), tomorrow)
+    known = [sum(row > 1 for _, row, _ in log) for log in (shown, watched)]
+    assert of_items[:, :2].sum(axis=0).tolist() == known
+    for channel in (2, 3):
+        its_items = of_items[channel == CHANNEL_ROWS].sum(axis=0)
+        np.testing.assert_allclose(of_channels[channel], its_items, atol=1e-5)
+    assert not of_channels[[0, 1, *range(4, 10)]].any()
+
+
+def test_one_users_history_keeps_the_counts_of_all() -> None:
+    log = log_of([(0, 5, 1), (1, 5, 2), (1, 7, 3)])
+    features = np.arange(NUM_USERS, dtype=np.int32)[:, None]
+    history = History(log, EventLog.empty(NUM_USERS), log, features).counted(
+        CHANNEL_ROWS, DURATION_S
+    )
+    counts = history.of_user(0).item_counts
+    assert counts.before(np.array([5, 7]), np.full(2, 86_400_000))[:, 1].tolist() == [2.0, 1.0]
+
+
+def test_the_share_of_a_watch_is_at_most_all_and_all_where_no_duration_is_known() -> None:
+    """Watches of 0, 1 and 2 s, of items of 5 s, of unknown length, and of 1 s."""
+    log = log_of([(0, 2, 1), (0, 3, 2), (1, 8, 3)])
+    features = np.zeros((NUM_USERS, 0), np.int32)
+    history = History(log, EventLog.empty(NUM_USERS), log, features).counted(
+        CHANNEL_ROWS, DURATION_S
+    )
+    told = history.item_counts.before(np.array([2, 3, 8]), np.full(3, 86_400_000))
+    assert told[:, 2:].tolist() == [[0.0, 0.0], [1.0, 1.0], [2.0, 1.0]]
+
+
+@given(events, st.integers(-6, 22))
+def test_the_past_until_a_time_is_what_was_before_it(events: list[Event], at_ms: int) -> None:
+    features = np.zeros((NUM_USERS, 0), np.int32)
+    log = make_log(events)
+    cut = History(log, log, log, features).until(at_ms)
+    for part in (cut.watches, cut.searches, cut.shown):
+        assert part.num_users == NUM_USERS
+        for user in range(NUM_USERS):
+            assert part.of_user(user).rows.tolist() == past(events, user, at_ms)
+
+
+@given(events, st.integers(-6, 22))
+def test_a_log_until_a_time_is_that_of_the_earlier_events(events: list[Event], at_ms: int) -> None:
+    """All that is known of each event, and of users without one too; watched as long as by then."""
+    log = make_log(events)
+    kept = log.at_ms < at_ms
+    ran_s = ((at_ms - log.at_ms[kept]) / 1000).astype(np.float32)
+    expected = EventLog.from_events(
+        user_rows=log.user_rows()[kept],
+        rows=log.rows[kept],
+        at_ms=log.at_ms[kept],
+        num_users=NUM_USERS,
+        watch_time_s=np.minimum(log.watch_time_s[kept], ran_s),
+    )
+    cut = log.until(at_ms)
+    for name, column in vars(expected).items():
+        assert getattr(cut, name).dtype == column.dtype
+        assert getattr(cut, name).tolist() == column.tolist()
+    assert cut.until(at_ms + 1).rows.tolist() == cut.rows.tolist()
+
+
+@given(events, events, events, st.integers(-6, 22))
+def test_a_past_until_a_time_keeps_each_log_apart_and_counts_on(
+    watched: list[Event], searched: list[Event], shown: list[Event], at_ms: int
+) -> None:
+    features = np.arange(NUM_USERS, dtype=np.int32)[:, None]
+    logs = [make_log(lines) for lines in (watched, searched, shown)]
+    history = History(logs[0], logs[1], logs[2], features).counted(CHANNEL_ROWS, DURATION_S)
+    cut = history.until(at_ms)
+    for part, log in zip((cut.watches, cut.searches, cut.shown), logs, strict=True):
+        assert part.at_ms.tolist() == log.at_ms[log.at_ms < at_ms].tolist()
+    assert cut.feature_rows.tolist() == features.tolist()
+    assert cut.item_counts is history.item_counts
+    assert cut.channel_counts is history.channel_counts

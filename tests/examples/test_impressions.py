@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -6,11 +7,12 @@ import pytest
 
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.impressions import (
-    EMBEDDED_ROWS,
+    CANDIDATE_INPUTS,
+    RANKING_INPUTS,
+    REQUEST_INPUTS,
     ImpressionExamples,
     RankingInputs,
     build_impression_examples,
-    encode_ranking_inputs,
 )
 from upnext.schema import Items, Logs
 
@@ -20,15 +22,6 @@ SOUP, RICE = 2, 3
 """Item rows."""
 ANN, BEN = 2, 3
 """User rows."""
-OF_CANDIDATES = {
-    "item_rows",
-    "channel_rows",
-    "tag_rows",
-    "duration_s",
-    "item_age_days",
-    "position",
-}
-"""Inputs with a line a candidate; the others have one a request."""
 
 
 @pytest.fixture
@@ -109,7 +102,7 @@ def test_one_request_id_of_two_users_is_two_requests(make_logs: MakeLogs) -> Non
 
 
 def test_history_is_what_was_watched_before_the_request(logs: Logs) -> None:
-    inputs = all_inputs(logs, num_watches=2)
+    inputs = all_inputs(logs, num_watches_ranked=2)
     assert inputs.history_rows.tolist() == [[0, SOUP], [0, SOUP], [0, SOUP]]
     assert inputs.history_age_s.tolist() == [[0.0, 5.0], [0.0, 79.0], [0.0, 75.0]]
     assert inputs.history_duration_s.tolist() == [[0.0, 60.0]] * 3
@@ -118,7 +111,7 @@ def test_history_is_what_was_watched_before_the_request(logs: Logs) -> None:
 
 
 def test_a_watch_still_running_counts_what_has_run(logs: Logs) -> None:
-    inputs = all_inputs(logs, num_watches=1)
+    inputs = all_inputs(logs, num_watches_ranked=1)
     assert inputs.history_watch_time_s.tolist() == [[5.0], [9.0], [50.0]]
 
 
@@ -147,13 +140,13 @@ def test_no_item_is_shown_before_it_is_published(tiny_logs: Logs) -> None:
 
 
 def test_a_batch_holds_what_each_request_has_alone(tiny_logs: Logs) -> None:
-    config = ExamplesConfig(user_features=("region",), num_watches=7, num_shown=12)
+    config = ExamplesConfig(user_features=("region",), num_watches_ranked=7, num_shown=12)
     encoder, examples = examples_of(tiny_logs, config)
     requests = np.random.default_rng(5).permutation(examples.num_requests)[:80]
     batch, impressions = examples.inputs(encoder, requests)
     for place, request in enumerate(requests):
         mine = slice(examples.starts[request], examples.starts[request + 1])
-        alone = encode_ranking_inputs(
+        alone = RankingInputs(
             encoder,
             examples.history.of_user(int(examples.user_rows[request])),
             user_rows=np.array([0]),
@@ -166,7 +159,7 @@ def test_a_batch_holds_what_each_request_has_alone(tiny_logs: Logs) -> None:
         assert (impressions[candidates] == np.arange(mine.start, mine.stop)).all()
         for name, array in alone.arrays().items():
             if name != "request_index":
-                chosen = candidates if name in OF_CANDIDATES else [place]
+                chosen = candidates if name in CANDIDATE_INPUTS else [place]
                 in_batch = batch.arrays()[name][chosen]
                 assert in_batch.dtype == array.dtype
                 assert in_batch.tobytes() == array.tobytes(), name
@@ -176,11 +169,106 @@ def test_no_requests_are_no_inputs(make_logs: MakeLogs) -> None:
     encoder, examples = examples_of(make_logs(impressions=[]))
     inputs, impressions = examples.inputs(encoder, np.arange(0))
     assert (examples.num_requests, len(impressions)) == (0, 0)
-    assert inputs.history_rows.shape == (0, 50)
+    assert inputs.history_rows.shape == (0, encoder.config.num_watches_ranked)
     assert inputs.tag_rows.shape == (0, 4)
 
 
-def test_every_embedded_input_names_rows_that_exist(logs: Logs) -> None:
-    arrays = all_inputs(logs).arrays()
-    for _, rows_name in EMBEDDED_ROWS.values():
-        assert arrays[rows_name].dtype == np.int32
+def test_every_array_is_of_requests_or_of_candidates(logs: Logs) -> None:
+    inputs = all_inputs(logs)
+    arrays = inputs.arrays()
+    assert tuple(arrays) == RANKING_INPUTS == REQUEST_INPUTS + CANDIDATE_INPUTS
+    assert {len(arrays[name]) for name in REQUEST_INPUTS} == {3}
+    assert {len(arrays[name]) for name in CANDIDATE_INPUTS} == {5}
+    assert all(inputs[name] is array for name, array in arrays.items())
+
+
+def test_the_shown_carry_their_channels_and_tags(tiny_logs: Logs) -> None:
+    encoder, examples = examples_of(tiny_logs, ExamplesConfig(num_shown=20))
+    inputs = examples.inputs(encoder, np.arange(examples.num_requests))[0]
+    catalogue = encoder.catalogue
+    assert (inputs.shown_rows > 1).any()
+    assert inputs.shown_channel_rows.max() > 1
+    for request, slot in np.argwhere(inputs.shown_rows >= 0)[::97]:
+        item = inputs.shown_rows[request, slot]
+        assert inputs.shown_channel_rows[request, slot] == catalogue.channel_rows[item]
+        assert (inputs.shown_tag_rows[request, slot] == catalogue.tag_rows[item]).all()
+
+
+def test_candidates_are_told_what_everybody_did_with_them_and_their_channels(
+    make_logs: MakeLogs,
+) -> None:
+    """By 12:30: what was over by 12:00, of whoever; the watch that ran from 11:59 was not."""
+    hour_ms, noon = 3_600_000, 12 * 3_600_000
+    logs = make_logs(
+        watches=[
+            ("ann", "soup", noon - hour_ms, 50.0),
+            ("ben", "soup", noon - 2 * hour_ms, 7.5),
+            ("ben", "rice", noon - 60_000, 90.0),
+            ("ben", "rice", noon - 2 * hour_ms, 90.0),
+        ],
+        impressions=[
+            ("early", "ben", "soup", noon - 1, 0, False, 0.0),
+            ("late", "ben", "soup", noon + 60_000, 0, False, 0.0),
+            ("now", "ann", "soup", noon + hour_ms // 2, 0, False, 0.0),
+            ("now", "ann", "rice", noon + hour_ms // 2, 1, False, 0.0),
+            ("now", "ann", "cake", noon + hour_ms // 2, 2, False, 0.0),
+        ],
+        items=[
+            ("soup", None, 100.0, "cook", None, None),
+            ("rice", None, None, "cook", None, None),
+        ],
+    )
+    encoder, examples = examples_of(logs)
+    inputs = examples.inputs(encoder, np.array([2]))[0]
+    soup, rice, nothing = [1.0, 2.0, 57.5, 0.575], [0.0, 1.0, 90.0, 1.0], [0.0] * 4
+    cook = [mine + other for mine, other in zip(soup, rice, strict=True)]
+    for told, expected in (
+        (inputs.item_counts, [soup, rice, nothing]),
+        (inputs.channel_counts, [cook, cook, nothing]),
+    ):
+        np.testing.assert_allclose(told, np.array(expected), atol=3e-6)
+
+
+def test_scores_of_sources_go_with_their_impressions(logs: Logs) -> None:
+    encoder, examples = examples_of(logs)
+    assert examples.inputs(encoder, np.array([2, 0]))[0].source_scores.shape == (3, 0)
+    scores = np.arange(10, dtype=np.float32).reshape(5, 2)
+    scored = replace(examples, source_scores=scores)
+    inputs, impressions = scored.inputs(encoder, np.array([2, 0]))
+    assert impressions.tolist() == [4, 0, 1]
+    assert inputs.source_scores.tolist() == scores[[4, 0, 1]].tolist()
+
+
+def test_some_requests_taken_are_the_same_requests(tiny_logs: Logs) -> None:
+    encoder, examples = examples_of(tiny_logs, ExamplesConfig(num_watches_ranked=7, num_shown=12))
+    numbered = np.arange(len(examples.item_rows), dtype=np.float32)[:, None]
+    examples = replace(examples, source_scores=numbered)
+    requests = np.random.default_rng(8).permutation(examples.num_requests)[:30]
+    taken = examples.take(requests)
+    inputs, chosen = taken.inputs(encoder, np.arange(30))
+    expected, impressions = examples.inputs(encoder, requests)
+    assert chosen.tolist() == list(range(len(impressions)))
+    for name in ("watched", "watch_time_s", "item_rows", "position", "source_scores"):
+        assert (getattr(taken, name) == getattr(examples, name)[impressions]).all(), name
+    for name, array in expected.arrays().items():
+        assert inputs[name].tobytes() == array.tobytes(), name
+    nothing = examples.take(np.arange(0))
+    assert (nothing.num_requests, nothing.starts.tolist()) == (0, [0])
+
+
+def test_an_item_is_known_once_somebody_has_watched_it(tiny_logs: Logs) -> None:
+    examples = examples_of(tiny_logs)[1]
+    ones = np.ones((len(examples.item_rows), 2), np.float32)
+    then = replace(examples, source_scores=ones).as_known_then()
+    watches = examples.history.watches
+    asked_ms = np.repeat(examples.at_ms, np.diff(examples.starts))
+    num_known = 0
+    for place, row in enumerate(examples.item_rows.tolist()):
+        watched_ms = watches.at_ms[watches.rows == row]
+        known = bool((watched_ms < asked_ms[place]).any())
+        assert then.item_rows[place] == (row if known else 1)
+        assert (then.source_scores[place] == known).all()
+        num_known += known
+    assert 0 < num_known < len(asked_ms)
+    for name in ("starts", "at_ms", "position", "watched", "watch_time_s"):
+        assert getattr(then, name) is getattr(examples, name)

@@ -24,7 +24,7 @@ ALSO_MAY_IMPORT: Mapping[str, set[str]] = {
     "evaluation": set(),
     "registry": set(),
     "console": set(),
-    "training": set(),
+    "training": {"examples"},
     "retrieval": {"examples", "evaluation", "training"},
     "ranking": {"examples", "evaluation", "training"},
     "recommender": {"examples", "index", "registry", "sources"},

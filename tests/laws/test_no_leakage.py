@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.history import History
-from upnext.examples.impressions import build_impression_examples, encode_ranking_inputs
+from upnext.examples.impressions import RankingInputs, build_impression_examples
 from upnext.examples.quantiles import quantile_bounds
 from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import QueryEncoder, WatchExamples, build_watch_examples, watch_targets
@@ -23,6 +24,7 @@ Line = tuple[Any, ...]
 
 CONFIG = ExamplesConfig(
     num_watches=3,
+    num_watches_ranked=3,
     num_searches=4,
     num_shown=3,
     clock=("hour", "weekday"),
@@ -31,27 +33,32 @@ CONFIG = ExamplesConfig(
 USERS = [0, 1, 2, 3]
 """User 3 has a line in the users table at most."""
 ITEMS = list(range(8))
-LAST_MS = 10_000
+LAST_MS = [10_000, 6 * 3_600_000]
+"""All within an hour, and within some, which is what counts of everybody go by."""
 TIME_OF: Mapping[str, int] = {"watches": 2, "impressions": 3, "searches": 1}
 """The place of the time in a line of each table."""
 
-few = settings(max_examples=50)
+few = settings(max_examples=40)
 users, items = st.integers(0, 2), st.sampled_from(ITEMS)
-times = st.integers(0, LAST_MS)
-seconds = st.sampled_from([0.0, 0.5, 3.0, 8.0])
 queries = st.sampled_from(["tea", "slow tea", "rice", "!"])
-tables = st.fixed_dictionaries(
-    {
-        "watches": st.lists(st.tuples(users, items, times, seconds), max_size=15),
-        "impressions": st.lists(
-            st.tuples(
-                st.integers(0, 5), users, items, times, st.integers(0, 3), st.booleans(), seconds
-            ),
-            max_size=15,
-        ),
-        "searches": st.lists(st.tuples(users, times, queries), max_size=8),
-    }
-)
+
+
+def seconds_until(last_ms: int) -> st.SearchStrategy[float]:
+    return st.sampled_from([0.0, 0.5, 3.0, 8.0, last_ms / 4_000])
+
+
+def tables_until(last_ms: int) -> st.SearchStrategy[dict[str, list[Line]]]:
+    times, seconds = st.integers(0, last_ms), seconds_until(last_ms)
+    shown = st.tuples(
+        st.integers(0, 5), users, items, times, st.integers(0, 3), st.booleans(), seconds
+    )
+    return st.fixed_dictionaries(
+        {
+            "watches": st.lists(st.tuples(users, items, times, seconds), max_size=15),
+            "impressions": st.lists(shown, max_size=15),
+            "searches": st.lists(st.tuples(users, times, queries), max_size=8),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ def encoded_at(world: World, logs: Logs, at_ms: int) -> dict[str, NDArray[Any]]:
     user_rows, moments = vocabulary.rows(USERS), np.full(len(USERS), at_ms)
     query_encoder = QueryEncoder(world.encoder, quantile_bounds(np.arange(20) / 1e6))
     queries = query_encoder.queries(history, user_rows, moments)
-    inputs = encode_ranking_inputs(
+    inputs = RankingInputs(
         world.encoder,
         history,
         user_rows=user_rows,
@@ -126,14 +133,14 @@ def assert_same_bits(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArra
         assert array.tobytes() == other[name].tobytes(), name
 
 
+@pytest.mark.parametrize("last_ms", LAST_MS)
 @few
-@given(lines=tables, future=tables, at_ms=times)
+@given(data=st.data())
 def test_what_happens_at_t_or_later_moves_nothing_at_t(
-    make_logs: MakeLogs,
-    lines: dict[str, list[Line]],
-    future: dict[str, list[Line]],
-    at_ms: int,
+    make_logs: MakeLogs, last_ms: int, data: st.DataObject
 ) -> None:
+    lines, future = data.draw(tables_until(last_ms)), data.draw(tables_until(last_ms))
+    at_ms = data.draw(st.integers(0, last_ms))
     world = world_of(make_logs, lines)
     changed = logs_of(make_logs, with_another_future(lines, future, at_ms))
     silent = logs_of(make_logs, before(lines, at_ms))
@@ -142,11 +149,15 @@ def test_what_happens_at_t_or_later_moves_nothing_at_t(
     assert_same_bits(truth, encoded_at(world, silent, at_ms))
 
 
+@pytest.mark.parametrize("last_ms", LAST_MS)
 @few
-@given(lines=tables, at_ms=times, more_s=seconds)
+@given(data=st.data())
 def test_how_long_a_running_watch_goes_on_moves_nothing(
-    make_logs: MakeLogs, lines: dict[str, list[Line]], at_ms: int, more_s: float
+    make_logs: MakeLogs, last_ms: int, data: st.DataObject
 ) -> None:
+    lines, at_ms = data.draw(tables_until(last_ms)), data.draw(st.integers(0, last_ms))
+    more_s = data.draw(seconds_until(last_ms))
+
     def longer(line: Line) -> Line:
         *who_what, started_ms, watched_s = line
         still_runs = started_ms + 1_000 * watched_s >= at_ms
@@ -158,11 +169,13 @@ def test_how_long_a_running_watch_goes_on_moves_nothing(
     assert_same_bits(truth, encoded_at(world, changed, at_ms))
 
 
+@pytest.mark.parametrize("last_ms", LAST_MS)
 @few
-@given(lines=tables, at_ms=times)
+@given(data=st.data())
 def test_what_came_of_an_impression_moves_no_input(
-    make_logs: MakeLogs, lines: dict[str, list[Line]], at_ms: int
+    make_logs: MakeLogs, last_ms: int, data: st.DataObject
 ) -> None:
+    lines, at_ms = data.draw(tables_until(last_ms)), data.draw(st.integers(0, last_ms))
     world = world_of(make_logs, lines)
     others = [(*line[:5], not line[5], 7.0) for line in lines["impressions"]]
     changed = logs_of(make_logs, lines | {"impressions": others})
@@ -171,14 +184,14 @@ def test_what_came_of_an_impression_moves_no_input(
     assert_same_bits(truth, encoded_at(world, changed, at_ms))
 
 
+@pytest.mark.parametrize("last_ms", LAST_MS)
 @few
-@given(lines=tables, future=tables, at_ms=times)
+@given(data=st.data())
 def test_examples_before_t_do_not_change_with_what_comes_after(
-    make_logs: MakeLogs,
-    lines: dict[str, list[Line]],
-    future: dict[str, list[Line]],
-    at_ms: int,
+    make_logs: MakeLogs, last_ms: int, data: st.DataObject
 ) -> None:
+    lines, future = data.draw(tables_until(last_ms)), data.draw(tables_until(last_ms))
+    at_ms = data.draw(st.integers(0, last_ms))
     world = world_of(make_logs, lines)
     past = logs_of(make_logs, before(lines, at_ms))
     changed = logs_of(make_logs, with_another_future(lines, future, at_ms))
@@ -196,8 +209,22 @@ def test_examples_before_t_do_not_change_with_what_comes_after(
     assert_same_bits(examples_before(world.logs), examples_before(changed))
 
 
+def test_what_everybody_did_before_the_hour_is_told(make_logs: MakeLogs) -> None:
+    """So the laws above are about something: of these eight, what was over by two hours."""
+    hour_ms = LAST_MS[1] // 6
+    moments = [0, hour_ms - 1, 2 * hour_ms - 4_000, 2 * hour_ms - 1]
+    watches = [(0, 1, at_ms, 3.0) for at_ms in moments]
+    shown = [(0, 0, 1, at_ms, 0, False, 0.0) for at_ms in moments]
+    world = world_of(make_logs, {"watches": watches, "impressions": shown, "searches": []})
+    for at_ms, expected in ((0, 0), (hour_ms, 1), (2 * hour_ms, 3), (3 * hour_ms, 4)):
+        told = encoded_at(world, world.logs, at_ms)
+        place = told["item_rows"].tolist().index(world.encoder.catalogue.items.row(1))
+        assert told["item_counts"][place, 1] == expected
+        assert told["channel_counts"][place, 1] == expected
+
+
 @few
-@given(lines=tables)
+@given(lines=tables_until(LAST_MS[0]))
 def test_no_example_sees_its_own_watch(make_logs: MakeLogs, lines: dict[str, list[Line]]) -> None:
     world = world_of(make_logs, lines)
     _, history = world.read(world.logs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,34 +11,33 @@ import numpy as np
 import pytest
 import torch
 
-import upnext.recommender.ranker
+import upnext.recommender.recommender
+from upnext.examples.history import Indices
 from upnext.examples.impressions import (
+    CANDIDATE_INPUTS,
+    REQUEST_INPUTS,
     ImpressionExamples,
     RankingInputs,
     build_impression_examples,
-    encode_ranking_inputs,
 )
 from upnext.examples.watches import WatchExamples, build_watch_examples
 from upnext.pipeline.learning_logs import split_logs
+from upnext.pipeline.nominating import source_scorer
 from upnext.recommender import Recommender
+from upnext.recommender.candidates import moments_of
 from upnext.registry.release import open_release
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Logs, RecommendationRequest, Rows, TimesMs
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
 
-OF_REQUEST = (
-    "context_rows",
-    "history_rows",
-    "history_channel_rows",
-    "history_tag_rows",
-    "history_duration_s",
-    "history_age_s",
-    "history_watch_time_s",
-    "shown_rows",
-    "shown_age_s",
-)
-OF_CANDIDATE = ("channel_rows", "tag_rows", "duration_s", "item_age_days")
+OF_CANDIDATE = set(CANDIDATE_INPUTS) - {
+    "request_index",
+    "item_rows",
+    "position",
+    "source_scores",
+}
+"""What does not depend on who was asked for beside it, nor on which sources a release has."""
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +68,10 @@ def test_logged_requests_are_served_with_the_inputs_of_training(
     served: list[RankingInputs] = []
 
     def encode_and_keep(*args: Any, **kwargs: Any) -> RankingInputs:
-        served.append(encode_ranking_inputs(*args, **kwargs))
+        served.append(RankingInputs(*args, **kwargs))
         return served[-1]
 
-    monkeypatch.setattr(upnext.recommender.ranker, "encode_ranking_inputs", encode_and_keep)
+    monkeypatch.setattr(upnext.recommender.recommender, "RankingInputs", encode_and_keep)
     recommender = tiny_release.recommender
     num_compared = 0
     for request in range(0, impression_examples.num_requests, 20):
@@ -83,15 +83,13 @@ def test_logged_requests_are_served_with_the_inputs_of_training(
             )
         )
         trained, _ = impression_examples.inputs(tiny_release.learned.encoder, np.array([request]))
-        for name in OF_REQUEST:
-            _assert_same_bits(getattr(served[-1], name), getattr(trained, name))
+        for name in REQUEST_INPUTS:
+            _assert_same_bits(served[-1][name], trained[name])
         _, in_served, in_trained = np.intersect1d(
             served[-1].item_rows, trained.item_rows, return_indices=True
         )
         for name in OF_CANDIDATE:
-            _assert_same_bits(
-                getattr(served[-1], name)[in_served], getattr(trained, name)[in_trained]
-            )
+            _assert_same_bits(served[-1][name][in_served], trained[name][in_trained])
         num_compared += len(in_served)
     assert num_compared > 30
 
@@ -99,24 +97,17 @@ def test_logged_requests_are_served_with_the_inputs_of_training(
 def test_the_exported_ranker_scores_as_the_trained_one(
     tiny_release: TrainedRelease, impression_examples: ImpressionExamples
 ) -> None:
-    recommender, learned = tiny_release.recommender, tiny_release.learned
-    requests = np.arange(0, impression_examples.num_requests, 3)
-    raw, chosen = impression_examples.inputs(learned.encoder, requests)
-    assert recommender.ranker is not None
+    ranker, learned = tiny_release.recommender.ranker, tiny_release.learned
+    assert ranker is not None
     assert learned.ranking is not None
-    seconds = recommender.ranker.expected_watch_time_s(
-        recommender.encoder,
-        recommender.history,
-        user_rows=impression_examples.user_rows[requests],
-        at_ms=impression_examples.at_ms[requests],
-        request_index=raw.request_index,
-        item_rows=impression_examples.item_rows[chosen],
-        position=impression_examples.position[chosen],
-    )
+    shape = (len(impression_examples.item_rows), ranker.num_sources)
+    scores = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    requests = np.arange(0, impression_examples.num_requests, 3)
+    raw, _ = replace(impression_examples, source_scores=scores).inputs(learned.encoder, requests)
     with torch.inference_mode():
-        logits = learned.ranking.model(raw).numpy()
-    assert len(np.unique(logits)) > 100
-    np.testing.assert_allclose(np.log(seconds), logits, rtol=1e-4, atol=1e-5)
+        seconds = learned.ranking.model(raw).numpy()
+    assert len(np.unique(seconds)) > 100
+    np.testing.assert_allclose(ranker.seconds_of(raw), seconds, rtol=1e-4)
 
 
 def test_the_exported_tower_makes_the_user_vectors_of_the_trained_one(
@@ -142,11 +133,13 @@ def test_a_release_keeps_every_bit_of_what_was_counted_and_learned(
     assert recommender.encoder.config == learned.encoder.config
 
 
-def test_both_stages_together_answer_as_the_models_in_memory(tiny_release: TrainedRelease) -> None:
+def test_both_stages_together_answer_as_the_models_in_memory(
+    tiny_release: TrainedRelease, train_logs: Logs
+) -> None:
     recommender = tiny_release.recommender
     at_ms = np.array([recommender.history.watches.at_ms.max() + 1])
     for user in range(NUM_RESERVED_ROWS, recommender.users.num_rows, 7):
-        candidates, seconds = _answer_in_memory(tiny_release, np.array([user]), at_ms)
+        candidates, seconds = _answer_in_memory(tiny_release, train_logs, np.array([user]), at_ms)
         items = recommender.recommend(
             RecommendationRequest(user_id=recommender.users.id(user), at_ms=int(at_ms[0]))
         ).items
@@ -170,28 +163,37 @@ def test_a_copy_of_a_release_gives_the_same_answers(
         assert answers[0] == answers[1]
 
 
-def _answer_in_memory(trained: TrainedRelease, user: Rows, at_ms: TimesMs) -> tuple[Rows, Floats]:
+def _answer_in_memory(
+    trained: TrainedRelease, train_logs: Logs, user: Indices, at_ms: TimesMs
+) -> tuple[Rows, Floats]:
     """Candidates and their seconds, by the networks that training left and without a file."""
     learned, history = trained.learned, trained.recommender.history
     assert learned.ranking is not None
     queries = learned.retrieval.query_encoder.queries(history, user, at_ms)
+    user_vectors = learned.retrieval.user_vectors(history, queries)
+    watched = np.unique(history.watches.all_before(user, at_ms)[1])
     found, _ = learned.index.search(
-        learned.retrieval.user_vectors(history, queries),
-        trained.config.recommender.num_candidates,
-        excluded_rows=[np.unique(history.watches.all_before(user, at_ms)[1])],
+        user_vectors, trained.config.recommender.num_candidates, excluded_rows=[watched]
     )
-    candidates = found[0][found[0] >= NUM_RESERVED_ROWS]
-    raw = encode_ranking_inputs(
+    moments = moments_of(learned.encoder, history, user, at_ms, segment=None)
+    nominated = learned.sources.nominate(moments, found_rows=found, excluded_rows=[watched])
+    candidates = nominated.item_rows[0][nominated.item_rows[0] >= NUM_RESERVED_ROWS]
+    before = learned.encoder.history(train_logs, trained.recommender.users)
+    scorer, _ = source_scorer(learned.encoder, before, learned.retrieval, learned.sources)
+    one_request = np.zeros(len(candidates), np.int64)
+    raw = RankingInputs(
         learned.encoder,
         history,
         user_rows=user,
         at_ms=at_ms,
-        request_index=np.zeros(len(candidates), np.int64),
+        request_index=one_request,
         item_rows=candidates,
         position=np.zeros(len(candidates), np.float32),
+        source_scores=scorer.scores(user_vectors, moments, candidates, one_request),
     )
     with torch.inference_mode():
-        return candidates, np.exp(learned.ranking.model(raw).numpy())
+        seconds: Floats = learned.ranking.model(raw).numpy()
+    return candidates, seconds
 
 
 def _assert_same_bits(one: Any, other: Any) -> None:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.history import History
 from upnext.examples.impressions import (
+    CANDIDATE_INPUTS,
+    REQUEST_INPUTS,
     ImpressionExamples,
+    RankingInputs,
     build_impression_examples,
-    encode_ranking_inputs,
 )
 from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import QueryEncoder, WatchExamples, build_watch_examples
@@ -23,6 +25,7 @@ from upnext.schema import Logs, PastWatch, RecommendationRequest
 CONFIG = ExamplesConfig(
     max_items=80,
     num_watches=6,
+    num_watches_ranked=8,
     num_searches=5,
     num_shown=15,
     clock=("hour", "weekday"),
@@ -128,19 +131,15 @@ def test_ranking_is_told_what_training_was_told(
 ) -> None:
     examples = impression_examples
     inputs, _ = examples.inputs(platform.encoder, np.arange(examples.num_requests))
-    of_requests = {
-        name: array
-        for name, array in inputs.arrays().items()
-        if len(array) == len(inputs.shown_rows)
-    }
-    assert {"history_watch_time_s", "history_age_s", "shown_rows", "context_rows"} <= set(
-        of_requests
-    )
+    trained = inputs.arrays()
+    of_requests = {name: trained[name] for name in REQUEST_INPUTS}
+    assert trained["item_counts"].any(axis=0).all()
     for line, user_row, at_ms in moments(examples.user_rows, examples.at_ms):
         told = platform.encoder.request_history(platform.request(user_row, at_ms), at_ms)
-        past = replace(told, shown=platform.history.of_user(user_row).shown)
+        kept = platform.history.of_user(user_row)
+        past = replace(kept, watches=told.watches, feature_rows=told.feature_rows)
         mine = slice(examples.starts[line], examples.starts[line + 1])
-        served = encode_ranking_inputs(
+        served = RankingInputs(
             platform.encoder,
             past,
             user_rows=np.array([0]),
@@ -150,5 +149,5 @@ def test_ranking_is_told_what_training_was_told(
             position=examples.position[mine],
         ).arrays()
         assert_line_has_the_bits_of(of_requests, line, {name: served[name] for name in of_requests})
-        for name in served.keys() - of_requests.keys() - {"request_index"}:
-            assert served[name].tobytes() == inputs.arrays()[name][mine].tobytes(), name
+        for name in set(CANDIDATE_INPUTS) - {"request_index"}:
+            assert served[name].tobytes() == trained[name][mine].tobytes(), name

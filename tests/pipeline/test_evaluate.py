@@ -86,12 +86,12 @@ def test_recall_is_what_requests_at_those_moments_get(
     for user, at_ms, row in zip(
         bench.targets.user_rows, bench.targets.at_ms, bench.targets.item_rows, strict=True
     ):
-        request = RecommendationRequest(user_id=users.id(int(user)), at_ms=int(at_ms), k=30)
+        request = RecommendationRequest(user_id=users.id(int(user)), at_ms=int(at_ms), k=500)
         ranks = {
             items.row(item.item_id): item.retrieval_rank
             for item in bench.recommender.recommend(request).items
         }
-        hits.append(ranks.get(int(row), 31) <= 10)
+        hits.append((ranks.get(int(row)) or 11) <= 10)
     (retrieval,) = (system for system in report.retrieval if system.name == "retrieval")
     assert np.mean(hits) == pytest.approx(retrieval.metrics["recall_at_10"].value)
     assert sum(hits) > 0
@@ -99,10 +99,9 @@ def test_recall_is_what_requests_at_those_moments_get(
 
 def test_the_funnel_only_narrows(report: EvaluationReport) -> None:
     left = [step.num_events for step in report.funnel]
-    assert len(left) == 5
+    assert len(left) == 4
     assert left == sorted(left, reverse=True)
     assert left[0] - left[1] == report.counts["targets unknown to the vocabulary"]
-    assert left[2] == left[3]  # a catalogue this small is searched exactly
 
 
 def test_calibration_covers_the_impressions_that_were_shown(

@@ -22,7 +22,7 @@ from upnext.pipeline.extend import extend
 from upnext.pipeline.train import train
 from upnext.recommender import Recommender
 from upnext.registry.release import Release, list_releases, open_release
-from upnext.schema import Id, Items, Logs, PastWatch, RecommendationRequest
+from upnext.schema import Floats, Id, Items, Logs, PastWatch, RecommendationRequest, Rows
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease, Upnext
@@ -44,6 +44,8 @@ RUN = {
     "ranking": {"requests_per_batch": 50, "num_epochs": 1, "network": {"hidden_sizes": [16]}},
 }
 """Small, and with a feature that the items file calls by another name."""
+BY_TIME = ("sources/fresh.rows_by_time.npy", "sources/fresh.times_ms.npy")
+"""New items stand among the others here, by their publication."""
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,37 @@ def test_a_new_items_vector_is_what_its_features_say(either: Extended) -> None:
     )
 
 
-def test_of_themselves_new_items_are_unknown_to_histories_and_ranking(
-    both_stages: Extended,
-) -> None:
-    after, rows = both_stages.after, new_rows(both_stages)
+def mean_of_known(table: Floats, rows: Rows) -> Floats:
+    known = rows[rows > 1]
+    mean: Floats = table[known].sum(axis=0) / np.float32(max(len(known), 1))
+    return mean
+
+
+def test_ranking_knows_a_new_item_by_its_channel_tags_and_features(both_stages: Extended) -> None:
+    """As it knows the others, but for the vector of their own."""
+    after, new = both_stages.after, new_rows(both_stages)
+    catalogue, array = after.encoder.catalogue, both_stages.release.array
     assert after.ranker is not None
-    assert (after.ranker.tables["item"][rows] == 0).all()
-    assert len(after.ranker.tables["item"]) == rows.max() + 1
+    own, channels, tags = (
+        array(f"ranking/tables/{name}.npy") for name in ("item", "channel", "tag")
+    )
+    side = {name: array(f"ranking/side/{name}.npy") for name in ("values", "levels")}
+    of_side = side_vectors(after.encoder.item_features, side, np.arange(catalogue.num_rows))
+    for row in range(2, catalogue.num_rows):
+        parts = [
+            own[row] if row < len(own) else np.zeros(own.shape[1], np.float32),
+            mean_of_known(channels, catalogue.channel_rows[[row]]),
+            mean_of_known(tags, catalogue.tag_rows[row]),
+            of_side[row],
+        ]
+        np.testing.assert_allclose(after.ranker.item_vectors[row], np.concatenate(parts), atol=1e-6)
+    assert len(after.ranker.item_vectors) == catalogue.num_rows
+    assert new.min() == len(own)
+    assert (np.abs(after.ranker.item_vectors[new]).max(axis=1) > 0.01).all()
+
+
+def test_of_themselves_new_items_are_unknown_to_histories(both_stages: Extended) -> None:
+    after, rows = both_stages.after, new_rows(both_stages)
     items = after.encoder.catalogue.items
     at_ms = int(after.history.watches.at_ms.max()) + 1
 
@@ -169,7 +195,10 @@ def test_what_was_known_stays_bit_for_bit(either: Extended) -> None:
     after = either.release
     assert before.files.keys() == after.files.keys()
     for name in before.files:
-        if not name.endswith(".npy"):
+        if name in BY_TIME:
+            known = after.array(BY_TIME[0]) < either.before.encoder.catalogue.num_rows
+            np.testing.assert_array_equal(before.array(name), after.array(name)[known])
+        elif not name.endswith(".npy"):
             assert before.files[name] == after.files[name] or name.startswith("index/")
         elif len(before.array(name)) == len(after.array(name)) and "order" not in name:
             np.testing.assert_array_equal(before.array(name), after.array(name))

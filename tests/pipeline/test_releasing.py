@@ -21,6 +21,7 @@ def test_a_release_holds_arrays_networks_and_json_alone(tiny_release: TrainedRel
         "users",
         "history",
         "retrieval",
+        "sources",
         "index",
         "ranking",
     }
@@ -44,7 +45,6 @@ def test_the_networks_take_any_number(
     tiny_release: TrainedRelease, num_requests: int, num_candidates: int
 ) -> None:
     recommender = tiny_release.recommender
-    assert recommender.ranker is not None
     users = np.arange(2, 2 + num_requests)
     times = np.full(num_requests, recommender.history.watches.at_ms.max())
     vectors = recommender.retriever.user_vectors(recommender.history, users, times)
@@ -52,21 +52,11 @@ def test_the_networks_take_any_number(
     np.testing.assert_allclose(vectors[:1], one, rtol=1e-4, atol=1e-6)
     request_index = np.repeat(np.arange(num_requests), num_candidates)
     rows = np.arange(2, 2 + num_candidates, dtype=np.int32)
-    together = recommender.ranker.expected_watch_time_s(
-        recommender.encoder,
-        recommender.history,
-        user_rows=users,
-        at_ms=times,
-        request_index=request_index,
-        item_rows=np.tile(rows, num_requests),
+    together = recommender.expected_watch_time_s(
+        recommender.history, users, times, request_index, np.tile(rows, num_requests)
     )
-    alone = recommender.ranker.expected_watch_time_s(
-        recommender.encoder,
-        recommender.history,
-        user_rows=users[-1:],
-        at_ms=times[-1:],
-        request_index=np.zeros(num_candidates, np.int64),
-        item_rows=rows,
+    alone = recommender.expected_watch_time_s(
+        recommender.history, users[-1:], times[-1:], np.zeros(num_candidates, np.int64), rows
     )
     assert together.shape == (num_requests * num_candidates,)
     np.testing.assert_allclose(together.reshape(num_requests, num_candidates)[-1], alone, rtol=1e-4)

@@ -24,10 +24,8 @@ def bench(tiny_release: TrainedRelease) -> Bench:
 def scored(
     bench: Bench, impressions: Impressions, items: Items, num_requests: int = 10_000
 ) -> ScoredImpressions:
-    assert bench.recommender.ranker is not None
     return score_shown(
-        bench.recommender.ranker,
-        bench.recommender.encoder,
+        bench.recommender,
         bench.history,
         bench.users,
         items,

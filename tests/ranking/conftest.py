@@ -8,11 +8,7 @@ import pytest
 import torch
 
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
-from upnext.examples.impressions import (
-    EMBEDDED_ROWS,
-    ImpressionExamples,
-    build_impression_examples,
-)
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
 from upnext.schema import Logs
 
 RandomInputs = Callable[..., dict[str, torch.Tensor]]
@@ -20,7 +16,15 @@ RandomInputs = Callable[..., dict[str, torch.Tensor]]
 
 @pytest.fixture(scope="session")
 def encoder(tiny_logs: Logs) -> Encoder:
-    return build_encoder(tiny_logs, ExamplesConfig(num_watches=6, num_searches=4, num_shown=12))
+    """With a clock, a user feature, and an item feature of each kind."""
+    config = ExamplesConfig(
+        num_watches_ranked=6,
+        num_shown=12,
+        clock=("hour",),
+        user_features=("region",),
+        item_features=("channel_id", "tags", "duration_s"),
+    )
+    return build_encoder(tiny_logs, config)
 
 
 @pytest.fixture(scope="session")
@@ -49,14 +53,19 @@ class _Draw:
 
 
 def _random_inputs(
-    seed: int, *, num_requests: int = 5, num_candidates: int = 12, vector_size: int = 3
+    seed: int,
+    *,
+    num_requests: int = 5,
+    num_candidates: int = 12,
+    num_sources: int = 2,
+    vector_size: int = 3,
 ) -> dict[str, torch.Tensor]:
-    """Four past watches and five past impressions a request; three tags an item."""
+    """Four past watches and five past impressions a request; three tags an item; rows below 6."""
     draw = _Draw(np.random.default_rng(seed))
-    of_request, of_candidate = (num_requests, 4), (num_candidates,)
-    history_rows, shown_rows = draw.rows(*of_request), draw.rows(num_requests, 5)
+    of_request, of_candidate, of_shown = (num_requests, 4), (num_candidates,), (num_requests, 5)
+    history_rows, shown_rows = draw.rows(*of_request), draw.rows(*of_shown)
     filled, shown = history_rows > 0, shown_rows > 0
-    known = history_rows > 1
+    known, known_shown = history_rows > 1, shown_rows > 1
     inputs = {
         "context_rows": draw.rows(num_requests, 2),
         "history_rows": history_rows,
@@ -66,7 +75,9 @@ def _random_inputs(
         "history_age_s": draw.seconds(*of_request) * 100 * filled,
         "history_watch_time_s": draw.seconds(*of_request) * filled,
         "shown_rows": shown_rows,
-        "shown_age_s": draw.seconds(num_requests, 5) * 100 * shown,
+        "shown_channel_rows": draw.rows(*of_shown) * known_shown,
+        "shown_tag_rows": draw.rows(*of_shown, 3) * known_shown[..., None],
+        "shown_age_s": draw.seconds(*of_shown) * 100 * shown,
         "request_index": torch.from_numpy(draw.rng.integers(0, num_requests, num_candidates)),
         "item_rows": draw.rows(*of_candidate),
         "channel_rows": draw.rows(*of_candidate),
@@ -74,9 +85,19 @@ def _random_inputs(
         "duration_s": draw.seconds(*of_candidate),
         "item_age_days": draw.seconds(*of_candidate),
         "position": draw.rows(*of_candidate).float(),
+        "item_counts": draw.rows(*of_candidate, 4).float(),
+        "channel_counts": draw.rows(*of_candidate, 4).float(),
+        "source_scores": draw.seconds(*of_candidate, num_sources),
     }
-    for name, (_, rows_name) in EMBEDDED_ROWS.items():
-        rows = inputs[rows_name]
-        vectors = draw.rng.standard_normal((*rows.shape, vector_size)).astype(np.float32)
-        inputs[name] = torch.from_numpy(vectors) * (rows > 1)[..., None]
-    return inputs
+    table = torch.from_numpy(draw.rng.standard_normal((6, vector_size)).astype(np.float32))
+    table[:2] = 0.0
+    return inputs | {
+        "item_vectors": table[inputs["item_rows"]],
+        "history_vectors": table[history_rows],
+        "history_pooled": _pooled(table, history_rows),
+        "shown_pooled": _pooled(table, shown_rows),
+    }
+
+
+def _pooled(table: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return table[rows].sum(dim=1) / (rows > 1).sum(dim=1, keepdim=True).clamp(min=1).sqrt()

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -7,18 +8,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from upnext.examples.quantiles import quantile_bounds, to_quantile
+import upnext.ranking.features
 from upnext.ranking.features import (
     CANDIDATE_FEATURES,
     NEVER_S,
     QUERY_FEATURES,
-    Quantiles,
+    UNSEEN_IMPRESSIONS,
+    UNSEEN_WATCHES,
+    USUAL_SHARE,
+    Inputs,
     candidate_features,
     query_features,
 )
 
 RandomInputs = Callable[..., dict[str, torch.Tensor]]
 Arrays = Mapping[str, NDArray[np.generic]]
+Weights = Mapping[int, int]
+"""How much each slot of the past counts, where it does."""
+
+NUM_IDS = 6
+"""Rows of each vocabulary in `random_inputs`."""
+
+
+def features_of(inputs: Inputs) -> dict[str, torch.Tensor]:
+    """By name, [M] each; scores of sources stand behind them."""
+    values = candidate_features(inputs, num_channels=NUM_IDS, num_tags=NUM_IDS).T
+    return dict(zip(CANDIDATE_FEATURES, values[: len(CANDIDATE_FEATURES)], strict=True))
+
+
+def shared(ids_by_slot: NDArray[np.generic], ids: list[int]) -> Weights:
+    """How many known ids each slot shares with a candidate."""
+    lines = ids_by_slot.reshape(len(ids_by_slot), -1).tolist()
+    counts = {
+        slot: sum(line.count(one) for one in ids if one > 1) for slot, line in enumerate(lines)
+    }
+    return {slot: count for slot, count in counts.items() if count}
 
 
 def watch_share(arrays: Arrays, request: int, slot: int) -> float:
@@ -28,7 +52,7 @@ def watch_share(arrays: Arrays, request: int, slot: int) -> float:
     return min(1.0, float(arrays["history_watch_time_s"][request, slot]) / max(duration_s, 1.0))
 
 
-def past(arrays: Arrays, request: int, weights: Mapping[int, int]) -> tuple[float, ...]:
+def past(arrays: Arrays, request: int, weights: Weights) -> tuple[float, float, float, float]:
     """Count, mean share, seconds and seconds since of the past watches, each with its weight."""
     count = sum(weights.values())
     shares = sum(n * watch_share(arrays, request, slot) for slot, n in weights.items())
@@ -36,44 +60,74 @@ def past(arrays: Arrays, request: int, weights: Mapping[int, int]) -> tuple[floa
         n * float(arrays["history_watch_time_s"][request, slot]) for slot, n in weights.items()
     )
     ages_s = [float(arrays["history_age_s"][request, slot]) for slot in weights]
-    return count, shares / count if count else 0.0, seconds, min(ages_s, default=1e9)
+    return count, shares / count if count else 0.0, seconds, min(ages_s, default=NEVER_S)
+
+
+def by_impression(num_watches: float, num_shown: float) -> float:
+    """The log of the share of impressions that were watched."""
+    return math.log((num_watches + UNSEEN_WATCHES) / (num_shown + UNSEEN_IMPRESSIONS))
+
+
+def told_of_ids(
+    arrays: Arrays, request: int, text: str, name: str, ids: list[int]
+) -> dict[str, float]:
+    """What was watched and shown with the same ids."""
+    watches, share, seconds, since_s = past(
+        arrays, request, shared(arrays[f"history_{name}"][request], ids)
+    )
+    num_shown = sum(shared(arrays[f"shown_{name}"][request], ids).values())
+    return {
+        f"watches {text}": watches,
+        f"share watched {text}": share,
+        f"seconds watched {text}": seconds,
+        f"seconds since a watch {text}": since_s,
+        f"impressions {text}": num_shown,
+        f"watches {text} by impression": by_impression(watches, num_shown),
+    }
+
+
+def told_of_item(arrays: Arrays, request: int, item: int, since_watch_s: float) -> dict[str, float]:
+    """When the item itself was shown before."""
+    shown = shared(arrays["shown_rows"][request], [item])
+    ages_s = [float(arrays["shown_age_s"][request, slot]) for slot in shown]
+    return {
+        "impressions of the item": len(ages_s),
+        "seconds since the item was shown": min(ages_s, default=NEVER_S),
+        "impressions of the item since it was watched": sum(s < since_watch_s for s in ages_s),
+    }
+
+
+def told_of_everybody(counts: NDArray[np.generic], text: str) -> dict[str, float]:
+    num_shown, watches, seconds, shares = (float(count) for count in counts)
+    share = (shares + UNSEEN_WATCHES * USUAL_SHARE) / (watches + UNSEEN_WATCHES)
+    return {
+        f"everybody's impressions of {text}": num_shown,
+        f"everybody's watches of {text}": watches,
+        f"everybody's watches of {text} by impression": by_impression(watches, num_shown),
+        f"everybody's seconds by watch of {text}": seconds / watches if watches else seconds,
+        f"everybody's share watched of {text}": share,
+    }
 
 
 def told_candidate(arrays: Arrays, place: int) -> dict[str, float]:
     """What the features of one candidate are said to be, slot by slot."""
     request = int(arrays["request_index"][place])
     item, channel = int(arrays["item_rows"][place]), int(arrays["channel_rows"][place])
-    tags = [tag for tag in arrays["tag_rows"][place].tolist() if tag > 1]
-    slots = range(arrays["history_rows"].shape[1])
-
-    def matching(name: str, row: int) -> dict[int, int]:
-        rows = arrays[name][request]
-        return {slot: 1 for slot in range(len(rows)) if row > 1 and rows[slot] == row}
-
-    watched = past(arrays, request, matching("history_rows", item))
-    on_channel = past(arrays, request, matching("history_channel_rows", channel))
-    overlaps = {
-        slot: sum(tags.count(tag) for tag in arrays["history_tag_rows"][request, slot].tolist())
-        for slot in slots
-    }
-    tagged = past(arrays, request, {slot: n for slot, n in overlaps.items() if n})
-    shown = matching("shown_rows", item)
-    shown_ages_s = [float(arrays["shown_age_s"][request, slot]) for slot in shown]
+    tags = arrays["tag_rows"][place].tolist()
+    watched = past(arrays, request, shared(arrays["history_rows"][request], [item]))
+    on_channel = told_of_ids(arrays, request, "on the channel", "channel_rows", [channel])
+    on_channel["impressions of the channel"] = on_channel["impressions on the channel"]
+    names = ("watches", "share watched", "seconds watched", "seconds since a watch")
     return {
-        "watches of the item": watched[0],
-        "seconds since the item was watched": watched[3],
-        "watches of the channel": on_channel[0],
-        "share watched on the channel": on_channel[1],
-        "seconds watched on the channel": on_channel[2],
-        "seconds since the channel was watched": on_channel[3],
-        "watches sharing tags": tagged[0],
-        "share watched with shared tags": tagged[1],
-        "seconds watched with shared tags": tagged[2],
-        "seconds since a shared tag was watched": tagged[3],
-        "impressions of the item": len(shown),
-        "seconds since the item was shown": min(shown_ages_s, default=1e9),
-        "item age in days": float(arrays["item_age_days"][place]),
-        "duration in seconds": float(arrays["duration_s"][place]),
+        **{f"{name} of the item": value for name, value in zip(names, watched, strict=True)},
+        **told_of_item(arrays, request, item, watched[3]),
+        **on_channel,
+        **told_of_ids(arrays, request, "with shared tags", "tag_rows", tags),
+        **told_of_ids(arrays, request, "with the first tag", "tag_rows", tags[:1]),
+        **told_of_everybody(arrays["item_counts"][place], "the item"),
+        **told_of_everybody(arrays["channel_counts"][place], "the channel"),
+        "item age in days": float(arrays["item_age_days"][place]) if item > 1 else math.nan,
+        "duration in seconds": float(arrays["duration_s"][place]) or math.nan,
         "position": float(arrays["position"][place]),
     }
 
@@ -82,12 +136,14 @@ def told_query(arrays: Arrays, request: int) -> dict[str, float]:
     rows = arrays["history_rows"][request]
     filled = {slot: 1 for slot in range(len(rows)) if rows[slot] > 0}
     count, share, seconds, since_s = past(arrays, request, filled)
+    num_shown = int((arrays["shown_rows"][request] > 0).sum())
     return {
         "watches in the history": count,
         "share watched in the history": share,
         "seconds watched in the history": seconds / count if count else 0.0,
         "seconds since the last watch": since_s,
-        "impressions in the history": int((arrays["shown_rows"][request] > 0).sum()),
+        "impressions in the history": num_shown,
+        "watches in the history by impression": by_impression(count, num_shown),
     }
 
 
@@ -98,13 +154,24 @@ def test_features_are_what_a_loop_over_the_past_finds(
 ) -> None:
     inputs = random_inputs(seed)
     arrays = {name: value.numpy() for name, value in inputs.items()}
-    of_candidates = [told_candidate(arrays, place) for place in range(len(arrays["item_rows"]))]
-    expected = [[told[name] for name in CANDIDATE_FEATURES] for told in of_candidates]
-    np.testing.assert_allclose(candidate_features(inputs), expected, rtol=1e-4, atol=1e-4)
+    found = features_of(inputs)
+    for place in range(len(arrays["item_rows"])):
+        told = told_candidate(arrays, place)
+        for name, values in found.items():
+            near = pytest.approx(told[name], rel=1e-4, abs=1e-4, nan_ok=True)
+            assert values[place].item() == near, name
+    queries = query_features(inputs)
+    for request in range(len(arrays["history_rows"])):
+        told = told_query(arrays, request)
+        expected = [told[name] for name in QUERY_FEATURES]
+        np.testing.assert_allclose(queries[request], expected, rtol=1e-4, atol=1e-4)
 
-    of_queries = [told_query(arrays, request) for request in range(len(arrays["history_rows"]))]
-    expected = [[told[name] for name in QUERY_FEATURES] for told in of_queries]
-    np.testing.assert_allclose(query_features(inputs), expected, rtol=1e-4, atol=1e-4)
+
+def test_scores_of_sources_stand_behind_as_they_are(random_inputs: RandomInputs) -> None:
+    inputs = random_inputs(4, num_sources=3)
+    values = candidate_features(inputs, num_channels=NUM_IDS, num_tags=NUM_IDS)
+    assert values.shape == (12, len(CANDIDATE_FEATURES) + 3)
+    assert values[:, -3:].equal(inputs["source_scores"])
 
 
 @pytest.mark.parametrize("row", [0, 1])
@@ -114,12 +181,47 @@ def test_pads_and_unknown_ids_match_nothing(random_inputs: RandomInputs, row: in
         name: torch.full_like(value, row) if name.endswith("_rows") else value
         for name, value in inputs.items()
     }
-    features = dict(zip(CANDIDATE_FEATURES, candidate_features(everywhere).T, strict=True))
-    for name, values in features.items():
-        if "since" in name:
+    nothing = by_impression(0, 0)
+    for name, values in features_of(everywhere).items():
+        if name.startswith("everybody") or name in (
+            "item age in days",
+            "duration in seconds",
+            "position",
+        ):
+            continue
+        if name.startswith("seconds since"):
             assert (values == NEVER_S).all(), name
-        elif name not in ("item age in days", "duration in seconds", "position"):
+        elif name.endswith("by impression"):
+            assert values.tolist() == pytest.approx([nothing] * 12), name
+        else:
             assert not values.any(), name
+
+
+@pytest.mark.parametrize("num_sums", [2, 3, 4])
+@pytest.mark.parametrize("seed", range(5))
+def test_ids_that_share_a_sum_are_as_one_id(
+    monkeypatch: pytest.MonkeyPatch, random_inputs: RandomInputs, num_sums: int, seed: int
+) -> None:
+    """With n sums, one of them for none, ids meet that differ by a multiple of n − 1."""
+    inputs = random_inputs(seed)
+    first = {
+        row: min(r for r in range(2, 6) if (row - r) % (num_sums - 1) == 0) for row in (2, 3, 4, 5)
+    }
+    merged = {
+        name: value.clone().apply_(lambda row: first.get(row, row))
+        if name.endswith(("tag_rows", "channel_rows"))
+        else value
+        for name, value in inputs.items()
+    }
+    expected = features_of(merged)
+    apart = features_of(inputs)
+    monkeypatch.setattr(upnext.ranking.features, "MOST_SUMS", num_sums)
+    for name, values in features_of(inputs).items():
+        torch.testing.assert_close(values, expected[name], equal_nan=True, msg=name)
+        if "of the item" in name or name == "position":
+            assert values.equal(apart[name])
+        if name.startswith(("watches with", "impressions")) and "by" not in name:
+            assert (values >= apart[name]).all(), name
 
 
 def test_an_unknown_item_in_the_history_is_a_watch_all_the_same(
@@ -132,56 +234,21 @@ def test_an_unknown_item_in_the_history_is_a_watch_all_the_same(
     assert (features["seconds since the last watch"] < NEVER_S).all()
 
 
-TRAINING_VALUES: Mapping[str, Callable[[np.random.Generator], NDArray[np.floating]]] = {
-    "normal": lambda rng: rng.normal(size=500),
-    "counts": lambda rng: rng.poisson(1.0, 500).astype(float),
-    "mostly never": lambda rng: np.where(rng.random(500) < 0.8, 1e9, rng.exponential(900, 500)),
-    "heavy tail": lambda rng: np.exp(4 * rng.normal(size=500)),
-    "few": lambda rng: rng.normal(size=3),
-    "constant": lambda rng: np.full(500, 7.0),
-    "zero": lambda rng: np.zeros(500),
-    "with holes": lambda rng: np.where(rng.random(500) < 0.1, np.nan, rng.normal(size=500)),
-    "nothing finite": lambda rng: np.full(5, np.inf),
-}
+def test_what_is_not_known_of_a_candidate_is_no_number(random_inputs: RandomInputs) -> None:
+    inputs = random_inputs(7)
+    inputs["duration_s"][:3] = 0.0
+    inputs["item_rows"][2:6] = 1
+    features = features_of(inputs)
+    assert features["duration in seconds"].isnan().nonzero().flatten().tolist() == [0, 1, 2]
+    assert features["item age in days"].isnan()[2:6].all()
+    known = inputs["item_rows"] > 1
+    assert features["item age in days"][known].equal(inputs["item_age_days"][known])
 
 
-@pytest.mark.parametrize("kind", TRAINING_VALUES)
-def test_the_module_is_to_quantile_and_its_powers(kind: str) -> None:
-    rng = np.random.default_rng(3)
-    values = TRAINING_VALUES[kind](rng).astype(np.float32)
-    other = rng.normal(size=len(values)).astype(np.float32)
-    quantiles = Quantiles(2)
-    quantiles.fit(np.stack([values, other], axis=1))
-    finite = values[np.isfinite(values)]
-    asked = np.concatenate([finite, finite * 1.01, [-5.0, 0.0, 0.5, 3.0, 1e9]]).astype(np.float32)
-    asked = np.stack([asked, asked[::-1]], axis=1)
-    levels = quantiles(torch.from_numpy(asked))
-    expected = np.stack(
-        [
-            to_quantile(asked[:, place], quantile_bounds(trained))
-            for place, trained in enumerate([values, other])
-        ],
-        axis=1,
-    )
-    assert levels.shape == (len(asked), 6)
-    np.testing.assert_allclose(levels[:, :2], expected, atol=2e-6)
-    torch.testing.assert_close(levels[:, 2:4], levels[:, :2] ** 2)
-    torch.testing.assert_close(levels[:, 4:], levels[:, :2] ** 0.5)
-
-
-def test_a_feature_that_is_always_zero_survives_flushed_denormals() -> None:
-    """The least number above zero is denormal: as a width it would be flushed, and 0 / 0 is nan."""
-    torch.set_flush_denormal(True)
-    quantiles = Quantiles(1)
-    quantiles.fit(np.zeros((10, 1), np.float32))
-    assert quantiles(torch.tensor([[0.0], [2.0]]))[:, 0].tolist() == [0.5, 0.5]
-
-
-@given(values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=40))
-def test_quantiles_never_fall_and_stay_between_zero_and_one(values: list[float]) -> None:
-    quantiles = Quantiles(1)
-    quantiles.fit(np.array(values, np.float32)[:, None])
-    levels = quantiles(torch.linspace(-1.1e6, 1.1e6, 50)[:, None])[:, 0]
-    assert (levels.diff() >= -1e-6).all()
-    assert levels.min() >= 0
-    assert levels.max() <= 1 + 1e-6
+def test_what_has_no_known_duration_was_watched_whole(random_inputs: RandomInputs) -> None:
+    inputs = random_inputs(3)
+    inputs["history_duration_s"] = torch.zeros_like(inputs["history_duration_s"])
+    features = features_of(inputs)
+    watched = features["watches of the item"] > 0
+    assert watched.any()
+    assert (features["share watched of the item"][watched] == 1).all()

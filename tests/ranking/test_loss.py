@@ -9,10 +9,22 @@ from hypothesis import strategies as st
 
 from upnext.ranking.loss import (
     WeightedLogisticVariant,
+    watch_time_weights,
     weighted_logistic_loss,
 )
 
 VARIANTS = get_args(WeightedLogisticVariant)
+
+
+def loss_of(
+    logits: torch.Tensor,
+    watched: torch.Tensor,
+    watch_time_s: torch.Tensor,
+    variant: WeightedLogisticVariant,
+) -> torch.Tensor:
+    return weighted_logistic_loss(
+        logits, *watch_time_weights(watched, watch_time_s, variant=variant)
+    )
 
 
 def learned_odds(
@@ -22,11 +34,11 @@ def learned_odds(
     low, high = -30.0, 30.0
     for _ in range(100):
         logit = torch.tensor((low + high) / 2, dtype=torch.float64, requires_grad=True)
-        loss = weighted_logistic_loss(
+        loss = loss_of(
             logit.expand(len(watched)),
             torch.tensor(watched, dtype=torch.float64),
             torch.tensor(watch_time_s, dtype=torch.float64),
-            variant=variant,
+            variant,
         )
         (slope,) = torch.autograd.grad(loss, logit)
         low, high = (low, logit.item()) if slope > 0 else (logit.item(), high)
@@ -62,8 +74,8 @@ def test_the_loss_by_hand() -> None:
     """At logit log 3 a unit negative costs log 4, and a second watched log 4/3."""
     logits = torch.full((2,), float(np.log(3.0)), dtype=torch.float64)
     watched, seconds = torch.tensor([1.0, 0.0]), torch.tensor([6.0, 0.0])
-    paper = weighted_logistic_loss(logits, watched, seconds, variant="paper")
-    exact = weighted_logistic_loss(logits, watched, seconds, variant="exact")
+    paper = loss_of(logits, watched, seconds, "paper")
+    exact = loss_of(logits, watched, seconds, "exact")
     assert paper.item() == pytest.approx((6 * np.log(4 / 3) + np.log(4)) / 2)
     assert exact.item() == pytest.approx((6 * np.log(4 / 3) + 2 * np.log(4)) / 2)
 
@@ -74,17 +86,14 @@ def test_gradients_agree_with_finite_differences(variant: WeightedLogisticVarian
     logits = torch.randn(7, dtype=torch.float64, generator=generator).requires_grad_()
     watched = torch.tensor([1, 0, 1, 0, 0, 1, 0], dtype=torch.float64)
     seconds = watched * torch.rand(7, dtype=torch.float64, generator=generator) * 100
-    assert torch.autograd.gradcheck(
-        lambda z: weighted_logistic_loss(z, watched, seconds, variant=variant), logits
-    )
+    assert torch.autograd.gradcheck(lambda z: loss_of(z, watched, seconds, variant), logits)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_seconds_of_an_unwatched_impression_say_nothing(variant: WeightedLogisticVariant) -> None:
     logits, watched = torch.tensor([0.3, -1.0]), torch.tensor([1.0, 0.0])
     losses = [
-        weighted_logistic_loss(logits, watched, torch.tensor([9.0, seconds]), variant=variant)
-        for seconds in (0.0, 500.0)
+        loss_of(logits, watched, torch.tensor([9.0, seconds]), variant) for seconds in (0.0, 500.0)
     ]
     assert losses[0].item() == losses[1].item()
 
@@ -93,7 +102,17 @@ def test_seconds_of_an_unwatched_impression_say_nothing(variant: WeightedLogisti
 def test_extreme_logits_stay_finite(variant: WeightedLogisticVariant) -> None:
     logits = torch.tensor([1e4, -1e4, 1e4, -1e4], requires_grad=True)
     watched, seconds = torch.tensor([1.0, 1, 0, 0]), torch.tensor([5.0, 5, 0, 0])
-    loss = weighted_logistic_loss(logits, watched, seconds, variant=variant)
+    loss = loss_of(logits, watched, seconds, variant)
     (gradient,) = torch.autograd.grad(loss, logits)
     assert loss.isfinite()
     assert gradient.isfinite().all()
+
+
+def test_a_weight_is_a_number_of_copies() -> None:
+    """Three copies as a positive and two as a negative cost as much as five impressions."""
+    logits = torch.tensor([0.7, -0.2], dtype=torch.float64)
+    weighted = weighted_logistic_loss(logits, torch.tensor([3.0, 0.0]), torch.tensor([2.0, 1.0]))
+    copies = logits[[0, 0, 0, 0, 0, 1]]
+    positive = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0, 0.0])
+    apart = weighted_logistic_loss(copies, positive, 1 - positive)
+    assert 2 * weighted.item() == pytest.approx(6 * apart.item(), rel=1e-6)

@@ -1,5 +1,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,22 +19,28 @@ from upnext.logs.read import read_logs
 from upnext.logs.simulation.simulate import simulate
 from upnext.logs.simulation.world import SimulationConfig
 from upnext.logs.split import split_by_time
-from upnext.ranking.features import candidate_features, query_features
-from upnext.ranking.loss import WeightedLogisticVariant, weighted_logistic_loss
-from upnext.ranking.mlp import RankingNetworkConfig
-from upnext.ranking.train import (
-    RankingConfig,
-    TrainedRanking,
-    score_impressions,
-    train_ranking,
+from upnext.ranking.calibration import Calibration, CalibrationKind
+from upnext.ranking.config import Guide, ObjectiveName, RankingConfig, RankingNetworkConfig
+from upnext.ranking.loss import (
+    WeightedLogisticVariant,
+    watch_time_weights,
+    weighted_logistic_loss,
 )
+from upnext.ranking.model import RankingModel
+from upnext.ranking.train import TrainedRanking, train_ranking
 from upnext.schema import Floats
 from upnext.training.logbook import Epoch, Logbook, Progress
 from upnext.training.loop import TrainingError
 from upnext.training.schedule import LearningRate, ScheduleName
 
 NETWORK = RankingNetworkConfig(hidden_sizes=(16, 8), embedding_scale=1.0, context_embedding_size=2)
-TINY = RankingConfig(network=NETWORK, requests_per_batch=100, learning_rate=0.003, num_epochs=1)
+TINY = RankingConfig(
+    network=NETWORK,
+    requests_per_batch=100,
+    learning_rate=0.003,
+    num_epochs=1,
+    precision="float32",
+)
 
 
 def weights(trained: TrainedRanking) -> dict[str, torch.Tensor]:
@@ -42,12 +49,27 @@ def weights(trained: TrainedRanking) -> dict[str, torch.Tensor]:
 
 def loss_of(examples: ImpressionExamples, logits: Floats) -> float:
     """The exact variant's loss of logits for all impressions."""
-    return weighted_logistic_loss(
-        torch.from_numpy(logits),
-        torch.from_numpy(examples.watched.astype(np.float32)),
-        torch.from_numpy(examples.watch_time_s.copy()),
-        variant="exact",
-    ).item()
+    outcomes = (torch.from_numpy(array) for array in (examples.watched, examples.watch_time_s))
+    watched, watch_time_s = (tensor.float() for tensor in outcomes)
+    weights = watch_time_weights(watched, watch_time_s, variant="exact")
+    return weighted_logistic_loss(torch.from_numpy(logits), *weights).item()
+
+
+def uncalibrated_s(
+    model: RankingModel, encoder: Encoder, examples: ImpressionExamples, requests: Indices
+) -> Floats:
+    """What is expected of the impressions of some requests, before calibration."""
+    with torch.inference_mode():
+        inputs = model.inputs(examples.inputs(encoder, requests)[0])
+        seconds: Floats = model.scoring.uncalibrated(inputs).numpy()
+    return seconds
+
+
+def calibrated_s(trained: TrainedRanking, encoder: Encoder, examples: ImpressionExamples) -> Floats:
+    with torch.inference_mode():
+        raw, _ = examples.inputs(encoder, np.arange(examples.num_requests))
+        seconds: Floats = trained.model(raw).numpy()
+    return seconds
 
 
 def mean_watch_time_s(examples: ImpressionExamples) -> float:
@@ -61,7 +83,9 @@ def test_one_seed_gives_one_model(encoder: Encoder, examples: ImpressionExamples
         for seed in (3, 3, 4)
     )
     assert all(first[name].equal(again[name]) for name in first)
-    assert not any(first[name].equal(other[name]) for name in first if name.endswith("weight"))
+    moved = [name for name in first if name.endswith("weight")]
+    assert moved
+    assert not any(first[name].equal(other[name]) for name in moved)
 
 
 @pytest.mark.parametrize("hidden_sizes", [(), (8,)])
@@ -71,7 +95,7 @@ def test_training_begins_at_the_mean_watch_time(
     config = replace(TINY, network=replace(NETWORK, hidden_sizes=hidden_sizes), learning_rate=0.0)
     trained = train_ranking(encoder, examples, None, config)
     expected = np.log(mean_watch_time_s(examples))
-    assert trained.model.network.output_bias.item() == pytest.approx(expected, rel=1e-5)
+    assert trained.model.scoring.network.output_bias.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_quantiles_are_those_of_the_training_impressions(
@@ -79,15 +103,16 @@ def test_quantiles_are_those_of_the_training_impressions(
 ) -> None:
     """So each normalised feature's mean is near 1/2, whatever its unit."""
     model = train_ranking(encoder, examples, None, TINY).model
+    front = model.scoring.front
     inputs = model.inputs(examples.inputs(encoder, np.arange(examples.num_requests))[0])
-    for quantiles, features in (
-        (model.network.candidate_quantiles, candidate_features(inputs)),
-        (model.network.query_quantiles, query_features(inputs)),
+    for scale, features in zip(
+        (front.query_scale, front.candidate_scale), front.features(inputs), strict=True
     ):
-        levels = quantiles(features)[:, : features.shape[1]]
+        levels = scale.quantiles(features)
         assert levels.min() >= 0
         assert levels.max() <= 1 + 1e-6
-        np.testing.assert_allclose(levels.mean(dim=0), 0.5, atol=0.03)
+        for values, known in zip(levels.T, features.isfinite().T, strict=True):
+            assert values[known].mean().item() == pytest.approx(0.5, abs=0.03)
 
 
 def test_an_epoch_holds_each_request_once_in_a_new_order(
@@ -104,9 +129,10 @@ def test_an_epoch_holds_each_request_once_in_a_new_order(
 
     monkeypatch.setattr(ImpressionExamples, "inputs", noted)
     train_ranking(encoder, examples, None, replace(TINY, num_epochs=2))
-    for_quantiles, first, second = np.concatenate(read).reshape(3, examples.num_requests)
-    assert np.sort(first).tolist() == np.sort(second).tolist() == for_quantiles.tolist()
-    assert (first != for_quantiles).any()
+    *ordered, first, second = np.concatenate(read).reshape(-1, examples.num_requests)
+    in_order = np.arange(examples.num_requests).tolist()
+    assert [np.sort(one).tolist() for one in (*ordered, first, second)] == [in_order] * 4
+    assert (first != np.arange(examples.num_requests)).any()
     assert (first != second).any()
 
 
@@ -114,8 +140,8 @@ def test_unknown_ids_keep_the_zero_vector(encoder: Encoder, examples: Impression
     item_rows = examples.item_rows.copy()
     item_rows[::5] = 1
     trained = train_ranking(encoder, replace(examples, item_rows=item_rows), None, TINY)
-    for name in trained.model.tables:
-        assert not trained.model.get_parameter(f"tables.{name}.weight")[:2].any()
+    for name in trained.model.items.tables:
+        assert not trained.model.items.get_parameter(f"tables.{name}.weight")[:2].any()
     raw, _ = replace(examples, item_rows=np.ones_like(item_rows)).inputs(encoder, np.arange(5))
     assert not trained.model.inputs(raw)["item_vectors"].any()
 
@@ -125,12 +151,10 @@ def test_scores_do_not_depend_on_what_is_scored_beside(
 ) -> None:
     model = train_ranking(encoder, examples, None, TINY).model
     requests = np.array([7, 30, 12])
-    logits, places = score_impressions(model, encoder, examples, requests)
-    ranges = [np.arange(examples.starts[r], examples.starts[r + 1]) for r in requests]
-    assert places.tolist() == np.concatenate(ranges).tolist()
-    alone = [score_impressions(model, encoder, examples, requests[i : i + 1])[0] for i in range(3)]
-    np.testing.assert_allclose(np.concatenate(alone), logits, rtol=1e-4, atol=1e-5)
-    assert len(score_impressions(model, encoder, examples, requests[:0])[0]) == 0
+    together = uncalibrated_s(model, encoder, examples, requests)
+    alone = [uncalibrated_s(model, encoder, examples, requests[i : i + 1]) for i in range(3)]
+    np.testing.assert_allclose(np.concatenate(alone), together, rtol=1e-4)
+    assert len(uncalibrated_s(model, encoder, examples, requests[:0])) == 0
 
 
 def test_without_validation_the_last_epoch_is_kept(
@@ -159,8 +183,8 @@ def test_the_odds_are_those_that_the_variant_promises(
     alike = replace(examples, watched=by_chance, watch_time_s=seconds)
     config = replace(TINY, variant=variant, learning_rate=0.01, num_epochs=5)
     model = train_ranking(encoder, alike, None, config).model
-    logits, _ = score_impressions(model, encoder, alike, np.arange(alike.num_requests))
-    assert logits.mean() == pytest.approx(np.log(expected_s), abs=0.15)
+    seconds = uncalibrated_s(model, encoder, alike, np.arange(alike.num_requests))
+    assert np.log(seconds).mean() == pytest.approx(np.log(expected_s), abs=0.15)
 
 
 def test_nothing_watched_is_an_error(encoder: Encoder, examples: ImpressionExamples) -> None:
@@ -247,6 +271,14 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     )
 
 
+@pytest.fixture(scope="module")
+def small(platform: Platform) -> Platform:
+    """Every third request of it."""
+    parts = (platform.train, platform.validation)
+    train, validation = (part.take(np.arange(0, part.num_requests, 3)) for part in parts)
+    return Platform(platform.encoder, train, validation)
+
+
 def test_it_foretells_watch_time_better_than_the_mean(platform: Platform) -> None:
     config = replace(TINY, requests_per_batch=50, num_epochs=3)
     trained = train_ranking(platform.encoder, platform.train, platform.validation, config)
@@ -259,13 +291,62 @@ def test_it_foretells_watch_time_better_than_the_mean(platform: Platform) -> Non
     assert best["validation_weighted_per_user_loss"] < 0.35
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_training(platform: Platform) -> None:
+@pytest.mark.parametrize("guide", get_args(Guide))
+def test_the_guides_best_epoch_is_kept_and_patience_ends_training(
+    platform: Platform, guide: Guide
+) -> None:
     """A learning rate far too high soon makes things worse."""
-    config = replace(TINY, learning_rate=0.05, requests_per_batch=200, num_epochs=12, patience=2)
+    config = replace(TINY, guide=guide, learning_rate=0.05, num_epochs=12, patience=2)
     trained = train_ranking(platform.encoder, platform.train, platform.validation, config)
-    losses = [epoch.metrics["validation_loss"] for epoch in trained.epochs]
-    assert trained.best_epoch == int(np.argmin(losses))
-    assert len(losses) == trained.best_epoch + 1 + 2 < 12
-    requests = np.arange(platform.validation.num_requests)
-    logits, _ = score_impressions(trained.model, platform.encoder, platform.validation, requests)
-    assert loss_of(platform.validation, logits) == pytest.approx(min(losses), rel=1e-5)
+    told = [epoch.metrics[guide] for epoch in trained.epochs]
+    assert trained.best_epoch == int(np.argmin(told))
+    assert len(told) == trained.best_epoch + 1 + 2 < 12
+    raw, _ = platform.validation.inputs(
+        platform.encoder, np.arange(platform.validation.num_requests)
+    )
+    with torch.inference_mode():
+        logits = trained.model.scoring.outputs(trained.model.inputs(raw))[:, 0].numpy()
+    found = loss_of(platform.validation, logits)
+    best = trained.epochs[trained.best_epoch].metrics
+    assert found == pytest.approx(best["validation_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", get_args(ObjectiveName))
+def test_every_objective_ranks_better_than_chance_and_foretells_the_sum(
+    small: Platform, objective: ObjectiveName
+) -> None:
+    config = replace(TINY, objective=objective, requests_per_batch=50, num_epochs=2)
+    trained = train_ranking(small.encoder, small.train, small.validation, config)
+    best = trained.epochs[trained.best_epoch].metrics
+    assert best["validation_weighted_per_user_loss"] < 0.45
+    seconds = calibrated_s(trained, small.encoder, small.validation)
+    assert seconds.sum() == pytest.approx(small.validation.watch_time_s.sum(), rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["isotonic", "scale", "none"])
+def test_calibration_is_fitted_on_validation_and_keeps_its_order(
+    small: Platform, kind: CalibrationKind
+) -> None:
+    config = replace(TINY, calibration=kind, variant="paper")
+    trained = train_ranking(small.encoder, small.train, small.validation, config)
+    seconds = calibrated_s(trained, small.encoder, small.validation)
+    requests = np.arange(small.validation.num_requests)
+    before = uncalibrated_s(trained.model, small.encoder, small.validation, requests)
+    assert (np.diff(seconds[np.argsort(before, kind="stable")]) >= 0).all()
+    actual_s = small.validation.watch_time_s.sum()
+    if kind == "none":
+        assert seconds.tobytes() == before.tobytes()
+    else:
+        assert seconds.sum() == pytest.approx(actual_s, rel=0.05)
+        assert abs(before.sum() - actual_s) > 2 * abs(seconds.sum() - actual_s)
+
+
+def test_a_refit_takes_calibration_over(encoder: Encoder, examples: ImpressionExamples) -> None:
+    """There is no validation left to fit one on."""
+    chosen = train_ranking(encoder, examples, examples.take(np.arange(200)), TINY)
+    again = train_ranking(encoder, examples, None, TINY, calibration=chosen.calibration)
+    alone = train_ranking(encoder, examples, None, TINY)
+    state, nothing = chosen.calibration.state_dict(), Calibration().state_dict()
+    assert any(not state[name].equal(value) for name, value in nothing.items())
+    assert all(again.calibration.state_dict()[name].equal(state[name]) for name in state)
+    assert all(alone.calibration.state_dict()[name].equal(nothing[name]) for name in state)

@@ -15,7 +15,7 @@ import pytest
 
 from upnext.errors import ConfigError, ReleaseError, RequestError
 from upnext.recommender import Recommender, RecommenderConfig
-from upnext.recommender.retriever import mean_vectors
+from upnext.recommender.vectors import mean_vectors
 from upnext.registry.release import publish
 from upnext.schema import Id, Logs, PastWatch, Recommendation, RecommendationRequest
 
@@ -59,7 +59,8 @@ def test_a_known_user_gets_a_page_in_order_of_expected_watch_time(
     assert min(seconds) > 0
     assert len(set(_ids(answer.items))) == 12
     assert answer.release == "1"
-    assert answer.num_candidates == recommender.config.num_candidates
+    num_found = recommender.config.num_candidates
+    assert num_found < answer.num_candidates <= num_found + recommender.nominators.num_counted
     assert not answer.degraded
 
 
@@ -71,16 +72,17 @@ def test_each_item_tells_its_title_and_what_retrieval_thought(
     frame = tiny_logs.items.frame
     titles = dict(zip(frame["item_id"], frame["title"], strict=True))
     assert all(item.title == titles[item.item_id] for item in items)
-    by_rank = sorted(items, key=lambda item: item.retrieval_rank)
-    assert [item.retrieval_rank for item in by_rank] == list(range(1, 31))
-    scores = [item.retrieval_score for item in by_rank]
+    by_rank = {item.retrieval_rank: item.retrieval_score for item in items if item.retrieval_rank}
+    assert len(by_rank) == sum("retrieval" in item.sources for item in items) > 1
+    assert set(by_rank) <= set(range(1, 31))
+    scores = [by_rank[rank] for rank in sorted(by_rank)]
     assert scores == sorted(scores, reverse=True)
 
 
 def test_timings_tell_each_stage_and_the_whole(recommender: Recommender) -> None:
     timings = dict(recommender.recommend(RecommendationRequest()).timings_ms)
     total = timings.pop("total")
-    assert set(timings) == {"user_vector", "candidates", "ranking"}
+    assert set(timings) == {"user_vector", "candidates", "ranking", "reasons"}
     assert min(timings.values()) >= 0
     assert total == pytest.approx(sum(timings.values()))
 

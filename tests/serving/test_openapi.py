@@ -22,6 +22,7 @@ from upnext.serving.openapi import (
     openapi_document,
 )
 from upnext.serving.wire import AnswerBody, ErrorBody, decode_request, encode_error
+from upnext.sources import NOMINATORS
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
@@ -107,3 +108,22 @@ def test_the_limits_of_rules_are_in_the_description() -> None:
 def test_the_limits_of_k_are_in_the_description() -> None:
     k = openapi_document()["components"]["schemas"]["RequestBody"]["properties"]["k"]
     assert (k["minimum"], k["maximum"], k["default"]) == (1, 1000, 10)
+
+
+def test_the_limits_of_reasons_are_in_the_description() -> None:
+    properties = openapi_document()["components"]["schemas"]["RequestBody"]["properties"]
+    reasons = properties["num_reasons"]
+    assert (reasons["minimum"], reasons["maximum"], reasons["default"]) == (0, 50, 0)
+
+
+def test_the_examples_show_who_nominated_an_item_and_why_it_is_there() -> None:
+    """As many reasons as the request asks for; no rank where retrieval did not nominate."""
+    asked, items = EXAMPLE_REQUEST["num_reasons"], EXAMPLE_ANSWER["items"]
+    assert asked > 0
+    for item in items:
+        assert len(item["reasons"]) == asked
+        assert set(item["sources"]) <= set(NOMINATORS)
+        assert ("retrieval" in item["sources"]) == (item["retrieval_rank"] is not None)
+        sizes = [abs(reason["watch_time_s"]) for reason in item["reasons"]]
+        assert sizes == sorted(sizes, reverse=True)
+    assert {item["retrieval_rank"] is None for item in items} == {True, False}

@@ -12,6 +12,7 @@ from upnext.schema import (
     ItemRules,
     PageOptions,
     PastWatch,
+    Reason,
     Recommendation,
     RecommendationRequest,
     Recommendations,
@@ -59,6 +60,7 @@ def test_every_field_arrives() -> None:
             "max_duration_s": 600.5,
             "published_since_ms": 1,
         },
+        "num_reasons": 4,
         "label": "canary",
     }
     request, label = decode_request(json.dumps(body).encode())
@@ -94,6 +96,7 @@ def test_every_field_arrives() -> None:
             max_duration_s=600.5,
             published_since_ms=1,
         ),
+        num_reasons=4,
     )
 
 
@@ -149,6 +152,9 @@ def test_the_wire_has_the_fields_of_the_schema() -> None:
         (b'{"searches": "ramen"}', "body.searches", "array | null", "str"),
         (b'{"user_features": {"age": 7}}', "body.user_features[...]", "str", "int"),
         (b'{"at_ms": -1}', "body.at_ms", "int >= 0", "-1"),
+        (b'{"num_reasons": -1}', "body.num_reasons", "int >= 0", "-1"),
+        (b'{"num_reasons": 51}', "body.num_reasons", "int <= 50", "51"),
+        (b'{"num_reasons": "all"}', "body.num_reasons", "int", "str"),
         (b'{"page": {"diversity": 1.5}}', "body.page.diversity", "float <= 1.0", "1.5"),
         (b'{"page": {"num_explored": 1001}}', "body.page.num_explored", "int <= 1000", "1001"),
         (b'{"page": {"fresh_days": 0}}', "body.page.fresh_days", "float > 0.0", "0"),
@@ -234,13 +240,36 @@ def test_an_answer_is_the_recommendations_and_the_label() -> None:
         title="Slow ramen",
         expected_watch_time_s=None,
         retrieval_score=0.5,
-        retrieval_rank=1,
+        retrieval_rank=None,
+        sources=["popular", "fresh"],
+        reasons=[
+            Reason(about="watching", item_id="v7", watch_time_s=2.5),
+            Reason(about="how long it is", item_id=None, watch_time_s=-1.0),
+        ],
     )
     answer = Recommendations(
-        items=[item], release="8", num_candidates=1, timings_ms={"retrieval": 0.5}
+        items=[item], release="8", num_candidates=1, timings_ms={"retrieval": 0.5}, degraded=[]
     )
     assert json.loads(encode_answer(answer, "stable")) == {
         **dataclasses.asdict(answer),
-        "degraded": [],
         "label": "stable",
     }
+
+
+def test_what_nobody_nominated_or_explained_is_an_empty_list() -> None:
+    item = Recommendation(
+        item_id=1,
+        title=None,
+        expected_watch_time_s=2.0,
+        retrieval_score=0.5,
+        retrieval_rank=1,
+    )
+    answer = Recommendations(items=[item], release="8", num_candidates=1, timings_ms={})
+    (told,) = json.loads(encode_answer(answer, "stable"))["items"]
+    assert (told["sources"], told["reasons"]) == ([], [])
+
+
+@pytest.mark.parametrize("num_reasons", [0, 50])
+def test_reasons_may_be_as_many_as_the_limits(num_reasons: int) -> None:
+    request, _ = decode_request(json.dumps({"num_reasons": num_reasons}).encode())
+    assert request.num_reasons == num_reasons

@@ -22,8 +22,8 @@ from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import watch_targets
 from upnext.logs.read import read_logs
 from upnext.logs.split import Split, split_by_time
-from upnext.ranking.mlp import RankingNetworkConfig
-from upnext.ranking.train import RankingConfig, TrainedRanking, train_ranking
+from upnext.ranking.config import RankingConfig, RankingNetworkConfig
+from upnext.ranking.train import TrainedRanking, train_ranking
 from upnext.retrieval.config import RetrievalConfig
 from upnext.retrieval.model import RetrievalNetworkConfig
 from upnext.retrieval.train import train_retrieval

@@ -20,6 +20,7 @@ from upnext.examples.searches import explode_tokens, query_tokens
 from upnext.examples.vocabulary import Vocabulary
 from upnext.schema import (
     MS_PER_DAY,
+    MS_PER_HOUR,
     UNKNOWN_ROW,
     Floats,
     Logs,
@@ -29,7 +30,6 @@ from upnext.schema import (
     TimesMs,
 )
 
-MS_PER_HOUR = 3_600_000
 NUM_HOURS, NUM_WEEKDAYS = 24, 7
 CLOCK_SIZES = {"hour": NUM_HOURS, "weekday": NUM_WEEKDAYS}
 
@@ -50,8 +50,10 @@ class ExamplesConfig:
     """Slots of history for the last watches."""
     num_searches: int = 50
     """Slots of history for the last search tokens."""
-    num_shown: int = 100
-    """Slots of history for the last impressions."""
+    num_watches_ranked: int = 200
+    """Slots of history for the last watches as ranking sees them."""
+    num_shown: int = 500
+    """Slots of history for the last impressions, which ranking alone sees."""
     recent_watches: tuple[int, ...] = (1, 5)
     """Retrieval also averages the last so many watches each, beside all num_watches of them; ()
     leaves the paper's one average."""
@@ -97,6 +99,25 @@ class Encoder:
         features = (vocabulary.num_rows for vocabulary in self.user_features.values())
         return (*(CLOCK_SIZES[name] for name in self.config.clock), *features)
 
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """What the columns of `context_rows` tell."""
+        return (*self.config.clock, *self.user_features)
+
+    def user_feature_column(self, name: str) -> int:
+        """Where a declared user feature stands in `History.feature_rows`.
+
+        Raises: ConfigError: it is not declared.
+        """
+        declared = list(self.user_features)
+        if name not in declared:
+            raise ConfigError(
+                "[sources] segment",
+                expected=f"one of [examples] user_features: {', '.join(declared) or 'none'}",
+                got=repr(name),
+            )
+        return declared.index(name)
+
     def context_rows(self, feature_rows: Rows, at_ms: TimesMs) -> Rows:
         """[B, C]: hour of the day, weekday of each time in UTC as declared; the user features."""
         hour = (at_ms // MS_PER_HOUR) % NUM_HOURS
@@ -119,10 +140,10 @@ class Encoder:
             searches=self._events(tokens, "searched_at_ms", "token", self.search_tokens, users),
             shown=self._events(shown, "shown_at_ms", "item_id", self.catalogue.items, users),
             feature_rows=self._feature_rows(logs, users),
-        )
+        ).counted(self.catalogue.channel_rows, self.catalogue.duration_s)
 
     def request_history(self, request: RecommendationRequest, at_ms: int) -> History:
-        """The past of one user, row 0, as a request tells it.
+        """The past of one user, row 0, as a request tells it; nobody else's is counted.
 
         Watches without a time are taken to have followed one another, the last ending with the
         request; those without a watch time as watched to the end. What a request tells has

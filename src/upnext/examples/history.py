@@ -1,12 +1,13 @@
 """What users had watched, searched and been shown strictly before a time t."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.examples.counts import HourlyCounts
 from upnext.schema import Floats, Rows, TimesMs
 
 Indices = NDArray[np.int64]
@@ -60,6 +61,15 @@ class EventLog:
     def user_rows(self) -> Indices:
         """The user of each event, [E]."""
         return np.repeat(np.arange(self.num_users), np.diff(self.starts))
+
+    def until(self, at_ms: int) -> "EventLog":
+        """The events strictly before a time, of the same users, watched for as long as by then."""
+        kept = self.at_ms < at_ms
+        num_kept = np.concatenate([[0], np.cumsum(kept)])
+        began_ms = self.at_ms[kept]
+        ran_s = ((at_ms - began_ms) / 1000).astype(np.float32)
+        spent_s = np.minimum(self.watch_time_s[kept], ran_s)
+        return EventLog(num_kept[self.starts], self.rows[kept], began_ms, spent_s)
 
     def of_user(self, user_row: int) -> "EventLog":
         """The events of one user, as user 0."""
@@ -116,28 +126,68 @@ class History:
     """The past of U users: watches, tokens of searches, impressions, and declared features.
 
     `shown` holds impressions, watched or not. `feature_rows` [U, F] are rows in the vocabularies
-    of the declared user features.
+    of the declared user features. `item_counts` and `channel_counts` tell what all users together
+    did, by item row and by channel row.
     """
 
     watches: EventLog
     searches: EventLog
     shown: EventLog
     feature_rows: Rows
+    item_counts: HourlyCounts = field(default_factory=HourlyCounts.empty)
+    channel_counts: HourlyCounts = field(default_factory=HourlyCounts.empty)
+
+    def counted(self, channel_rows: Rows, duration_s: Floats) -> "History":
+        """The same with its events counted; of item row r these are the channel and the length."""
+        lengths_s = duration_s[self.watches.rows]
+        share = np.minimum(self.watches.watch_time_s / np.maximum(lengths_s, 1), 1)
+        share[lengths_s <= 0] = 1
+
+        def counts(rows_of: Callable[[Rows], Rows]) -> HourlyCounts:
+            return HourlyCounts.of(
+                watched_rows=rows_of(self.watches.rows),
+                started_at_ms=self.watches.at_ms,
+                watch_time_s=self.watches.watch_time_s,
+                watch_share=share,
+                shown_rows=rows_of(self.shown.rows),
+                shown_at_ms=self.shown.at_ms,
+            )
+
+        return replace(
+            self,
+            item_counts=counts(lambda rows: rows),
+            channel_counts=counts(lambda rows: channel_rows[rows]),
+        )
+
+    def until(self, at_ms: int) -> "History":
+        """The same users' past as of a time: their events strictly before it.
+
+        What all users did is counted on, as whoever asks it names a time.
+        """
+        return replace(
+            self,
+            watches=self.watches.until(at_ms),
+            searches=self.searches.until(at_ms),
+            shown=self.shown.until(at_ms),
+        )
 
     def of_user(self, user_row: int) -> "History":
-        """The past of one user, as user 0."""
-        return History(
-            self.watches.of_user(user_row),
-            self.searches.of_user(user_row),
-            self.shown.of_user(user_row),
-            self.feature_rows[user_row : user_row + 1],
+        """The past of one user, as user 0, with the counts of all."""
+        return replace(
+            self,
+            watches=self.watches.of_user(user_row),
+            searches=self.searches.of_user(user_row),
+            shown=self.shown.of_user(user_row),
+            feature_rows=self.feature_rows[user_row : user_row + 1],
         )
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for a release."""
-        logs = {"watches": self.watches, "searches": self.searches, "shown": self.shown}
+        parts = {name: part for name, part in vars(self).items() if name != "feature_rows"}
         arrays = {
-            f"{kind}.{key}": value for kind, log in logs.items() for key, value in vars(log).items()
+            f"{name}.{key}": value
+            for name, part in parts.items()
+            for key, value in vars(part).items()
         }
         return arrays | {"feature_rows": self.feature_rows}
 
@@ -145,10 +195,18 @@ class History:
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "History":
         """The inverse of `to_arrays`."""
 
-        def log(kind: str) -> EventLog:
-            return EventLog(**{key: arrays[f"{kind}.{key}"] for key in EventLog.__annotations__})
+        def part(name: str) -> dict[str, NDArray[Any]]:
+            prefix = f"{name}."
+            return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
-        return cls(log("watches"), log("searches"), log("shown"), arrays["feature_rows"])
+        return cls(
+            watches=EventLog(**part("watches")),
+            searches=EventLog(**part("searches")),
+            shown=EventLog(**part("shown")),
+            feature_rows=arrays["feature_rows"],
+            item_counts=HourlyCounts(**part("item_counts")),
+            channel_counts=HourlyCounts(**part("channel_counts")),
+        )
 
 
 def ranges(lo: Indices, hi: Indices) -> Indices:

@@ -1,62 +1,203 @@
 """Stage-2 examples: a request and its candidates → watched or not, and for how long."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from upnext.examples.catalogue import Catalogue
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import EventLog, History, Indices
 from upnext.examples.vocabulary import Vocabulary
 from upnext.schema import MS_PER_DAY, UNKNOWN_ROW, Floats, Impressions, Rows, TimesMs
 
 
-@dataclass(frozen=True)
 class RankingInputs:
-    """Raw arrays for R requests and their M candidates; all derived features are the network's.
+    """What ranking may know of R requests and their M candidates: raw arrays, made when asked for.
 
-    history_*: the last H watches, newest last, 0 pads, with age and watch time *as of the request*
-    (a watch that is still running counts what has run). shown_*: the last impressions.
-    request_index [M] says which request a candidate belongs to.
+    The one encoder of stage 2: training makes it of logged requests, serving of live ones. All
+    derived features are the network's.
+
+    Of requests: context_rows [R, C]; history_* the last H watches, newest last, 0 pads, with age
+    and watch time *as of the request* (a watch that is still running counts what has run); shown_*
+    the last impressions, watched or not. Of candidates: request_index [M] says whose they are;
+    item_counts and channel_counts [M, 4] what everybody did with them, as `counts.COUNTED` names
+    it; source_scores [M, S] what each source of candidates thinks of them.
     """
 
-    context_rows: Rows
-    history_rows: Rows
-    history_channel_rows: Rows
-    history_tag_rows: Rows
-    history_duration_s: Floats
-    history_age_s: Floats
-    history_watch_time_s: Floats
-    shown_rows: Rows
-    shown_age_s: Floats
-    request_index: Indices
-    item_rows: Rows
-    channel_rows: Rows
-    tag_rows: Rows
-    duration_s: Floats
-    item_age_days: Floats
-    position: Floats
+    def __init__(
+        self,
+        encoder: Encoder,
+        history: History,
+        *,
+        user_rows: NDArray[Any],
+        at_ms: TimesMs,
+        request_index: Indices,
+        item_rows: Rows,
+        position: Floats,
+        source_scores: Floats | None = None,
+    ) -> None:
+        """user_rows, at_ms [R] ask for item_rows, position [M] of requests request_index [M].
+
+        Without `source_scores` there is no column of them.
+        """
+        self._encoder, self._history = encoder, history
+        self._user_rows, self._at_ms = user_rows, at_ms
+        self.request_index, self.item_rows, self.position = request_index, item_rows, position
+        no_scores = np.zeros((len(item_rows), 0), np.float32)
+        self.source_scores = no_scores if source_scores is None else source_scores
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        array: NDArray[Any] = getattr(self, name)
+        return array
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
-        """The arrays by name, as a network takes them."""
-        return vars(self)
+        """All arrays by name, as a network takes them."""
+        return {name: self[name] for name in RANKING_INPUTS}
+
+    @property
+    def _catalogue(self) -> Catalogue:
+        return self._encoder.catalogue
+
+    @cached_property
+    def _watched(self) -> "_Slots":
+        return _Slots(
+            self._history.watches,
+            self._user_rows,
+            self._at_ms,
+            self._encoder.config.num_watches_ranked,
+        )
+
+    @cached_property
+    def _shown(self) -> "_Slots":
+        return _Slots(
+            self._history.shown, self._user_rows, self._at_ms, self._encoder.config.num_shown
+        )
+
+    @cached_property
+    def context_rows(self) -> Rows:
+        """[R, C] the clock and the declared user features."""
+        return self._encoder.context_rows(self._history.feature_rows[self._user_rows], self._at_ms)
+
+    @cached_property
+    def history_rows(self) -> Rows:
+        """[R, H] items watched."""
+        return self._watched.rows
+
+    @cached_property
+    def history_channel_rows(self) -> Rows:
+        """[R, H] their channels."""
+        return self._catalogue.channel_rows[self.history_rows]
+
+    @cached_property
+    def history_tag_rows(self) -> Rows:
+        """[R, H, T] their tags."""
+        return self._catalogue.tag_rows[self.history_rows]
+
+    @cached_property
+    def history_duration_s(self) -> Floats:
+        """[R, H] how long they are, 0 where that is not known."""
+        return self._catalogue.duration_s[self.history_rows]
+
+    @cached_property
+    def history_age_s(self) -> Floats:
+        """[R, H] seconds since they were started."""
+        return self._watched.age_s
+
+    @cached_property
+    def history_watch_time_s(self) -> Floats:
+        """[R, H] how long they had been watched by then."""
+        spent = self._history.watches.watch_time_s
+        seconds: Floats = np.minimum(self._watched.take(spent), self.history_age_s)
+        return seconds
+
+    @cached_property
+    def shown_rows(self) -> Rows:
+        """[R, Hs] items shown."""
+        return self._shown.rows
+
+    @cached_property
+    def shown_channel_rows(self) -> Rows:
+        """[R, Hs] their channels."""
+        return self._catalogue.channel_rows[self.shown_rows]
+
+    @cached_property
+    def shown_tag_rows(self) -> Rows:
+        """[R, Hs, T] their tags."""
+        return self._catalogue.tag_rows[self.shown_rows]
+
+    @cached_property
+    def shown_age_s(self) -> Floats:
+        """[R, Hs] seconds since they were shown."""
+        return self._shown.age_s
+
+    @cached_property
+    def channel_rows(self) -> Rows:
+        """[M] the candidate's channel."""
+        return self._catalogue.channel_rows[self.item_rows]
+
+    @cached_property
+    def tag_rows(self) -> Rows:
+        """[M, T] its tags."""
+        return self._catalogue.tag_rows[self.item_rows]
+
+    @cached_property
+    def duration_s(self) -> Floats:
+        """[M] how long it is, 0 where that is not known."""
+        return self._catalogue.duration_s[self.item_rows]
+
+    @cached_property
+    def item_age_days(self) -> Floats:
+        """[M] days since it was published; 0 for an unknown item."""
+        age_ms = self._asked_at_ms - self._catalogue.published_at_ms[self.item_rows]
+        known = self.item_rows > UNKNOWN_ROW
+        return np.where(known, age_ms / MS_PER_DAY, 0.0).astype(np.float32)
+
+    @cached_property
+    def item_counts(self) -> Floats:
+        """[M, 4] impressions, watches, seconds and shares of the item by everybody."""
+        return self._history.item_counts.before(self.item_rows, self._asked_at_ms)
+
+    @cached_property
+    def channel_counts(self) -> Floats:
+        """[M, 4] the same of its channel."""
+        return self._history.channel_counts.before(self.channel_rows, self._asked_at_ms)
+
+    @property
+    def _asked_at_ms(self) -> TimesMs:
+        return self._at_ms[self.request_index]
 
 
-EMBEDDED_ROWS: Mapping[str, tuple[str, str]] = {
-    "item_vectors": ("item", "item_rows"),
-    "channel_vectors": ("channel", "channel_rows"),
-    "tag_vectors": ("tag", "tag_rows"),
-    "history_item_vectors": ("item", "history_rows"),
-    "history_channel_vectors": ("channel", "history_channel_rows"),
-}
-"""Which table's vectors, at which rows, each embedded input of the network holds.
-
-One shared table per ID space, fed separately per feature. Source: Covington, Adams, Sargin 2016,
-section 4.1.
-"""
+REQUEST_INPUTS = (
+    "context_rows",
+    "history_rows",
+    "history_channel_rows",
+    "history_tag_rows",
+    "history_duration_s",
+    "history_age_s",
+    "history_watch_time_s",
+    "shown_rows",
+    "shown_channel_rows",
+    "shown_tag_rows",
+    "shown_age_s",
+)
+CANDIDATE_INPUTS = (
+    "request_index",
+    "item_rows",
+    "channel_rows",
+    "tag_rows",
+    "duration_s",
+    "item_age_days",
+    "position",
+    "item_counts",
+    "channel_counts",
+    "source_scores",
+)
+RANKING_INPUTS = REQUEST_INPUTS + CANDIDATE_INPUTS
 
 
 @dataclass(frozen=True)
@@ -75,11 +216,46 @@ class ImpressionExamples:
     position: Floats
     watched: NDArray[np.bool_]
     watch_time_s: Floats
+    source_scores: Floats
 
     @property
     def num_requests(self) -> int:
         """R."""
         return len(self.user_rows)
+
+    def take(self, requests: Indices) -> "ImpressionExamples":
+        """Some of the requests, in the order given."""
+        chosen, _ = self.impressions_of(requests)
+        counts = self.starts[requests + 1] - self.starts[requests]
+        return ImpressionExamples(
+            history=self.history,
+            user_rows=self.user_rows[requests],
+            at_ms=self.at_ms[requests],
+            starts=np.concatenate([[0], np.cumsum(counts)]),
+            item_rows=self.item_rows[chosen],
+            position=self.position[chosen],
+            watched=self.watched[chosen],
+            watch_time_s=self.watch_time_s[chosen],
+            source_scores=self.source_scores[chosen],
+        )
+
+    def as_known_then(self) -> Self:
+        """The same, but that an item nobody had watched before is unknown, as it then was.
+
+        A vocabulary is counted to the end of training. Without this, an unknown item in training
+        would be one that was never to be watched, and ranking would learn just that of all unknown
+        ones. What the sources think of such an item is unknown too.
+        """
+        watches = self.history.watches
+        num_rows = int(max(self.item_rows.max(initial=0), watches.rows.max(initial=0))) + 1
+        first_ms = np.full(num_rows, np.iinfo(np.int64).max)
+        np.minimum.at(first_ms, watches.rows, watches.at_ms)
+        known = first_ms[self.item_rows] < np.repeat(self.at_ms, np.diff(self.starts))
+        return replace(
+            self,
+            item_rows=np.where(known, self.item_rows, np.int32(UNKNOWN_ROW)),
+            source_scores=np.where(known[:, None], self.source_scores, np.float32(0)),
+        )
 
     def impressions_of(self, requests: NDArray[Any]) -> tuple[Indices, Indices]:
         """The impressions of these requests, and the place of each one's request: 2 × [M]."""
@@ -91,7 +267,7 @@ class ImpressionExamples:
     def inputs(self, encoder: Encoder, requests: NDArray[Any]) -> tuple[RankingInputs, Indices]:
         """The inputs of some requests, and the indices of their impressions, [M]."""
         chosen, request_index = self.impressions_of(requests)
-        inputs = encode_ranking_inputs(
+        inputs = RankingInputs(
             encoder,
             self.history,
             user_rows=self.user_rows[requests],
@@ -99,6 +275,7 @@ class ImpressionExamples:
             request_index=request_index,
             item_rows=self.item_rows[chosen],
             position=self.position[chosen],
+            source_scores=self.source_scores[chosen],
         )
         return inputs, chosen
 
@@ -129,58 +306,30 @@ def build_impression_examples(
         position=frame["position"].to_numpy().astype(np.float32),
         watched=watched,
         watch_time_s=np.where(watched, frame["watch_time_s"].to_numpy(), np.float32(0)),
+        source_scores=np.zeros((frame.height, 0), np.float32),
     )
 
 
-def encode_ranking_inputs(
-    encoder: Encoder,
-    history: History,
-    *,
-    user_rows: NDArray[Any],
-    at_ms: TimesMs,
-    request_index: Indices,
-    item_rows: Rows,
-    position: Floats,
-) -> RankingInputs:
-    """What ranking may know: user_rows, at_ms [R] ask for item_rows [M] of requests request_index.
+class _Slots:
+    """The last events of a log before each request, in slots [R, H]."""
 
-    The one encoder of stage 2: training calls it with logged requests, serving with live ones.
-    """
-    config, catalogue = encoder.config, encoder.catalogue
-    watches, shown = history.watches, history.shown
-    index, filled = watches.slots(
-        *watches.window_before(user_rows, at_ms, config.num_watches), config.num_watches
-    )
-    history_rows = watches.take(watches.rows, index, filled)
-    history_age_s = _age_s(watches, index, filled, at_ms)
-    shown_index, shown_filled = shown.slots(
-        *shown.window_before(user_rows, at_ms, config.num_shown), config.num_shown
-    )
-    item_age_ms = at_ms[request_index] - catalogue.published_at_ms[item_rows]
-    known = item_rows > UNKNOWN_ROW
-    return RankingInputs(
-        context_rows=encoder.context_rows(history.feature_rows[user_rows], at_ms),
-        history_rows=history_rows,
-        history_channel_rows=catalogue.channel_rows[history_rows],
-        history_tag_rows=catalogue.tag_rows[history_rows],
-        history_duration_s=catalogue.duration_s[history_rows],
-        history_age_s=history_age_s,
-        history_watch_time_s=np.minimum(
-            watches.take(watches.watch_time_s, index, filled), history_age_s
-        ),
-        shown_rows=shown.take(shown.rows, shown_index, shown_filled),
-        shown_age_s=_age_s(shown, shown_index, shown_filled, at_ms),
-        request_index=request_index,
-        item_rows=item_rows,
-        channel_rows=catalogue.channel_rows[item_rows],
-        tag_rows=catalogue.tag_rows[item_rows],
-        duration_s=catalogue.duration_s[item_rows],
-        item_age_days=np.where(known, item_age_ms / MS_PER_DAY, 0.0).astype(np.float32),
-        position=position,
-    )
+    def __init__(
+        self, log: EventLog, user_rows: NDArray[Any], at_ms: TimesMs, num_slots: int
+    ) -> None:
+        self._log, self._at_ms = log, at_ms
+        window = log.window_before(user_rows, at_ms, num_slots)
+        self._index, self._filled = log.slots(*window, num_slots)
 
+    def take(self, values: NDArray[Any]) -> NDArray[Any]:
+        return self._log.take(values, self._index, self._filled)
 
-def _age_s(log: EventLog, index: Indices, filled: NDArray[np.bool_], at_ms: TimesMs) -> Floats:
-    """Seconds from each event to its request, 0 in empty slots: [R, H]."""
-    age_ms = np.where(filled, at_ms[:, None] - log.take(log.at_ms, index, filled), 0)
-    return (age_ms / 1000).astype(np.float32)
+    @property
+    def rows(self) -> Rows:
+        rows: Rows = self.take(self._log.rows)
+        return rows
+
+    @property
+    def age_s(self) -> Floats:
+        """Seconds from each event to its request, 0 in empty slots."""
+        age_ms = np.where(self._filled, self._at_ms[:, None] - self.take(self._log.at_ms), 0)
+        return (age_ms / 1000).astype(np.float32)

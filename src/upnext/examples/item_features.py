@@ -174,7 +174,8 @@ def side_vectors(
 
     Args:
         features: what is known of the items.
-        tables: "values" [V, D] and "levels" [4 K, D], as `retrieval.items.side_arrays` gives them.
+        tables: "values" [V, D] and "levels" [4 K, D], as `training.side_features.side_arrays`
+            gives them.
         item_rows: [R]; the vector of a reserved row is zero.
 
     Source: for new items by their content: Volkovs, Yu, Poutanen 2017, "DropoutNet".

@@ -115,7 +115,8 @@ class PreparedLogs:
             watch_time_s = self._written(watch_time_s[events] for events in self._events(part))
         starts = np.concatenate([[0], np.cumsum(part.hi - part.lo)])
         others = encoder.history(part.others, self.users)
-        return replace(others, watches=EventLog(starts, rows, at_ms, watch_time_s))
+        past = replace(others, watches=EventLog(starts, rows, at_ms, watch_time_s))
+        return past.counted(encoder.catalogue.channel_rows, encoder.catalogue.duration_s)
 
     def targets(self, history: History, part: Part) -> WatchTargets:
         """What `watch_targets` makes of a part; `history` is that of everything."""

@@ -8,9 +8,10 @@ from upnext.errors import ConfigError
 from upnext.examples.encoder import ExamplesConfig
 from upnext.index import IndexConfig
 from upnext.logs.sources import LogsConfig
-from upnext.ranking.train import RankingConfig
+from upnext.ranking.config import RankingConfig
 from upnext.recommender import RecommenderConfig
 from upnext.retrieval.config import RetrievalConfig
+from upnext.sources import SourcesConfig
 
 Protocol = Literal["time", "last-event"]
 
@@ -94,6 +95,8 @@ class RunConfig:
     """How stage 1 learns."""
     index: IndexConfig = field(default_factory=IndexConfig)
     """How candidates are found for a user vector."""
+    sources: SourcesConfig = field(default_factory=SourcesConfig)
+    """Which candidates are counted beside those that retrieval finds."""
     ranking: RankingConfig = field(default_factory=RankingConfig)
     """How stage 2 learns."""
     recommender: RecommenderConfig = field(default_factory=RecommenderConfig)

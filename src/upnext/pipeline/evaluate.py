@@ -215,13 +215,12 @@ def _retrieval(
 
 def _ranking(bench: Bench) -> Mapping[str, Any]:
     """What the report says of the order of the impressions that were really shown, by field."""
-    impressions, ranker = bench.split.test.impressions, bench.recommender.ranker
-    if impressions is None or impressions.frame.is_empty() or ranker is None:
+    impressions, has_ranking = bench.split.test.impressions, bench.recommender.ranker is not None
+    if impressions is None or impressions.frame.is_empty() or not has_ranking:
         return {}
     encoder, config = bench.recommender.encoder, bench.config.evaluation
     scored = score_shown(
-        ranker,
-        encoder,
+        bench.recommender,
         bench.history,
         bench.users,
         bench.logs.items,
@@ -280,29 +279,30 @@ def _funnel(bench: Bench) -> tuple[tuple[FunnelStep, ...], str]:
     recommender = bench.recommender
     targets = bench.targets.sample(bench.config.evaluation.num_funnel_targets, seed=1)
     exact = ExactIndex.build(recommender.retriever.item_vectors)
-    in_exact = in_index = before_ranking = on_page = 0
+    in_exact = in_index = proposed = before_ranking = on_page = 0
     for start in range(0, len(targets), BATCH_SIZE):
         part = targets[start : start + BATCH_SIZE]
         wanted = np.where(part.item_rows > UNKNOWN_ROW, part.item_rows, -2)[:, None]
         excluded = _excluded(bench, part)
-        found, _ = exact.search(
-            _user_vectors(bench, part), recommender.config.num_candidates, excluded_rows=excluded
-        )
+        user_vectors, k = _user_vectors(bench, part), recommender.config.num_candidates
+        nearest, _ = exact.search(user_vectors, k, excluded_rows=excluded)
+        found, _ = recommender.retriever.nearest(user_vectors, k, excluded)
         candidates = recommender.candidates_of(bench.history, part.user_rows, part.at_ms, excluded)
         ranked = recommender.ranked(bench.history, part.user_rows, part.at_ms, candidates)
-        in_exact += int((found == wanted).any(axis=1).sum())
-        in_index += int((candidates == wanted).any(axis=1).sum())
+        in_exact += int((nearest == wanted).any(axis=1).sum())
+        in_index += int((found == wanted).any(axis=1).sum())
+        proposed += int((candidates == wanted).any(axis=1).sum())
         before_ranking += int((candidates[:, :PAGE_SIZE] == wanted).any(axis=1).sum())
         on_page += int((ranked[:, :PAGE_SIZE] == wanted).any(axis=1).sum())
-    k = recommender.config.num_candidates
     steps = (
         FunnelStep(name="watches to be predicted", num_events=len(targets)),
         FunnelStep(name="item is known", num_events=int((targets.item_rows > UNKNOWN_ROW).sum())),
-        FunnelStep(name=f"in the exact {k} nearest", num_events=in_exact),
-        FunnelStep(name=f"in the index's {k}", num_events=in_index),
+        FunnelStep(name="among the candidates of all sources", num_events=proposed),
         FunnelStep(name=f"in the first {PAGE_SIZE} after ranking", num_events=on_page),
     )
     note = (
+        f"Of {len(targets):,} watches, retrieval's index finds {in_index:,} among its "
+        f"{recommender.config.num_candidates:,} candidates, an exact search {in_exact:,}. "
         f"In the order of retrieval, {before_ranking:,} of {len(targets):,} watches would stand in "
         f"the first {PAGE_SIZE}."
     )

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from upnext.config import config_of_release
 from upnext.errors import DataError, ReleaseError
-from upnext.examples.encoder import now_ms
+from upnext.examples.encoder import Encoder, now_ms
 from upnext.examples.item_features import side_vectors
 from upnext.index import Index
 from upnext.logs.check import refuse_duplicates
 from upnext.logs.sources import LogsConfig
 from upnext.logs.tables import read_table
 from upnext.recommender import Recommender
+from upnext.recommender.vectors import mean_vectors
 from upnext.registry.release import Release, open_release, publish
 from upnext.schema import Floats, Items
 
@@ -112,15 +113,29 @@ def _grown(
             [known.retriever.watch_embeddings, in_histories]
         ),
     }
+    sources = known.nominators.scorer.sources.with_items(encoder.catalogue.published_at_ms)
+    arrays |= {f"sources/{name}.npy": array for name, array in sources.to_arrays().items()}
     if known.ranker is not None:
-        of_items = known.ranker.tables["item"]
-        unranked = _zeros(of_items, len(new_rows))
-        arrays["ranking/item.npy"] = np.concatenate([of_items, unranked])
+        of_items = known.ranker.item_vectors
+        added = _ranked_vectors(release, encoder, new_rows)
+        arrays["ranking/item_vectors.npy"] = np.concatenate([of_items, added])
     return arrays, known.retriever.index.with_items(item_vectors)
 
 
-def _zeros(table: Floats, num_rows: int) -> Floats:
-    return np.zeros((num_rows, table.shape[1]), table.dtype)
+def _ranked_vectors(release: Release, encoder: Encoder, rows: NDArray[Any]) -> Floats:
+    """What ranking knows of items that training never saw: channel, tags, declared features."""
+    catalogue = encoder.catalogue
+    tables = {name: release.array(f"ranking/tables/{name}.npy") for name in ("channel", "tag")}
+    of_item = release.array("ranking/tables/item.npy").shape[1]
+    parts = [
+        np.zeros((len(rows), of_item), np.float32),
+        mean_vectors(tables["channel"], catalogue.channel_rows[rows][:, None]),
+        mean_vectors(tables["tag"], catalogue.tag_rows[rows]),
+    ]
+    if "ranking/side/values.npy" in release.files:
+        side = {name: release.array(f"ranking/side/{name}.npy") for name in ("values", "levels")}
+        parts.append(side_vectors(encoder.item_features, side, rows))
+    return np.concatenate(parts, axis=1)
 
 
 def _write(

@@ -23,7 +23,6 @@ from upnext.examples.history import History, Indices
 from upnext.examples.vocabulary import Vocabulary
 from upnext.pipeline.policies import Oracle
 from upnext.recommender import Recommender
-from upnext.recommender.ranker import Ranker
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Floats, Impressions, Rows, TimesMs
 
 BATCH_SIZE = 256
@@ -96,7 +95,7 @@ def first_slot_values(
     """
     if recommender.ranker is None:
         return ()
-    found = _considered(recommender, recommender.ranker, history, slots, mask_watched)
+    found = _considered(recommender, history, slots, mask_watched)
     rows, expected_s = found.item_rows, found.expected_s
     truth_s = np.full(rows.shape, np.nan)
     if oracle is not None:
@@ -124,7 +123,6 @@ def first_slot_values(
 
 def _considered(
     recommender: Recommender,
-    ranker: Ranker,
     history: History,
     slots: FirstSlots,
     mask_watched: bool,
@@ -139,13 +137,8 @@ def _considered(
         rows = np.concatenate([candidates, slots.item_rows[part, None]], axis=1)
         moments, places = np.nonzero(rows >= UNKNOWN_ROW)
         seconds = np.zeros(rows.shape, np.float32)
-        seconds[moments, places] = ranker.expected_watch_time_s(
-            recommender.encoder,
-            history,
-            user_rows=users,
-            at_ms=times,
-            request_index=moments,
-            item_rows=rows[moments, places],
+        seconds[moments, places] = recommender.expected_watch_time_s(
+            history, users, times, moments, rows[moments, places]
         )
         parts.append(_Considered(candidates, seconds[:, :-1], seconds[:, -1]))
     return _Considered(

@@ -19,16 +19,17 @@ from torch.export import Dim
 from upnext.config import config_to_table
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import EventLog, History
-from upnext.examples.impressions import encode_ranking_inputs
+from upnext.examples.impressions import REQUEST_INPUTS, RankingInputs
 from upnext.examples.vocabulary import Vocabulary
 from upnext.index import Index
 from upnext.pipeline.config import RunConfig
 from upnext.ranking.train import TrainedRanking
 from upnext.registry.release import Release, publish
-from upnext.retrieval.items import side_arrays
 from upnext.retrieval.model import EXPORTED_WATCHES, AttentiveTower
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS
+from upnext.sources import Sources
+from upnext.training.side_features import side_arrays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class Learned:
     encoder: Encoder
     retrieval: TrainedRetrieval
     index: Index
+    sources: Sources
     ranking: TrainedRanking | None
 
     def facts(self) -> dict[str, Any]:
@@ -70,6 +72,7 @@ def publish_release(
         _save(directory / "users", asdict(users))
         _save(directory / "history", history.to_arrays())
         _write_retrieval(directory / "retrieval", learned)
+        _save(directory / "sources", learned.sources.to_arrays())
         (directory / "index").mkdir()
         learned.index.save(directory / "index")
         if learned.ranking is not None:
@@ -132,9 +135,13 @@ def _write_retrieval(folder: Path, learned: Learned) -> None:
 
 
 def _write_ranking(folder: Path, encoder: Encoder, ranking: TrainedRanking) -> None:
-    model = ranking.model
-    _save(folder, {name: _array(table) for name, table in model.tables.items()})
-    raw = encode_ranking_inputs(
+    model = ranking.model.to("cpu")
+    num_sources = model.scoring.front.num_sources
+    _save(folder, {"item_vectors": model.items.every_vector()})
+    _save(folder / "tables", {name: _array(table) for name, table in model.items.tables.items()})
+    if model.items.side is not None:
+        _save(folder / "side", side_arrays(model.items.side))
+    raw = RankingInputs(
         encoder,
         _nobody(len(encoder.user_features)),
         user_rows=np.zeros(2, np.int64),
@@ -142,20 +149,18 @@ def _write_ranking(folder: Path, encoder: Encoder, ranking: TrainedRanking) -> N
         request_index=np.array([0, 1, 1]),
         item_rows=np.full(3, NUM_RESERVED_ROWS, np.int32),
         position=np.zeros(3, np.float32),
+        source_scores=np.zeros((3, num_sources), np.float32),
     )
     inputs = {name: value.detach() for name, value in model.to("cpu").inputs(raw).items()}
     requests, candidates = Dim("requests"), Dim("candidates")
-    of_request = {"context_rows", "shown_rows", "shown_age_s"}
-    shapes = {
-        name: {0: requests if name.startswith("history") or name in of_request else candidates}
-        for name in inputs
-    }
+    of_requests = {*REQUEST_INPUTS, "history_pooled", "shown_pooled", "history_vectors"}
+    shapes = {name: {0: requests if name in of_requests else candidates} for name in inputs}
     _export(
-        model.network,
+        model.scoring,
         folder / "network.onnx",
         {"inputs": inputs},
         input_names=list(inputs),
-        output_name="logits",
+        output_name="expected_watch_time_s",
         dynamic_shapes={"inputs": shapes},
     )
 

@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from upnext.evaluation.compare import ShownImpressions
 from upnext.evaluation.slices import ImpressionFacts
 from upnext.examples.catalogue import Catalogue
-from upnext.examples.encoder import Encoder
 from upnext.examples.history import History
 from upnext.examples.impressions import ImpressionExamples, build_impression_examples
 from upnext.examples.vocabulary import Vocabulary
-from upnext.recommender.ranker import Ranker
+from upnext.recommender import Recommender
 from upnext.schema import MS_PER_DAY, UNKNOWN_ROW, Floats, Impressions, Items, Rows
 
 BATCH_SIZE = 256
@@ -30,8 +29,7 @@ class ScoredImpressions:
 
 
 def score_shown(
-    ranker: Ranker,
-    encoder: Encoder,
+    recommender: Recommender,
     history: History,
     users: Vocabulary,
     items: Items,
@@ -44,7 +42,7 @@ def score_shown(
     The ranker is told of an item what the release knows. Whether an item is new, or long, is read
     from the whole table of items: the newest are just those that the release has never met.
     """
-    known = encoder.catalogue
+    encoder, known = recommender.encoder, recommender.encoder.catalogue
     listed = known.with_items(known.new_items(items), first_seen_ms=UNDATED_MS)
     examples = build_impression_examples(
         replace(encoder, catalogue=listed), history, users, impressions
@@ -64,25 +62,24 @@ def score_shown(
         ),
         facts=_facts(examples, listed, requests),
         item_rows=met.item_rows[chosen],
-        expected_watch_time_s=_expected_watch_time_s(ranker, encoder, met, requests),
+        expected_watch_time_s=_expected_watch_time_s(recommender, met, requests),
     )
 
 
 def _expected_watch_time_s(
-    ranker: Ranker, encoder: Encoder, examples: ImpressionExamples, requests: NDArray[np.int64]
+    recommender: Recommender, examples: ImpressionExamples, requests: NDArray[np.int64]
 ) -> Floats:
     seconds = [np.zeros(0, np.float32)]
     for start in range(0, len(requests), BATCH_SIZE):
         part = requests[start : start + BATCH_SIZE]
         chosen, request_index = examples.impressions_of(part)
         seconds.append(
-            ranker.expected_watch_time_s(
-                encoder,
+            recommender.expected_watch_time_s(
                 examples.history,
-                user_rows=examples.user_rows[part],
-                at_ms=examples.at_ms[part],
-                request_index=request_index,
-                item_rows=examples.item_rows[chosen],
+                examples.user_rows[part],
+                examples.at_ms[part],
+                request_index,
+                examples.item_rows[chosen],
                 position=examples.position[chosen],
             )
         )

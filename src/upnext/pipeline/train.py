@@ -12,6 +12,12 @@ from upnext.examples.vocabulary import Vocabulary
 from upnext.index import build_index
 from upnext.pipeline.config import RunConfig
 from upnext.pipeline.learning_logs import LearningData, open_learning_logs
+from upnext.pipeline.nominating import (
+    counted_sources,
+    scored_in_their_time,
+    scores_of,
+    source_scorer,
+)
 from upnext.pipeline.releasing import Learned, publish_release
 from upnext.pipeline.unshown import examples_without_impressions
 from upnext.ranking.train import train_ranking
@@ -19,6 +25,7 @@ from upnext.registry.release import Release
 from upnext.retrieval.train import train_retrieval
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS
+from upnext.sources import Sources
 from upnext.training.checkpoint import digest, remove_checkpoints
 from upnext.training.logbook import Logbook, Progress
 
@@ -114,19 +121,65 @@ def _learn(
         config.index,
         user_vectors=retrieval.typical_user_vectors(data.train_history),
     )
+    shown = _shown(data, users, retrieval, config)
+    sources = counted_sources(
+        encoder,
+        data.train_history,
+        shown[0] if data.impressions is not None else None,
+        config.sources,
+    )
     ranking = None
     if config.rank:
-        shown = _shown(data, users, retrieval, config)
+        if config.ranking.source_parts >= 2 and data.impressions is not None:
+            shown = _scored(data, shown, retrieval, sources, config, say, logbook)
         say(f"ranking: {len(shown[0].item_rows):,} impressions, {shown[0].num_requests:,} requests")
         ranking = train_ranking(
             encoder,
             *shown,
             config.ranking,
             stop_after=chosen.ranking.best_epoch + 1 if chosen and chosen.ranking else None,
+            calibration=chosen.ranking.calibration if chosen and chosen.ranking else None,
             on_epoch=lambda epoch: say(epoch.to_text("ranking")),
             logbook=logbook,
         )
-    return Learned(encoder=encoder, retrieval=retrieval, index=index, ranking=ranking)
+    return Learned(
+        encoder=encoder, retrieval=retrieval, index=index, sources=sources, ranking=ranking
+    )
+
+
+def _scored(
+    data: LearningData,
+    shown: tuple[ImpressionExamples, ImpressionExamples | None],
+    retrieval: TrainedRetrieval,
+    sources: Sources,
+    config: RunConfig,
+    say: Say,
+    logbook: Logbook,
+) -> tuple[ImpressionExamples, ImpressionExamples | None]:
+    """The same impressions, with what the sources of their time thought of them."""
+
+    def retrain(before: History, part: int) -> TrainedRetrieval:
+        say(f"retrieval, for part {part + 1} of ranking: {len(before.watches.rows):,} watches")
+        directory = logbook.directory and logbook.directory / f"part-{part + 1}"
+        return train_retrieval(
+            data.encoder,
+            before,
+            None,
+            config.retrieval,
+            mask_watched=config.evaluation.mask_watched,
+            stop_after=retrieval.best_epoch + 1,
+            logbook=replace(logbook, directory=directory),
+        )
+
+    train, validation = shown
+    train = scored_in_their_time(
+        data.encoder, train, retrain, config.sources, num_parts=config.ranking.source_parts
+    )
+    if validation is None:
+        return train, None
+    scorer = source_scorer(data.encoder, data.train_history, retrieval, sources)
+    scores = scores_of(data.encoder, validation, *scorer, config.sources)
+    return train, replace(validation, source_scores=scores)
 
 
 def _shown(
@@ -144,6 +197,7 @@ def _shown(
             seed=config.ranking.seed,
         )
     examples = build_impression_examples(encoder, data.train_history, users, shown)
+    examples = examples.as_known_then()
     if later is None:
         return examples, None
     return examples, build_impression_examples(encoder, data.history, users, later)

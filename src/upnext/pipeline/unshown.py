@@ -66,6 +66,7 @@ def examples_without_impressions(
             position=np.zeros(shown.sum(), np.float32),
             watched=watched[requests][shown],
             watch_time_s=seconds[requests][shown],
+            source_scores=np.zeros((shown.sum(), 0), np.float32),
         )
 
     by_time = np.argsort(at_ms, kind="stable")

@@ -1,60 +1,182 @@
-"""Embedding tables around a ranking network: ids of raw arrays become vectors, vectors logits."""
+"""Stage 2 as a whole: the vectors of items, and the network from raw inputs to seconds."""
+
+from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from upnext.examples.encoder import Encoder
-from upnext.examples.impressions import EMBEDDED_ROWS, RankingInputs
-from upnext.ranking.mlp import MlpNetwork, RankingNetworkConfig
-from upnext.schema import UNKNOWN_ROW
+from upnext.examples.impressions import RANKING_INPUTS, RankingInputs
+from upnext.ranking.calibration import Calibration
+from upnext.ranking.config import RankingConfig, RankingNetworkConfig
+from upnext.ranking.din import DinNetwork
+from upnext.ranking.features import Inputs
+from upnext.ranking.front import CANDIDATE_LEVELS, Front, Sizes
+from upnext.ranking.items import ItemVectors
+from upnext.ranking.mlp import MlpNetwork
+from upnext.ranking.objectives import new_objective
+from upnext.ranking.wide_and_deep import WideAndDeepNetwork
+from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW
+
+Network = MlpNetwork | WideAndDeepNetwork | DinNetwork
+VectorInput = Literal["item_vectors", "history_pooled", "shown_pooled", "history_vectors"]
+ROWS_WITHOUT_CHOICE = 20_000
+"""Up to so many items, a step makes the vectors of all, which is quicker than to choose."""
+
+
+def new_network(
+    config: RankingNetworkConfig, front: Front, sizes: Sizes, encoder: Encoder, num_outputs: int
+) -> Network:
+    """The network that a config names."""
+    widths = {
+        "query_size": front.query_size,
+        "candidate_size": front.candidate_size,
+        "num_outputs": num_outputs,
+    }
+    match config.kind:
+        case "mlp":
+            return MlpNetwork(config, **widths)
+        case "wide-and-deep":
+            return WideAndDeepNetwork(config, encoder.context_names, **widths)
+        case "din":
+            return DinNetwork(config, sizes, **widths)
+
+
+class ScoringNetwork(nn.Module):
+    """Raw inputs and vectors of items → expected watch time [M], in seconds; what is exported."""
+
+    def __init__(
+        self, config: RankingConfig, encoder: Encoder, sizes: Sizes, num_outputs: int
+    ) -> None:
+        super().__init__()
+        self.front = Front(config.network, sizes)
+        self.network = new_network(config.network, self.front, sizes, encoder, num_outputs)
+        self.objective = new_objective(config)
+        self.calibration = Calibration()
+
+    def outputs(self, inputs: Inputs) -> torch.Tensor:
+        """[M, O] what the objective takes."""
+        outputs: torch.Tensor = self.network(self.front(inputs))
+        return outputs
+
+    def uncalibrated(self, inputs: Inputs) -> torch.Tensor:
+        """[M] seconds as the objective has them."""
+        return self.objective.seconds(self.outputs(inputs).float(), inputs["duration_s"])
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        """[M] seconds per impression."""
+        seconds: torch.Tensor = self.calibration(self.uncalibrated(inputs))
+        return seconds
 
 
 class RankingModel(nn.Module):
-    """Embedding tables and the network that they feed; unknown ids have the zero vector."""
+    """Vectors of items, and the network that they feed."""
 
-    def __init__(self, encoder: Encoder, config: RankingNetworkConfig) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: RankingConfig,
+        *,
+        num_sources: int,
+        num_outputs: int,
+        is_sparse: bool = False,
+    ) -> None:
         super().__init__()
-        catalogue = encoder.catalogue
-        spaces = {
-            "item": catalogue.items.num_rows,
-            "channel": catalogue.channels.num_rows,
-            "tag": catalogue.tags.num_rows,
-        }
-        sizes = {name: config.embedding_size(num_rows) for name, num_rows in spaces.items()}
-        self.tables = nn.ModuleDict(
-            {name: _zero_padded_table(spaces[name], sizes[name]) for name in spaces}
+        self.items = ItemVectors(encoder, config.network, is_sparse=is_sparse)
+        sizes = Sizes(
+            item_vector=self.items.size,
+            contexts=encoder.context_sizes,
+            sources=num_sources,
+            channels=encoder.catalogue.channels.num_rows,
+            tags=encoder.catalogue.tags.num_rows,
         )
-        self.network = MlpNetwork(
-            config,
-            item_size=sizes["item"],
-            channel_size=sizes["channel"],
-            tag_size=sizes["tag"],
-            context_sizes=encoder.context_sizes,
-        )
+        self.scoring = ScoringNetwork(config, encoder, sizes, num_outputs)
+        self.wants_history_vectors = config.network.kind == "din"
+        self.wants_ids = config.network.kind == "wide-and-deep"
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def inputs(self, raw: RankingInputs) -> dict[str, torch.Tensor]:
-        """The network's inputs: the raw arrays, and the vectors of the ids in them."""
-        device = next(self.parameters()).device
-        inputs = {
-            name: torch.from_numpy(np.ascontiguousarray(array)).to(device)
-            for name, array in raw.arrays().items()
+        """All inputs of the network: the raw arrays, and the vectors of the items in them."""
+        return self.tensors(raw, *RANKING_INPUTS) | self.vectors(raw)
+
+    def tensors(self, raw: RankingInputs, *names: str) -> dict[str, torch.Tensor]:
+        """Some of the raw arrays."""
+        return {
+            name: torch.from_numpy(np.ascontiguousarray(raw[name])).to(self.device)
+            for name in names
         }
-        for name, (table, rows_name) in EMBEDDED_ROWS.items():
-            rows = inputs[rows_name]
-            known = (rows > UNKNOWN_ROW)[..., None]
-            inputs[name] = self.tables[table](rows) * known
-        return inputs
+
+    def vectors(self, raw: RankingInputs) -> dict[str, torch.Tensor]:
+        """The vectors of candidates, and those of the past, pooled; for DIN one by one, too."""
+        rows, (candidates, watched, shown) = self._few(
+            raw.item_rows, raw.history_rows, raw.shown_rows
+        )
+        vectors = self.items(rows)
+        found = {
+            "item_vectors": vectors.index_select(0, candidates),
+            "history_pooled": _pooled(vectors, watched),
+            "shown_pooled": _pooled(vectors, shown),
+        }
+        if self.wants_history_vectors:
+            found["history_vectors"] = nn.functional.embedding(watched, vectors)
+        return found
+
+    def learning_inputs(
+        self, raw: RankingInputs, levels: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The inputs of the network where its features were computed before."""
+        names = ["context_rows", "request_index", "duration_s"]
+        if self.wants_history_vectors:
+            names += [name for name in RANKING_INPUTS if name.startswith("history_")]
+        if self.wants_ids:
+            names += ["item_rows", "channel_rows", "tag_rows", "position"]
+            names += ["history_rows", "history_channel_rows"]
+        assert CANDIDATE_LEVELS in levels
+        return self.tensors(raw, *names) | self.vectors(raw) | levels
 
     def forward(self, raw: RankingInputs) -> torch.Tensor:
-        """Logits [M]."""
-        logits: torch.Tensor = self.network(self.inputs(raw))
-        return logits
+        """Expected watch time [M], in seconds."""
+        seconds: torch.Tensor = self.scoring(self.inputs(raw))
+        return seconds
+
+    def _few(self, *arrays: NDArray[np.int32]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """The distinct rows, 0 and 1 first, and where each of the given ones is among them."""
+        num_rows = len(self.items.channel_rows)
+        if num_rows <= ROWS_WITHOUT_CHOICE:
+            rows, places = np.arange(num_rows), list(arrays)
+        else:
+            occurs = np.zeros(num_rows, bool)
+            occurs[:NUM_RESERVED_ROWS] = True
+            for array in arrays:
+                occurs[array] = True
+            rows = np.flatnonzero(occurs)
+            place = np.zeros(num_rows, np.int32)
+            place[rows] = np.arange(len(rows), dtype=np.int32)
+            places = [place[array] for array in arrays]
+        as_tensors = [torch.from_numpy(one).to(self.device) for one in places]
+        return torch.from_numpy(rows).to(self.device), as_tensors
 
 
-def _zero_padded_table(num_rows: int, size: int) -> nn.Embedding:
-    table = nn.Embedding(num_rows, size)
-    nn.init.normal_(table.weight, std=0.05)
-    with torch.no_grad():
-        table.weight[: UNKNOWN_ROW + 1] = 0.0
-    return table
+def _pooled(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """[R, E] the sum of the vectors of the n known rows of each line [R, H], over √n.
+
+    A mean over n would shrink as they grow more, and be learned from ever more slowly.
+
+    Of few vectors as a product with how often each occurs, whose gradient is a product too: many
+    times quicker than to scatter the gradient of every slot.
+    """
+    scale = (rows > UNKNOWN_ROW).sum(dim=1, keepdim=True).clamp(min=1).rsqrt()
+    if len(vectors) <= ROWS_WITHOUT_CHOICE and vectors.requires_grad:
+        in_short = torch.is_autocast_enabled(vectors.device.type)
+        precision = torch.bfloat16 if in_short else vectors.dtype
+        occurs = torch.zeros(len(rows), len(vectors), dtype=precision, device=vectors.device)
+        occurs.scatter_add_(1, rows.to(torch.int64), occurs.new_ones(1, 1).expand(rows.shape))
+        return (occurs @ vectors) * scale
+    summed: torch.Tensor = nn.functional.embedding_bag(rows, vectors, mode="sum")
+    return summed * scale

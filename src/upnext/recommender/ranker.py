@@ -1,25 +1,24 @@
 """Stage 2 of a release: candidates in, expected watch times out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
-import numpy as np
 import onnxruntime
+from numpy.typing import NDArray
 
-from upnext.examples.encoder import Encoder
-from upnext.examples.history import History, Indices
-from upnext.examples.impressions import EMBEDDED_ROWS, encode_ranking_inputs
-from upnext.recommender.files import arrays_in, network
+from upnext.examples.impressions import RankingInputs
+from upnext.recommender.files import network
+from upnext.recommender.vectors import pooled_vectors
 from upnext.registry.release import Release
-from upnext.schema import Floats, Rows, TimesMs
+from upnext.schema import Floats
 
 
 @dataclass(frozen=True)
 class Ranker:
-    """Stage 2 of a release: embedding tables by name, and the network that they feed."""
+    """The vectors of items [N, E], and the network that they feed."""
 
-    tables: Mapping[str, Floats]
+    item_vectors: Floats
     network: onnxruntime.InferenceSession
 
     @classmethod
@@ -28,42 +27,26 @@ class Ranker:
         if "ranking/network.onnx" not in release.files:
             return None
         return cls(
-            tables=arrays_in(release, "ranking"),
+            item_vectors=release.array("ranking/item_vectors.npy"),
             network=network(release, "ranking/network.onnx", num_threads),
         )
 
-    def expected_watch_time_s(
-        self,
-        encoder: Encoder,
-        history: History,
-        *,
-        user_rows: Indices,
-        at_ms: TimesMs,
-        request_index: Indices,
-        item_rows: Rows,
-        position: Floats | None = None,
-    ) -> Floats:
-        """[M] seconds per impression; user_rows, at_ms [R] ask, item_rows [M] are asked for.
+    @property
+    def num_sources(self) -> int:
+        """S, the columns of sources' scores that the network was trained with; 0: it has none."""
+        shapes = {node.name: node.shape for node in self.network.get_inputs()}
+        return int(shapes["source_scores"][1]) if "source_scores" in shapes else 0
 
-        Without a position every item is scored as if it stood first on the page, so that the
-        order that a page once had does not leak into the new one.
-        """
-        if not len(item_rows):  # which the network's graph cannot broadcast over
-            return np.zeros(0, np.float32)
-        raw = encode_ranking_inputs(
-            encoder,
-            history,
-            user_rows=user_rows,
-            at_ms=at_ms,
-            request_index=request_index,
-            item_rows=item_rows,
-            position=np.zeros(len(item_rows), np.float32) if position is None else position,
-        ).arrays()
-        vectors = {
-            name: self.tables[table][raw[rows_name]]
-            for name, (table, rows_name) in EMBEDDED_ROWS.items()
+    def seconds_of(self, raw: RankingInputs | Mapping[str, NDArray[Any]]) -> Floats:
+        """[M] seconds per impression of raw inputs by name."""
+        item_vectors = self.item_vectors
+        vectors: Mapping[str, Callable[[], Floats]] = {
+            "item_vectors": lambda: item_vectors[raw["item_rows"]],
+            "history_pooled": lambda: pooled_vectors(item_vectors, raw["history_rows"]),
+            "shown_pooled": lambda: pooled_vectors(item_vectors, raw["shown_rows"]),
+            "history_vectors": lambda: item_vectors[raw["history_rows"]],
         }
-        names = {node.name for node in self.network.get_inputs()}
-        feed = {name: array for name, array in {**raw, **vectors}.items() if name in names}
-        logits: Floats = self.network.run(None, feed)[0]
-        return np.exp(logits)
+        names = [node.name for node in self.network.get_inputs()]
+        feed = {name: vectors[name]() if name in vectors else raw[name] for name in names}
+        seconds: Floats = self.network.run(None, feed)[0]
+        return seconds

@@ -13,6 +13,7 @@ from upnext.examples.history import History, Indices
 from upnext.examples.watches import QueryEncoder
 from upnext.index import Index, load_index
 from upnext.recommender.files import network
+from upnext.recommender.vectors import mean_vectors, oldest_first
 from upnext.registry.release import Release
 from upnext.schema import UNKNOWN_ROW, Floats, Rows, TimesMs
 
@@ -96,26 +97,3 @@ class Retriever:
             else [np.unique(rows) for rows in excluded_rows],
             allowed_rows=allowed_rows,
         )
-
-
-def mean_vectors(table: Floats, rows: Rows) -> Floats:
-    """Mean vector of the known rows of each line: table [N, D], rows [B, H] → [B, D]."""
-    known = rows > UNKNOWN_ROW
-    summed = np.where(known[..., None], table[rows], np.float32(0)).sum(axis=1, dtype=np.float32)
-    means: Floats = summed / np.maximum(known.sum(axis=1, keepdims=True), 1).astype(np.float32)
-    return means
-
-
-def oldest_first(rows: Rows) -> tuple[Rows, Indices]:
-    """The known rows of each line, oldest first, and how many: [B, H] → [B, L], [B].
-
-    Lines end in zeros where others are longer; L is at least 1.
-
-    >>> oldest_first(np.array([[0, 5, 1, 4], [0, 0, 0, 0]], np.int32))
-    (array([[5, 4],
-           [0, 0]], dtype=int32), array([2, 0]))
-    """
-    known = rows > UNKNOWN_ROW
-    num_known = known.sum(axis=1)
-    order = np.argsort(~known, axis=1, kind="stable")[:, : max(1, num_known.max(initial=1))]
-    return np.take_along_axis(np.where(known, rows, rows.dtype.type(0)), order, axis=1), num_known

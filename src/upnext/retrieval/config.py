@@ -6,11 +6,11 @@ from typing import Literal
 from upnext.config import require
 from upnext.retrieval.model import RetrievalNetworkConfig
 from upnext.retrieval.sampling import SamplerName
+from upnext.training.precision import Precision
 from upnext.training.schedule import ScheduleName, check_warmup
 
 Objective = Literal["sampled_softmax", "full_softmax", "noise_contrastive", "negative_sampling"]
 Guide = Literal["recall_at_50", "ndcg_at_10"]
-Precision = Literal["auto", "float32", "bfloat16"]
 Optimizer = Literal["auto", "adam", "row_adam"]
 
 

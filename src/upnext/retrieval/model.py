@@ -10,8 +10,8 @@ from torch import nn
 from upnext.config import require
 from upnext.errors import ConfigError
 from upnext.retrieval.attention import AttentionConfig, CausalAttention
-from upnext.retrieval.items import SideFeatures
-from upnext.retrieval.tables import EmbeddingTable
+from upnext.training.side_features import SideFeatures
+from upnext.training.tables import EmbeddingTable
 
 EXPORTED_WATCHES = 3
 """Length of the history that the network is traced with when it is exported."""

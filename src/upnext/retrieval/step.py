@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,10 +23,10 @@ from upnext.retrieval.loss import (
 )
 from upnext.retrieval.model import RetrievalModel
 from upnext.retrieval.sampling import Sampler, keep_probability, negative_sampler
-from upnext.retrieval.tables import EmbeddingTable, RowAdam
 from upnext.retrieval.trained import TrainedRetrieval, user_vectors
 from upnext.schema import NUM_RESERVED_ROWS, Floats
 from upnext.training.checkpoint import digest
+from upnext.training.precision import precision_on
 from upnext.training.state import (
     Arrays,
     array_tensors,
@@ -36,6 +36,7 @@ from upnext.training.state import (
     tensor_arrays,
     under,
 )
+from upnext.training.tables import EmbeddingTable, RowAdam
 
 EXAMPLES_PER_RUN = 32
 """So many windows of a user overlap almost wholly; more would shuffle less."""
@@ -65,7 +66,7 @@ class RetrievalTask:
         self.examples, self.held_out, self.config = examples, held_out, config
         self.mask_watched = mask_watched
         self.guide = config.guide
-        self.precision = precision_on(config, self.model.device)
+        self.precision = precision_on(config.precision, self.model.device)
         starts = examples.history.watches.starts
         self.user_starts = np.searchsorted(examples.events, starts)
         catalogue = trained.query_encoder.encoder.catalogue
@@ -298,16 +299,3 @@ def _row_optimizers(model: RetrievalModel, config: RetrievalConfig) -> dict[str,
         for name, table in model.named_modules()
         if isinstance(table, EmbeddingTable) and table.is_sparse
     }
-
-
-def precision_on(config: RetrievalConfig, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """The precision that `auto` means on a device: bfloat16 where it is in the hardware."""
-    match config.precision:
-        case "float32" | "bfloat16":
-            return config.precision
-        case "auto":
-            if device.type == "cuda":
-                return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-            able = torch.cpu.get_capabilities()
-            is_quick = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
-            return "bfloat16" if is_quick else "float32"

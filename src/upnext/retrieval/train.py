@@ -15,7 +15,6 @@ from upnext.examples.watches import (
     build_watch_examples,
 )
 from upnext.retrieval.config import RetrievalConfig
-from upnext.retrieval.items import SideFeatures
 from upnext.retrieval.model import InputSizes, RetrievalModel
 from upnext.retrieval.step import RetrievalTask
 from upnext.retrieval.trained import TrainedRetrieval
@@ -23,6 +22,7 @@ from upnext.schema import MS_PER_DAY
 from upnext.training.logbook import Epoch, Logbook
 from upnext.training.loop import fit
 from upnext.training.schedule import LearningRate
+from upnext.training.side_features import SideFeatures
 from upnext.training.task import Plan
 
 

@@ -15,6 +15,7 @@ EXAMPLE_REQUEST: Mapping[str, Any] = {
     "k": 2,
     "page": {"diversity": 0.2, "max_per_channel": 2, "num_explored": 1},
     "rules": {"blocked_tags": ["clickbait"], "max_duration_s": 1800},
+    "num_reasons": 2,
     "label": "stable",
 }
 EXAMPLE_ANSWER: Mapping[str, Any] = {
@@ -25,6 +26,11 @@ EXAMPLE_ANSWER: Mapping[str, Any] = {
             "expected_watch_time_s": 87.2,
             "retrieval_score": 5.31,
             "retrieval_rank": 4,
+            "sources": ["retrieval", "together"],
+            "reasons": [
+                {"about": "watching", "item_id": "v00421", "watch_time_s": 21.4},
+                {"about": "how long it is", "item_id": None, "watch_time_s": -3.8},
+            ],
             "propensity": 1.0,
             "explored": False,
         },
@@ -32,15 +38,26 @@ EXAMPLE_ANSWER: Mapping[str, Any] = {
             "item_id": "v01101",
             "title": None,
             "expected_watch_time_s": 61.0,
-            "retrieval_score": 6.02,
-            "retrieval_rank": 1,
+            "retrieval_score": 1.02,
+            "retrieval_rank": None,
+            "sources": ["fresh"],
+            "reasons": [
+                {"about": "how new it is", "item_id": None, "watch_time_s": 9.6},
+                {"about": "all that was watched", "item_id": None, "watch_time_s": 7.1},
+            ],
             "propensity": 0.0093,
             "explored": True,
         },
     ],
     "release": "8",
     "num_candidates": 300,
-    "timings_ms": {"user_vector": 0.6, "candidates": 0.3, "ranking": 3.1, "total": 4.0},
+    "timings_ms": {
+        "user_vector": 0.6,
+        "candidates": 0.3,
+        "ranking": 3.1,
+        "reasons": 8.5,
+        "total": 12.5,
+    },
     "degraded": [],
     "label": "stable",
 }
@@ -48,7 +65,7 @@ EXAMPLE_ERROR: Mapping[str, Any] = {
     "error": {
         "where": "body",
         "expected": "one of user_id, history, searches, user_features, k, at_ms, "
-        "exclude_watched, page, rules, label",
+        "exclude_watched, page, rules, num_reasons, label",
         "got": "the unknown field 'user'",
         "hint": "did you mean 'user_id'?",
     }

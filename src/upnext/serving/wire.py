@@ -83,6 +83,9 @@ class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     exclude_watched: bool = True
     page: PageBody = PageBody()
     rules: RulesBody = RulesBody()
+    num_reasons: Annotated[
+        int, Meta(ge=0, le=50, description="Reasons an item; takes some times as long.")
+    ] = 0
     label: str = DEFAULT_LABEL
 
     def __post_init__(self) -> None:

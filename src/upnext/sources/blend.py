@@ -30,11 +30,11 @@ NOMINATORS: tuple[Nominator, ...] = get_args(Nominator)
 class SourcesConfig:
     """Which candidates are counted beside those that retrieval finds, and how."""
 
-    num_together: int = 100
+    num_together: int = 50
     """Candidates at most that were watched soon after the user's last watches; 0 turns it off."""
-    num_popular: int = 100
+    num_popular: int = 50
     """Candidates at most that were most watched of late in the user's segment; 0 turns it off."""
-    num_fresh: int = 100
+    num_fresh: int = 50
     """Candidates at most that were published of late; 0 turns it off."""
     segment: str | None = None
     """One of [examples] user_features, such as "region", whose values are the segments of

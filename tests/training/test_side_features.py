@@ -14,10 +14,10 @@ from upnext.logs.read import read_logs
 from upnext.logs.simulation.simulate import simulate
 from upnext.logs.simulation.world import SimulationConfig
 from upnext.retrieval.config import RetrievalConfig
-from upnext.retrieval.items import SideFeatures, side_arrays
 from upnext.retrieval.model import RetrievalNetworkConfig
 from upnext.retrieval.train import train_retrieval
 from upnext.schema import NUM_RESERVED_ROWS, Logs, Watches
+from upnext.training.side_features import SideFeatures, side_arrays
 
 EVERYTHING = ("channel_id", "tags", "duration_s")
 DECLARED = [EVERYTHING, ("channel_id",), ("tags",), ("duration_s",), ("tags", "channel_id")]

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from upnext.examples.item_features import ItemFeatures
-from upnext.retrieval.tables import EmbeddingTable
 from upnext.schema import Floats
+from upnext.training.tables import EmbeddingTable
 
 
 class SideFeatures(nn.Module):

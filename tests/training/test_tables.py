@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from upnext.retrieval.tables import EmbeddingTable, RowAdam
+from upnext.training.tables import EmbeddingTable, RowAdam
 
 NUM_ROWS, SIZE = 9, 4
 

@@ -1,0 +1,117 @@
+"""What everybody did with an item before time t: how often it was shown and watched, how long."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upnext.schema import MS_PER_HOUR, NUM_RESERVED_ROWS, Floats, Rows, TimesMs
+
+HOUR_BITS = 24
+FIRST_HOUR = 1 << (HOUR_BITS - 1)
+"""Added to hours since 1970, so that those before are told apart too: nine centuries each way."""
+COUNTED = ("impressions", "watches", "watch_time_s", "watch_share")
+PARTS = np.array([1, 1, 1_000, 1_000_000])
+EVENTS_AT_ONCE = 1 << 23
+
+Sums = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HourlyCounts:
+    """Running sums of each row, a row being an item or a channel, hour by hour.
+
+    A request at time t is told what was over before its own hour began: an impression counts from
+    the hour after it was shown in, a watch from the hour after it *ended* in, so that nothing that
+    happens at t or later can move what is told at t, and counters that are brought up to date once
+    an hour tell the same.
+
+    Entry e stands for `keys[e]` = row · 2²⁴ + 2²³ + hour since 1970, ascending, and holds its sums
+    up to the end of that hour: `sums` [E, 4] impressions, watches, seconds watched, and shares of
+    their items' durations watched, as `COUNTED` names them.
+    """
+
+    keys: NDArray[np.int64]
+    sums: Floats
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        watched_rows: Rows,
+        started_at_ms: TimesMs,
+        watch_time_s: Floats,
+        watch_share: Floats,
+        shown_rows: Rows,
+        shown_at_ms: TimesMs,
+    ) -> Self:
+        """Counts all watches and impressions, in any order; rows below 2 are left out."""
+        parts = [
+            *_hourly(watched_rows, started_at_ms, (watch_time_s, watch_share)),
+            *_hourly(shown_rows, shown_at_ms, None),
+        ]
+        keys, sums = _added_up(
+            np.concatenate([keys for keys, _ in parts]), np.concatenate([sums for _, sums in parts])
+        )
+        running = _running(keys, sums) / PARTS
+        return cls(keys, running.astype(np.float32))
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Nothing was counted."""
+        return cls(np.zeros(0, np.int64), np.zeros((0, len(COUNTED)), np.float32))
+
+    def before(self, rows: NDArray[Any], at_ms: TimesMs) -> Floats:
+        """[M, 4]: the sums of each row [M] up to the last full hour before each time [M]."""
+        hours = at_ms // MS_PER_HOUR
+        entries = np.searchsorted(self.keys, _keys(rows, hours)) - 1
+        if not len(self.keys):
+            return np.zeros((len(rows), len(COUNTED)), np.float32)
+        is_own = (entries >= 0) & (self.keys[entries] >> HOUR_BITS == rows)
+        return np.where(is_own[:, None], self.sums[entries], np.float32(0))
+
+
+def _keys(rows: NDArray[Any], hours: NDArray[Any]) -> NDArray[np.int64]:
+    return (rows.astype(np.int64) << HOUR_BITS) + (hours.astype(np.int64) + FIRST_HOUR)
+
+
+def _hourly(
+    rows: Rows, at_ms: TimesMs, watched: tuple[Floats, Floats] | None
+) -> Iterator[tuple[NDArray[np.int64], Sums]]:
+    """Keys and what is added under them [n, 4], some millions of events at once.
+
+    `watched`: seconds and shares. All is counted in whole `PARTS`, whose sums are exact in whatever
+    order they come.
+    """
+    for start in range(0, max(1, len(rows)), EVENTS_AT_ONCE):
+        part = slice(start, start + EVENTS_AT_ONCE)
+        added = np.zeros((len(rows[part]), len(COUNTED)))
+        if watched is None:
+            added[:, 0] = 1
+        else:
+            added[:, 1] = 1
+            for column, values in zip((2, 3), watched, strict=True):
+                added[:, column] = np.ceil(values[part].astype(np.float64) * PARTS[column])
+        hours = (at_ms[part] + added[:, 2].astype(np.int64)) // MS_PER_HOUR
+        known = rows[part] >= NUM_RESERVED_ROWS
+        yield _added_up(_keys(rows[part][known], hours[known]), added[known])
+
+
+def _added_up(keys: NDArray[np.int64], added: Sums) -> tuple[NDArray[np.int64], Sums]:
+    """Each key once, ascending, with the sum of what is added under it."""
+    distinct, places = np.unique(keys, return_inverse=True)
+    columns = [
+        np.bincount(places, weights=added[:, column], minlength=len(distinct))
+        for column in range(added.shape[1])
+    ]
+    return distinct, np.stack(columns, axis=1)
+
+
+def _running(keys: NDArray[np.int64], sums: Sums) -> Sums:
+    """Sums up to each entry, over the entries of its row alone."""
+    running = np.cumsum(sums, axis=0)
+    rows = keys >> HOUR_BITS
+    first = np.searchsorted(rows, rows)
+    return running - (running - sums)[first]

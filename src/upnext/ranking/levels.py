@@ -1,0 +1,98 @@
+"""Features of logged impressions, computed once for all epochs by the very graph that serves."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from upnext.examples.encoder import Encoder
+from upnext.examples.history import Indices
+from upnext.examples.impressions import RANKING_INPUTS, ImpressionExamples, RankingInputs
+from upnext.ranking.front import CANDIDATE_LEVELS, QUERY_LEVELS
+from upnext.ranking.model import RankingModel
+from upnext.schema import Floats
+
+REQUESTS_AT_ONCE = 128
+REQUESTS_FOR_QUANTILES = 10_000
+MOST_KEPT_BYTES = 4 << 30
+
+FEATURE_INPUTS = tuple(name for name in RANKING_INPUTS if name != "context_rows")
+"""The raw arrays that features are computed from."""
+
+
+@dataclass(frozen=True)
+class KeptLevels:
+    """Every feature made comparable, of requests [R, ·] and of impressions [M, ·]."""
+
+    of_queries: Floats
+    of_candidates: Floats
+
+
+class Levels:
+    """The normalised features of some examples, kept where they fit, or else computed again.
+
+    They depend on no weight, so a training that computed them at every epoch would only lose time.
+    """
+
+    def __init__(self, model: RankingModel, encoder: Encoder, examples: ImpressionExamples) -> None:
+        self._model, self._encoder, self._examples = model, encoder, examples
+        front = model.scoring.front
+        num_bytes = 4 * front.candidate_scale.width * len(examples.item_rows)
+        fits = num_bytes <= MOST_KEPT_BYTES
+        self._kept = self._all() if fits else None
+
+    def of(
+        self, raw: RankingInputs, requests: Indices, impressions: Indices
+    ) -> dict[str, torch.Tensor]:
+        """The levels of some requests and their impressions, as a network takes them."""
+        if self._kept is None:
+            return self._computed(raw)
+        model, kept = self._model, self._kept
+        return {
+            QUERY_LEVELS: _lines(kept.of_queries, requests).to(model.device),
+            CANDIDATE_LEVELS: _lines(kept.of_candidates, impressions).to(model.device),
+        }
+
+    def _computed(self, raw: RankingInputs) -> dict[str, torch.Tensor]:
+        with torch.no_grad():
+            inputs = self._model.tensors(raw, *FEATURE_INPUTS)
+            of_queries, of_candidates = self._model.scoring.front.levels(inputs)
+        return {QUERY_LEVELS: of_queries, CANDIDATE_LEVELS: of_candidates}
+
+    def _all(self) -> KeptLevels:
+        examples, front = self._examples, self._model.scoring.front
+        kept = KeptLevels(
+            np.empty((examples.num_requests, front.query_scale.width), np.float32),
+            np.empty((len(examples.item_rows), front.candidate_scale.width), np.float32),
+        )
+        for start in range(0, examples.num_requests, REQUESTS_AT_ONCE):
+            end = min(start + REQUESTS_AT_ONCE, examples.num_requests)
+            raw, chosen = examples.inputs(self._encoder, np.arange(start, end))
+            levels = self._computed(raw)
+            kept.of_queries[start:end] = levels[QUERY_LEVELS].cpu().numpy()
+            kept.of_candidates[chosen] = levels[CANDIDATE_LEVELS].cpu().numpy()
+        return kept
+
+
+def _lines(array: Floats, places: Indices) -> torch.Tensor:
+    """Some lines of an array; torch gathers them whole, NumPy number by number."""
+    return torch.from_numpy(array).index_select(0, torch.from_numpy(places))
+
+
+def fit_quantiles(
+    model: RankingModel,
+    encoder: Encoder,
+    examples: ImpressionExamples,
+    generator: np.random.Generator,
+) -> None:
+    """Takes the quantiles of a sample of the requests, in one pass."""
+    count = min(REQUESTS_FOR_QUANTILES, examples.num_requests)
+    sample = np.sort(generator.choice(examples.num_requests, count, replace=False))
+    of_queries, of_candidates = [], []
+    with torch.inference_mode():
+        for start in range(0, count, REQUESTS_AT_ONCE):
+            raw, _ = examples.inputs(encoder, sample[start : start + REQUESTS_AT_ONCE])
+            queries, candidates = model.scoring.front.features(model.tensors(raw, *FEATURE_INPUTS))
+            of_queries.append(queries.cpu().numpy())
+            of_candidates.append(candidates.cpu().numpy())
+    model.scoring.front.fit(np.concatenate(of_queries), np.concatenate(of_candidates))

@@ -1,0 +1,82 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import upnext.ranking.levels
+from upnext.examples.encoder import Encoder
+from upnext.examples.impressions import ImpressionExamples
+from upnext.ranking.config import NetworkKind, RankingConfig, RankingNetworkConfig
+from upnext.ranking.levels import Levels, fit_quantiles
+from upnext.ranking.model import RankingModel
+
+KINDS: list[NetworkKind] = ["mlp", "wide-and-deep", "din"]
+
+
+@pytest.fixture(scope="module")
+def scored(examples: ImpressionExamples) -> ImpressionExamples:
+    """The examples with scores of two sources."""
+    scores = np.random.default_rng(1).exponential(size=(len(examples.item_rows), 2))
+    return replace(examples, source_scores=scores.astype(np.float32))
+
+
+def fitted_model(
+    encoder: Encoder, examples: ImpressionExamples, kind: NetworkKind = "mlp"
+) -> RankingModel:
+    torch.manual_seed(1)
+    network = RankingNetworkConfig(kind=kind, hidden_sizes=(8,), embedding_scale=1.0)
+    config = RankingConfig(network=network)
+    model = RankingModel(encoder, config, num_sources=2, num_outputs=1).eval()
+    fit_quantiles(model, encoder, examples, np.random.default_rng(2))
+    return model
+
+
+def test_kept_levels_are_those_computed_again_bit_for_bit(
+    monkeypatch: pytest.MonkeyPatch, encoder: Encoder, scored: ImpressionExamples
+) -> None:
+    model = fitted_model(encoder, scored)
+    kept = Levels(model, encoder, scored)
+    monkeypatch.setattr(upnext.ranking.levels, "MOST_KEPT_BYTES", 0)
+    computed = Levels(model, encoder, scored)
+    requests = np.random.default_rng(3).permutation(scored.num_requests)[:150]
+    for batch in (requests[:1], requests[:7], requests):
+        raw, impressions = scored.inputs(encoder, batch)
+        one, other = (levels.of(raw, batch, impressions) for levels in (kept, computed))
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name].numpy().tobytes() == other[name].numpy().tobytes(), name
+            assert one[name].numpy().std() > 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_is_told_what_the_graph_that_serves_works_out(
+    encoder: Encoder, scored: ImpressionExamples, kind: NetworkKind
+) -> None:
+    """The same bits, be the features kept from before or computed in the graph."""
+    model = fitted_model(encoder, scored, kind)
+    levels = Levels(model, encoder, scored)
+    requests = np.arange(30, 60)
+    raw, impressions = scored.inputs(encoder, requests)
+    with torch.inference_mode():
+        learning = model.learning_inputs(raw, levels.of(raw, requests, impressions))
+        from_kept, in_graph = (model.scoring.outputs(x) for x in (learning, model.inputs(raw)))
+    assert from_kept.numpy().tobytes() == in_graph.numpy().tobytes()
+    assert from_kept.std() > 0
+    assert not {"item_counts", "shown_tag_rows", "source_scores"} & set(learning)
+
+
+def test_quantiles_are_of_a_sample_of_requests(
+    monkeypatch: pytest.MonkeyPatch, encoder: Encoder, scored: ImpressionExamples
+) -> None:
+    """Of all where there are few; else of so many, drawn once each."""
+    all_at_once, in_pieces = fitted_model(encoder, scored), fitted_model(encoder, scored)
+    monkeypatch.setattr(upnext.ranking.levels, "REQUESTS_AT_ONCE", 17)
+    fit_quantiles(in_pieces, encoder, scored, np.random.default_rng(9))
+    for name, value in all_at_once.state_dict().items():
+        assert in_pieces.state_dict()[name].equal(value), name
+    monkeypatch.setattr(upnext.ranking.levels, "REQUESTS_FOR_QUANTILES", 60)
+    of_a_sample, again = fitted_model(encoder, scored), fitted_model(encoder, scored)
+    states = [model.state_dict() for model in (all_at_once, of_a_sample, again)]
+    assert all(states[1][name].equal(value) for name, value in states[2].items())
+    assert any(not states[0][name].equal(value) for name, value in states[1].items())
