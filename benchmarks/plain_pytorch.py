@@ -8,17 +8,8 @@ batch and corrected by logQ, Adam updates everything. Times and recall are print
 """
 
 import torch
-from benchmarks.rivals.task import (
-    Moments,
-    Settings,
-    Stopwatch,
-    Task,
-    arguments,
-    quality,
-    read_settings,
-    read_task,
-    report,
-)
+from benchmarks.rivals.entry import Stopwatch, arguments, read_settings, report
+from benchmarks.rivals.task import Moments, Settings, Task, quality, read_task
 from torch import nn
 
 LEARNING_RATE = 0.01
@@ -107,5 +98,5 @@ def train(task: Task, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    given = arguments("plain_pytorch").parse_args()
-    train(read_task(given.task), read_settings(given))
+    given = arguments("plain_pytorch", Settings).parse_args()
+    train(read_task(given.task), read_settings(given, Settings))

@@ -15,18 +15,8 @@ from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
-from benchmarks.rivals.task import (
-    EVENTS_HELD_OUT,
-    Part,
-    Settings,
-    Stopwatch,
-    Task,
-    arguments,
-    quality,
-    read_settings,
-    read_task,
-    report,
-)
+from benchmarks.rivals.entry import Stopwatch, arguments, read_settings, report
+from benchmarks.rivals.task import EVENTS_HELD_OUT, Part, Settings, Task, quality, read_task
 
 from upnext import RunConfig, read_config
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
@@ -159,11 +149,11 @@ def train(
 
 
 if __name__ == "__main__":
-    parser = arguments("upnext")
+    parser = arguments("upnext", Settings)
     parser.add_argument("--inputs", choices=get_args(Inputs), default="recent")
     parser.add_argument("--config", type=Path, help="a run.toml; tells every epoch")
     given = parser.parse_args()
-    settings = read_settings(given)
+    settings = read_settings(given, Settings)
     config = read_config(given.config, RunConfig) if given.config else None
     train(
         "upnext" if given.inputs == "recent" else "upnext_average",

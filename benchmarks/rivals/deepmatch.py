@@ -15,17 +15,8 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from benchmarks.rivals.task import (
-    Moments,
-    Settings,
-    Stopwatch,
-    Task,
-    arguments,
-    quality,
-    read_settings,
-    read_task,
-    report,
-)
+from benchmarks.rivals.entry import Stopwatch, arguments, read_settings, report
+from benchmarks.rivals.task import Moments, Settings, Task, quality, read_task
 from deepctr.feature_column import SparseFeat, VarLenSparseFeat
 from deepmatch.models import YoutubeDNN
 from deepmatch.utils import NegativeSampler, sampledsoftmaxloss
@@ -104,5 +95,5 @@ def train(task: Task, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    given = arguments("deepmatch").parse_args()
-    train(read_task(given.task), read_settings(given))
+    given = arguments("deepmatch", Settings).parse_args()
+    train(read_task(given.task), read_settings(given, Settings))

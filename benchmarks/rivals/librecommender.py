@@ -16,17 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from benchmarks.rivals.task import (
-    Floats,
-    Settings,
-    Stopwatch,
-    Task,
-    arguments,
-    quality,
-    read_settings,
-    read_task,
-    report,
-)
+from benchmarks.rivals.entry import Stopwatch, arguments, read_settings, report
+from benchmarks.rivals.task import Floats, Settings, Task, quality, read_task
 from libreco.algorithms import YouTubeRetrieval
 from libreco.data import DatasetPure
 from libreco.training import tf_trainer
@@ -103,5 +94,5 @@ def train(task: Task, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    given = arguments("librecommender").parse_args()
-    train(read_task(given.task), read_settings(given))
+    given = arguments("librecommender", Settings).parse_args()
+    train(read_task(given.task), read_settings(given, Settings))

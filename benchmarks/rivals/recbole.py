@@ -20,18 +20,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.rivals.task import (
-    Part,
-    Rows,
-    Settings,
-    Stopwatch,
-    Task,
-    arguments,
-    quality,
-    read_settings,
-    read_task,
-    report,
-)
+from benchmarks.rivals.entry import Stopwatch, arguments, read_settings, report
+from benchmarks.rivals.task import Part, Rows, Settings, Task, quality, read_task
 from recbole.config import Config
 from recbole.data import create_dataset, data_preparation
 from recbole.model.sequential_recommender import SASRec
@@ -137,9 +127,9 @@ def train(task: Task, settings: Settings, folder: Path, *, minutes: float) -> No
 
 
 if __name__ == "__main__":
-    parser = arguments("recbole")
+    parser = arguments("recbole", Settings)
     parser.add_argument("--minutes", type=float, default=8.0, help="of training")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        task, settings = read_task(given.task), read_settings(given)
+        task, settings = read_task(given.task), read_settings(given, Settings)
         train(task, settings, Path(scratch), minutes=given.minutes)

@@ -1,14 +1,11 @@
-"""The task that every contestant gets: one file of watches, one way to rank, one line to report.
+"""The task of retrieval's contest: one file of watches, one way to rank.
 
 Each rival runs in a virtual environment of its own, so this needs NumPy alone.
 """
 
-import argparse
-import json
-import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,78 +130,6 @@ def write_task(task: Task, path: Path) -> None:
     np.savez(path, **vars(task))
 
 
-def arguments(contestant: str) -> argparse.ArgumentParser:
-    """The command line of a contestant: the task's file, and each setting as an option."""
-    parser = argparse.ArgumentParser(description=contestant)
-    parser.add_argument("task", type=Path, help="a file that write_task wrote")
-    add_settings(parser)
-    return parser
-
-
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Each setting as an option of its name."""
-    for setting in fields(Settings):
-        name, default = f"--{setting.name.replace('_', '-')}", setting.default
-        if isinstance(default, tuple):
-            parser.add_argument(name, type=int, nargs="*", default=default)
-        else:
-            parser.add_argument(name, type=type(default), default=default)
-
-
-def read_settings(given: argparse.Namespace) -> Settings:
-    """The settings among what the command line gave."""
-    values = {setting.name: getattr(given, setting.name) for setting in fields(Settings)}
-    return Settings(**values | {"hidden_sizes": tuple(values["hidden_sizes"])})
-
-
-def to_options(settings: Settings) -> list[str]:
-    """The command line that `read_settings` reads as these settings.
-
-    >>> to_options(Settings(hidden_sizes=(256, 128)))[4:7]
-    ['--hidden-sizes', '256', '128']
-    """
-    options: list[str] = []
-    for name, value in asdict(settings).items():
-        values = value if isinstance(value, tuple) else (value,)
-        options += [f"--{name.replace('_', '-')}", *(str(one) for one in values)]
-    return options
-
-
-class Stopwatch:
-    """Lap times; what happens between `stop` and the next `start` is not counted."""
-
-    def __init__(self) -> None:
-        self.laps_s: list[float] = []
-        self.laps_cpu_s: list[float] = []
-        self._began_s = self._began_cpu_s = 0.0
-
-    def start(self) -> None:
-        """Begins a lap."""
-        self._began_s, self._began_cpu_s = time.perf_counter(), time.process_time()
-
-    def stop(self) -> None:
-        """Ends the lap that runs."""
-        self.laps_s.append(time.perf_counter() - self._began_s)
-        self.laps_cpu_s.append(time.process_time() - self._began_cpu_s)
-
-    @property
-    def total_s(self) -> float:
-        """Of all laps."""
-        return sum(self.laps_s)
-
-    def speed(self, num_examples: int) -> dict[str, float]:
-        """Examples a second, and a second of one core's work, of all laps but the first.
-
-        The first warms up; each took `num_examples`. The second figure hardly minds what else the
-        machine has to do.
-        """
-        num_timed = num_examples * (len(self.laps_s) - 1)
-        return {
-            "examples_per_s": num_timed / sum(self.laps_s[1:]),
-            "examples_per_cpu_s": num_timed / sum(self.laps_cpu_s[1:]),
-        }
-
-
 def target_ranks(user_vectors: Floats, item_vectors: Floats, targets: Rows) -> NDArray[np.int64]:
     """[B] ranks of the targets among all N items, from 1; watched ones are not left out.
 
@@ -237,30 +162,3 @@ def quality(user_vectors: Floats, item_vectors: Floats, targets: Rows) -> dict[s
         "recall_at_10": float((ranks <= 10).mean()),
         "ndcg_at_10": float(gains.mean()),
     }
-
-
-def report(
-    name: str,
-    settings: Settings,
-    *,
-    speed: dict[str, float],
-    training_s: float,
-    measured: dict[str, float],
-    **own_settings: Any,
-) -> None:
-    """Prints what a contestant reached, one line of JSON.
-
-    Args:
-        speed: from `Stopwatch.speed`.
-        training_s: of all training until `measured`, the first epoch too.
-        measured: from `quality`.
-        own_settings: what this contestant alone has set.
-    """
-    line = {
-        "name": name,
-        **speed,
-        **measured,
-        "training_s": training_s,
-        "settings": asdict(settings) | own_settings,
-    }
-    print(json.dumps(line), flush=True)

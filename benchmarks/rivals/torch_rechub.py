@@ -16,17 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.rivals.task import (
-    Moments,
-    Settings,
-    Stopwatch,
-    Task,
-    arguments,
-    quality,
-    read_settings,
-    read_task,
-    report,
-)
+from benchmarks.rivals.entry import Stopwatch, arguments, read_settings, report
+from benchmarks.rivals.task import Moments, Settings, Task, quality, read_task
 from torch_rechub.basic.features import SequenceFeature, SparseFeature
 from torch_rechub.models.matching import YoutubeDNN
 from torch_rechub.trainers import MatchTrainer
@@ -102,5 +93,5 @@ def train(task: Task, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    given = arguments("torch_rechub").parse_args()
-    train(read_task(given.task), read_settings(given))
+    given = arguments("torch_rechub", Settings).parse_args()
+    train(read_task(given.task), read_settings(given, Settings))
