@@ -141,7 +141,8 @@ def scored_examples(
     history = encoder.history(part, recommender.users)
     examples = build_impression_examples(encoder, history, recommender.users, part.impressions)
     scorer = source_scorer(encoder, history, learned.retrieval, learned.sources)
-    return replace(examples, source_scores=scores_of(encoder, examples, *scorer, config.sources))
+    scores = scores_of(encoder, examples, scorer, learned.retrieval, config.sources)
+    return replace(examples, source_scores=scores)
 
 
 def sample_of(examples: ImpressionExamples, num_requests: int) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import torch
 
 from upnext.errors import ConfigError
 from upnext.ranking.config import RankingConfig
-from upnext.ranking.objectives import AnyObjective, Outcomes, new_objective
+from upnext.ranking.objectives import Objective, Outcomes, new_objective
 
 CONFIGS = {
     "weighted-logistic": RankingConfig(objective="weighted-logistic"),
@@ -51,12 +51,12 @@ def of_many_lengths(seed: int, num_impressions: int = 600) -> Outcomes:
     return outcomes_of(*columns)
 
 
-def counted(name: str, outcomes: Outcomes) -> tuple[AnyObjective, list[float]]:
+def counted(name: str, outcomes: Outcomes) -> tuple[Objective, list[float]]:
     objective = new_objective(CONFIGS[name])
     return objective, list(objective.count(outcomes))
 
 
-def slope(objective: AnyObjective, outcomes: Outcomes, outputs: torch.Tensor) -> torch.Tensor:
+def slope(objective: Objective, outcomes: Outcomes, outputs: torch.Tensor) -> torch.Tensor:
     """[O] of the loss, all impressions having the same outputs."""
     alike = outputs.detach().clone().requires_grad_()
     loss = objective.loss(alike.expand(len(outcomes.watched), -1), outcomes)
@@ -64,7 +64,7 @@ def slope(objective: AnyObjective, outcomes: Outcomes, outputs: torch.Tensor) ->
     return gradient
 
 
-def least(objective: AnyObjective, outcomes: Outcomes, num_outputs: int) -> torch.Tensor:
+def least(objective: Objective, outcomes: Outcomes, num_outputs: int) -> torch.Tensor:
     """The outputs that cost least where all impressions share them: bisection by the slopes."""
     low = torch.full((num_outputs,), -40.0, dtype=torch.float64)
     high = -low

@@ -239,5 +239,5 @@ def test_the_exported_network_takes_what_it_needs(exported: tuple[RankingModel, 
     model, ranker = exported
     names = {node.name for node in ranker.network.get_inputs()}
     assert {"item_vectors", "history_pooled", "shown_pooled", "item_counts"} <= names
-    assert ("history_vectors" in names) == model.wants_history_vectors
+    assert ("history_vectors" in names) == ("history_vectors" in model.scoring.network.reads)
     assert ranker.num_sources == NUM_SOURCES

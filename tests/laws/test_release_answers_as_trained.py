@@ -179,7 +179,7 @@ def _answer_in_memory(
     nominated = learned.sources.nominate(moments, found_rows=found, excluded_rows=[watched])
     candidates = nominated.item_rows[0][nominated.item_rows[0] >= NUM_RESERVED_ROWS]
     before = learned.encoder.history(train_logs, trained.recommender.users)
-    scorer, _ = source_scorer(learned.encoder, before, learned.retrieval, learned.sources)
+    scorer = source_scorer(learned.encoder, before, learned.retrieval, learned.sources)
     one_request = np.zeros(len(candidates), np.int64)
     raw = RankingInputs(
         learned.encoder,

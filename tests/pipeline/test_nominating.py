@@ -47,7 +47,7 @@ def test_what_training_measures_by_is_what_serving_measures_by(
     recommender, learned = tiny_release.recommender, tiny_release.learned
     train = split_logs(tiny_logs, tiny_release.config.split).train
     before = learned.encoder.history(train, recommender.users)
-    trained, _ = source_scorer(learned.encoder, before, learned.retrieval, learned.sources)
+    trained = source_scorer(learned.encoder, before, learned.retrieval, learned.sources)
     served = recommender.nominators.scorer
     assert served.yardstick_rows.tolist() == trained.yardstick_rows.tolist()
     assert served.known.tolist() == trained.known.tolist()
@@ -55,6 +55,24 @@ def test_what_training_measures_by_is_what_serving_measures_by(
     kept, fitted = served.sources.to_arrays(), trained.sources.to_arrays()
     assert kept.keys() == fitted.keys()
     assert all((kept[name] == fitted[name]).all() for name in kept)
+
+
+def test_sources_count_impressions_of_items_that_nobody_had_watched_yet(
+    tiny_release: TrainedRelease, tiny_logs: Logs
+) -> None:
+    """To ranking such an item is unknown; what is fresh is judged by just these impressions."""
+    learned, users = tiny_release.learned, tiny_release.recommender.users
+    train = split_logs(tiny_logs, tiny_release.config.split).train
+    assert train.impressions is not None
+    history = learned.encoder.history(train, users)
+    logged = build_impression_examples(learned.encoder, history, users, train.impressions)
+    assert (logged.as_known_then().item_rows != logged.item_rows).any()
+    config = tiny_release.config.sources
+    counted = counted_sources(learned.encoder, history, logged, config).to_arrays()
+    kept = learned.sources.to_arrays()
+    assert kept.keys() == counted.keys()
+    for name, array in counted.items():
+        np.testing.assert_array_equal(kept[name], array)
 
 
 def test_impressions_are_scored_as_serving_scores_them(
@@ -70,7 +88,7 @@ def test_impressions_are_scored_as_serving_scores_them(
         encoder, encoder.history(tiny_logs, users), users, split.validation.impressions
     ).take(np.arange(30))
     scorer = source_scorer(encoder, train_history, learned.retrieval, learned.sources)
-    trained = scores_of(encoder, examples, *scorer, tiny_release.config.sources)
+    trained = scores_of(encoder, examples, scorer, learned.retrieval, tiny_release.config.sources)
     _, request_index = examples.impressions_of(np.arange(30))
     served = recommender.nominators.scores(
         recommender.history,
@@ -80,7 +98,7 @@ def test_impressions_are_scored_as_serving_scores_them(
         examples.item_rows,
         request_index,
     )
-    one_item = 1.01 / len(scorer[0].yardstick_rows)
+    one_item = 1.01 / len(scorer.yardstick_rows)
     np.testing.assert_allclose(served, trained, rtol=1e-4, atol=one_item)
     assert trained.std(axis=0)[:2].min() > 0.01
 
@@ -96,7 +114,7 @@ def test_of_unknown_items_no_source_says_a_word(tiny_logs: Logs) -> None:
     sources = counted_sources(encoder, history, None, SourcesConfig())
     vectors = np.ones((encoder.catalogue.num_rows, 4), np.float32)
     retrieval = cast(TrainedRetrieval, SimpleNamespace(item_vectors=lambda: vectors))
-    scorer, _ = source_scorer(encoder, history, retrieval, sources)
+    scorer = source_scorer(encoder, history, retrieval, sources)
     assert not scorer.known[:2].any()
     assert scorer.known[2:].all()
     assert scorer.yardstick_rows.min() == 2

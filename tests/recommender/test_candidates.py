@@ -211,11 +211,13 @@ def test_ranking_is_handed_what_training_would_have_told_it(
         learned.encoder, learned.encoder.history(train, users), learned.retrieval, learned.sources
     )
     as_logged = _as_logged(asked, np.array(chosen), [one.item_rows for one in served])
-    trained = scores_of(learned.encoder, as_logged, *scorer, tiny_release.config.sources)
+    trained = scores_of(
+        learned.encoder, as_logged, scorer, learned.retrieval, tiny_release.config.sources
+    )
     told = np.concatenate([one.source_scores for one in served])
     others = np.arange(len(SOURCE_FEATURES)) != SHARE
     np.testing.assert_allclose(told[:, others], trained[:, others], rtol=1e-4, atol=1e-5)
-    one_item = 1.01 / len(scorer[0].yardstick_rows)
+    one_item = 1.01 / len(scorer.yardstick_rows)
     np.testing.assert_allclose(told[:, SHARE], trained[:, SHARE], atol=one_item)
     assert (told[:, :-1].std(axis=0) > 0).all()
 

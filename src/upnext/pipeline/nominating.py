@@ -74,32 +74,28 @@ def scored_in_their_time(
         before = examples.history.until(cut_ms)
         if not (before.watches.rows >= NUM_RESERVED_ROWS).any():
             continue
-        scorer = source_scorer(
-            encoder,
-            before,
-            retrain(before, part),
-            counted_sources(encoder, examples.history, examples, config, until_ms=cut_ms),
-        )
-        requests = np.arange(first, end)
+        retrieval = retrain(before, part)
+        sources = counted_sources(encoder, examples.history, examples, config, until_ms=cut_ms)
+        scorer = source_scorer(encoder, before, retrieval, sources)
+        asked = examples.take(np.arange(first, end))
         impressions = slice(examples.starts[first], examples.starts[end])
-        scores[impressions] = scores_of(encoder, examples.take(requests), *scorer, config)
+        scores[impressions] = scores_of(encoder, asked, scorer, retrieval, config)
     return replace(examples, source_scores=scores)
 
 
 def source_scorer(
     encoder: Encoder, before: History, retrieval: TrainedRetrieval, sources: Sources
-) -> tuple[SourceScorer, TrainedRetrieval]:
-    """What scores candidates as of the end of a history, and what makes the user vectors."""
+) -> SourceScorer:
+    """What scores candidates as of the end of a history."""
     num_rows = encoder.catalogue.num_rows
     num_watches = np.bincount(before.watches.rows, minlength=num_rows)
     num_watches[:NUM_RESERVED_ROWS] = 0
-    scorer = SourceScorer(
+    return SourceScorer(
         item_vectors=retrieval.item_vectors(),
         sources=sources,
         yardstick_rows=yardstick(num_watches),
         known=num_watches > 0,
     )
-    return scorer, retrieval
 
 
 def scores_of(

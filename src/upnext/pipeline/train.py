@@ -121,17 +121,11 @@ def _learn(
         config.index,
         user_vectors=retrieval.typical_user_vectors(data.train_history),
     )
-    shown = _shown(data, users, retrieval, config)
-    sources = counted_sources(
-        encoder,
-        data.train_history,
-        shown[0] if data.impressions is not None else None,
-        config.sources,
-    )
+    logged, later = _logged(data, users)
+    sources = counted_sources(encoder, data.train_history, logged, config.sources)
     ranking = None
     if config.rank:
-        if config.ranking.source_parts >= 2 and data.impressions is not None:
-            shown = _scored(data, shown, retrieval, sources, config, say, logbook)
+        shown = _shown(data, logged, later, retrieval, sources, config, say, logbook)
         say(f"ranking: {len(shown[0].item_rows):,} impressions, {shown[0].num_requests:,} requests")
         ranking = train_ranking(
             encoder,
@@ -147,9 +141,48 @@ def _learn(
     )
 
 
+def _logged(
+    data: LearningData, users: Vocabulary
+) -> tuple[ImpressionExamples | None, ImpressionExamples | None]:
+    """Logged impressions to learn from and to choose by, as far as there are any."""
+    encoder, shown, later = data.encoder, data.impressions, data.validation_impressions
+    if shown is None:
+        return None, None
+    examples = build_impression_examples(encoder, data.train_history, users, shown)
+    if later is None:
+        return examples, None
+    return examples, build_impression_examples(encoder, data.history, users, later)
+
+
+def _shown(
+    data: LearningData,
+    logged: ImpressionExamples | None,
+    later: ImpressionExamples | None,
+    retrieval: TrainedRetrieval,
+    sources: Sources,
+    config: RunConfig,
+    say: Say,
+    logbook: Logbook,
+) -> tuple[ImpressionExamples, ImpressionExamples | None]:
+    """What ranking learns from and chooses by; made up where no impressions were logged."""
+    if logged is None:
+        return examples_without_impressions(
+            data.encoder,
+            data.train_history,
+            retrieval,
+            config.retrieval,
+            num_candidates=config.recommender.num_candidates,
+            seed=config.ranking.seed,
+        )
+    if config.ranking.source_parts >= 2:
+        logged, later = _scored(data, logged, later, retrieval, sources, config, say, logbook)
+    return logged.as_known_then(), later
+
+
 def _scored(
     data: LearningData,
-    shown: tuple[ImpressionExamples, ImpressionExamples | None],
+    train: ImpressionExamples,
+    validation: ImpressionExamples | None,
     retrieval: TrainedRetrieval,
     sources: Sources,
     config: RunConfig,
@@ -171,36 +204,14 @@ def _scored(
             logbook=replace(logbook, directory=directory),
         )
 
-    train, validation = shown
     train = scored_in_their_time(
         data.encoder, train, retrain, config.sources, num_parts=config.ranking.source_parts
     )
     if validation is None:
         return train, None
     scorer = source_scorer(data.encoder, data.train_history, retrieval, sources)
-    scores = scores_of(data.encoder, validation, *scorer, config.sources)
+    scores = scores_of(data.encoder, validation, scorer, retrieval, config.sources)
     return train, replace(validation, source_scores=scores)
-
-
-def _shown(
-    data: LearningData, users: Vocabulary, retrieval: TrainedRetrieval, config: RunConfig
-) -> tuple[ImpressionExamples, ImpressionExamples | None]:
-    """Impressions to learn from and to choose by; made up where the logs have none."""
-    encoder, shown, later = data.encoder, data.impressions, data.validation_impressions
-    if shown is None:
-        return examples_without_impressions(
-            encoder,
-            data.train_history,
-            retrieval,
-            config.retrieval,
-            num_candidates=config.recommender.num_candidates,
-            seed=config.ranking.seed,
-        )
-    examples = build_impression_examples(encoder, data.train_history, users, shown)
-    examples = examples.as_known_then()
-    if later is None:
-        return examples, None
-    return examples, build_impression_examples(encoder, data.history, users, later)
 
 
 def _last_watch(history: History) -> str:

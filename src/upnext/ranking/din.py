@@ -1,5 +1,7 @@
 """Deep Interest Network: the past watches that a candidate is like count more than the others."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -24,6 +26,14 @@ class DinNetwork(nn.Module):
 
     Source: Zhou et al. 2018, "Deep interest network for click-through rate prediction".
     """
+
+    reads: ClassVar[tuple[str, ...]] = (
+        "history_vectors",
+        "history_rows",
+        "history_duration_s",
+        "history_age_s",
+        "history_watch_time_s",
+    )
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """The paper's ranking network: query part plus item part, then fully connected layers."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -20,6 +22,8 @@ class MlpNetwork(nn.Module):
     Source: Covington, Adams, Sargin 2016, section 4; the product is that of Rendle 2010,
     "Factorization machines".
     """
+
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -1,7 +1,5 @@
 """Stage 2 as a whole: the vectors of items, and the network from raw inputs to seconds."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +11,7 @@ from upnext.ranking.calibration import Calibration
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
 from upnext.ranking.din import DinNetwork
 from upnext.ranking.features import Inputs
-from upnext.ranking.front import CANDIDATE_LEVELS, Front, Sizes
+from upnext.ranking.front import Front, Sizes
 from upnext.ranking.items import ItemVectors
 from upnext.ranking.mlp import MlpNetwork
 from upnext.ranking.objectives import new_objective
@@ -21,7 +19,7 @@ from upnext.ranking.wide_and_deep import WideAndDeepNetwork
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW
 
 Network = MlpNetwork | WideAndDeepNetwork | DinNetwork
-VectorInput = Literal["item_vectors", "history_pooled", "shown_pooled", "history_vectors"]
+"""Each takes `Parts` and gives outputs; `reads` names the inputs that it wants beside them."""
 ROWS_WITHOUT_CHOICE = 20_000
 """Up to so many items, a step makes the vectors of all, which is quicker than to choose."""
 
@@ -93,8 +91,6 @@ class RankingModel(nn.Module):
             tags=encoder.catalogue.tags.num_rows,
         )
         self.scoring = ScoringNetwork(config, encoder, sizes, num_outputs)
-        self.wants_history_vectors = config.network.kind == "din"
-        self.wants_ids = config.network.kind == "wide-and-deep"
 
     @property
     def device(self) -> torch.device:
@@ -123,7 +119,7 @@ class RankingModel(nn.Module):
             "history_pooled": _pooled(vectors, watched),
             "shown_pooled": _pooled(vectors, shown),
         }
-        if self.wants_history_vectors:
+        if "history_vectors" in self.scoring.network.reads:
             found["history_vectors"] = nn.functional.embedding(watched, vectors)
         return found
 
@@ -131,13 +127,8 @@ class RankingModel(nn.Module):
         self, raw: RankingInputs, levels: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """The inputs of the network where its features were computed before."""
-        names = ["context_rows", "request_index", "duration_s"]
-        if self.wants_history_vectors:
-            names += [name for name in RANKING_INPUTS if name.startswith("history_")]
-        if self.wants_ids:
-            names += ["item_rows", "channel_rows", "tag_rows", "position"]
-            names += ["history_rows", "history_channel_rows"]
-        assert CANDIDATE_LEVELS in levels
+        reads = {"context_rows", "request_index", "duration_s", *self.scoring.network.reads}
+        names = [name for name in RANKING_INPUTS if name in reads]
         return self.tensors(raw, *names) | self.vectors(raw) | levels
 
     def forward(self, raw: RankingInputs) -> torch.Tensor:

@@ -2,13 +2,14 @@
 
 Every objective predicts expected seconds of watch time per impression, so that all of them can be
 compared, calibrated and served alike. Each is a module, because the numbers that turn outputs into
-seconds (a mean, quantiles) are counted in training and exported with the network.
+seconds (a mean, quantiles) are counted in training and exported with the network. `count` takes
+what it needs of the training impressions and returns outputs that suit them on the whole; `loss` is
+the mean over impressions of outputs [M, O]; `seconds` turns these into expected watch time [M].
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -39,19 +40,6 @@ class Outcomes:
     watch_time_s: torch.Tensor
     duration_s: torch.Tensor
     drawn: tuple[torch.Tensor, torch.Tensor] | None = None
-
-
-class Objective(Protocol):
-    """What the trainer asks of an objective."""
-
-    def count(self, outcomes: Outcomes) -> Sequence[float]:
-        """Counts what it needs of the training impressions; outputs that suit them on the whole."""
-
-    def loss(self, outputs: torch.Tensor, outcomes: Outcomes) -> torch.Tensor:
-        """Mean loss of outputs [M, O], a scalar."""
-
-    def seconds(self, outputs: torch.Tensor, duration_s: torch.Tensor) -> torch.Tensor:
-        """Expected watch time per impression [M] of outputs [M, O]."""
 
 
 class WeightedLogistic(nn.Module):
@@ -232,10 +220,10 @@ class D2q(nn.Module):
         return ramps.clamp(0.0, 1.0).mean(dim=1)
 
 
-AnyObjective = WeightedLogistic | Click | ClickAndShare | Regression | D2q
+Objective = WeightedLogistic | Click | ClickAndShare | Regression | D2q
 
 
-def new_objective(config: RankingConfig) -> AnyObjective:
+def new_objective(config: RankingConfig) -> Objective:
     """The objective that a config names."""
     match config.objective:
         case "weighted-logistic":

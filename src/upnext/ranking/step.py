@@ -18,7 +18,7 @@ from upnext.ranking.front import fit_bias
 from upnext.ranking.levels import Levels, fit_quantiles
 from upnext.ranking.loss import watch_time_weights
 from upnext.ranking.model import RankingModel
-from upnext.ranking.objectives import AnyObjective, Outcomes, new_objective
+from upnext.ranking.objectives import Objective, Outcomes, new_objective
 from upnext.ranking.wide_and_deep import WideAndDeepNetwork, wide_optimizer
 from upnext.schema import Floats
 from upnext.training.checkpoint import digest
@@ -58,7 +58,7 @@ class RankingTask:
         outcomes = outcomes_of(encoder, examples, slice(None), torch.device("cpu"))
         start = new_objective(config).count(outcomes)
         self.model = self._new_model(len(start))
-        self.objective: AnyObjective = self.model.scoring.objective
+        self.objective: Objective = self.model.scoring.objective
         self.objective.count(outcomes)
         fit_bias(self.model.scoring.network.output_bias, start)
         self.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

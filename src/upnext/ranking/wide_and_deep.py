@@ -1,6 +1,7 @@
 """Wide & Deep: the MLP generalises, and weights of crossed ids remember exceptions."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -37,6 +38,8 @@ class WideAndDeepNetwork(nn.Module):
     Source: Cheng et al. 2016, "Wide & deep learning for recommender systems"; hashing: Weinberger
     et al. 2009.
     """
+
+    reads: ClassVar[tuple[str, ...]] = tuple(FIELDS.values())
 
     def __init__(
         self,

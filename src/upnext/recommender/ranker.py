@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
@@ -39,6 +40,8 @@ class Ranker:
 
     def seconds_of(self, raw: RankingInputs | Mapping[str, NDArray[Any]]) -> Floats:
         """[M] seconds per impression of raw inputs by name."""
+        if not len(raw["item_rows"]):  # which the network's graph cannot broadcast over
+            return np.zeros(0, np.float32)
         item_vectors = self.item_vectors
         vectors: Mapping[str, Callable[[], Floats]] = {
             "item_vectors": lambda: item_vectors[raw["item_rows"]],

@@ -122,15 +122,12 @@ class Recommender:
             user_vectors,
         )
         searched = time.perf_counter()
-        seconds = None
-        if self.ranker is not None:
-            one_request = np.zeros(len(candidates.item_rows), np.int64)
-            seconds = self._seconds(
-                history, users, times, user_vectors, one_request, candidates.item_rows
-            )
+        one_request = np.zeros(len(candidates.item_rows), np.int64)
+        raw = self._inputs(history, users, times, user_vectors, one_request, candidates.item_rows)
+        seconds = None if self.ranker is None else self.ranker.seconds_of(raw)
         page = self._page(request, at_ms, candidates.item_rows, seconds)
         ranked = time.perf_counter()
-        reasons = self._reasons(request, history, users, times, user_vectors, candidates, page)
+        reasons = self._reasons(request, raw, page)
         explained = time.perf_counter()
         return Recommendations(
             items=[
@@ -209,26 +206,10 @@ class Recommender:
 
         Raises: ReleaseError: the release has no ranking.
         """
-        user_vectors = self.retriever.user_vectors(history, user_rows, at_ms)
-        return self._seconds(
-            history, user_rows, at_ms, user_vectors, request_index, item_rows, position
-        )
-
-    def _seconds(
-        self,
-        history: History,
-        user_rows: Indices,
-        at_ms: TimesMs,
-        user_vectors: Floats,
-        request_index: Indices,
-        item_rows: Rows,
-        position: Floats | None = None,
-    ) -> Floats:
         if self.ranker is None:
             where = f"release {self.version}"
             raise ReleaseError(where, expected="a release with a ranking", got="retrieval alone")
-        if not len(item_rows):  # which the network's graph cannot broadcast over
-            return np.zeros(0, np.float32)
+        user_vectors = self.retriever.user_vectors(history, user_rows, at_ms)
         return self.ranker.seconds_of(
             self._inputs(
                 history, user_rows, at_ms, user_vectors, request_index, item_rows, position
@@ -287,26 +268,11 @@ class Recommender:
         ), 0
 
     def _reasons(
-        self,
-        request: RecommendationRequest,
-        history: History,
-        users: Indices,
-        at_ms: TimesMs,
-        user_vectors: Floats,
-        candidates: Candidates,
-        page: Page,
+        self, request: RecommendationRequest, raw: RankingInputs, page: Page
     ) -> list[list[Reason]]:
         """Why the items of the page are expected to be watched so long, if that was asked."""
         if self.ranker is None or not request.num_reasons or not len(page.places):
             return [[]] * len(page.places)
-        raw = self._inputs(
-            history,
-            users,
-            at_ms,
-            user_vectors,
-            np.zeros(len(candidates.item_rows), np.int64),
-            candidates.item_rows,
-        )
         return explain(self.ranker, self.encoder, raw, page.places, num_reasons=request.num_reasons)
 
     def _page(
