@@ -6,7 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -164,6 +164,7 @@ def test_of_a_few_distinct_predictions_each_comes_to_its_mean_outcome() -> None:
         max_size=80,
     )
 )
+@example([(0.0, 2**-149), (1.0, 0.0)])
 def test_whatever_came_it_is_a_rising_curve_of_numbers(outcomes: list[tuple[float, float]]) -> None:
     predicted, actual = (np.array(column) for column in zip(*outcomes, strict=True))
     found = calibrated(fitted(predicted, actual), np.sort(np.concatenate([ASKED, predicted])))

@@ -12,6 +12,8 @@ from upnext.schema import Floats
 CalibrationKind = Literal["isotonic", "scale", "none"]
 NUM_PIECES = 32
 ENDLESS_S = 1e30
+LEAST_MEAN_S = 1e-6
+"""Of what was expected, and of what was watched; float32 could not hold a curve through less."""
 
 
 class Calibration(nn.Module):
@@ -44,22 +46,21 @@ class Calibration(nn.Module):
         `scale`: one factor, Σ actual / Σ predicted. `isotonic`: the rising curve that is nearest
         to the outcomes by least squares, over bins that each hold a like share of the impressions
         and of the predicted seconds; between the bins' middles it is linear, and the total is that
-        of the outcomes. Nothing is learned where there was no watch time.
+        of the outcomes. Nothing is learned where as good as nothing was watched, or expected.
 
         Source: Zadrozny and Elkan 2002, "Transforming classifier scores into accurate multiclass
         probability estimates".
         """
-        total_s = float(predicted_s.sum(dtype=np.float64))
-        if kind == "none" or total_s <= 0 or actual_s.sum() <= 0:
+        totals_s = [float(seconds.sum(dtype=np.float64)) for seconds in (predicted_s, actual_s)]
+        if kind == "none" or min(totals_s) <= LEAST_MEAN_S * len(predicted_s):
             return
         if kind == "scale":
-            factor = float(actual_s.sum(dtype=np.float64)) / total_s
-            self._set(np.zeros(1), np.array([ENDLESS_S]), np.array([factor]))
+            self._set(np.zeros(1), np.array([ENDLESS_S]), np.array([totals_s[1] / totals_s[0]]))
             return
         self._set(*_pieces(*_rising_means(predicted_s, actual_s)))
         with torch.no_grad():  # lines between the middles do not quite keep the total
             calibrated_s = self(torch.from_numpy(np.asarray(predicted_s, np.float32))).double()
-            self.slopes.mul_(float(actual_s.sum(dtype=np.float64)) / float(calibrated_s.sum()))
+            self.slopes.mul_(totals_s[1] / float(calibrated_s.sum()))
 
     def _set(
         self,
