@@ -206,6 +206,19 @@ class ItemRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LivePast:
+    """What one user did lately, as the live store knows it; each kind oldest first."""
+
+    watched: Sequence[Id] = ()
+    started_at_ms: Sequence[int] = ()
+    watch_time_s: Sequence[float] = ()
+    shown: Sequence[Id] = ()
+    shown_at_ms: Sequence[int] = ()
+    searched: Sequence[str] = ()
+    searched_at_ms: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PageOptions:
     """What a page shall be beside long watched; all is off unless set, and then costs watch time.
 
