@@ -40,7 +40,7 @@ from upnext.recommender.ranker import Ranker
 from upnext.registry.release import open_release
 from upnext.schema import NUM_RESERVED_ROWS, RecommendationRequest
 
-OF_CANDIDATES = {*CANDIDATE_INPUTS, "item_vectors"}
+OF_CANDIDATES = {*CANDIDATE_INPUTS, "item_place", "item_vectors"}
 LAYERS = "network.layers."
 NUM_CALIBRATION, NUM_WARM_UP, TOP = 40, 3, 20
 

@@ -265,6 +265,8 @@ class RecommendationRequest:
     `exclude_watched`: leave out what the user has watched.
     `page`: what the page shall be beside long watched. `rules`: which items may stand on it.
     `num_reasons`: reasons that each item is given; above 0 an answer takes some times as long.
+
+    Raises: RequestError: no slots, or fewer than the page's options fill.
     """
 
     user_id: Id | None = None
@@ -277,6 +279,13 @@ class RecommendationRequest:
     page: PageOptions = field(default_factory=PageOptions)
     rules: ItemRules = field(default_factory=ItemRules)
     num_reasons: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.k >= 1, "k", "1 or more", self.k)
+        _require(self.num_reasons >= 0, "num_reasons", "0 or more", self.num_reasons)
+        num_told = self.page.num_fresh + self.page.num_explored
+        expected = f"num_fresh and num_explored to be at most k = {self.k} together"
+        _require(num_told <= self.k, "page", expected, num_told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from upnext.examples.encoder import (
     user_vocabulary,
 )
 from upnext.examples.history import EventLog
+from upnext.examples.past import told_by
 from upnext.schema import Logs, PastWatch, RecommendationRequest
 
 MakeLogs = Callable[..., Logs]
@@ -128,7 +129,7 @@ def test_only_the_declared_parts_of_the_clock_are_told(
 
 def test_a_request_without_times_was_watched_just_before_in_its_order(encoder: Encoder) -> None:
     past = [PastWatch(item_id=20), PastWatch(item_id=10, watch_time_s=2.0), PastWatch(item_id=99)]
-    watches = encoder.request_history(RecommendationRequest(history=past), NOW_MS).watches
+    watches = told_by(encoder, RecommendationRequest(history=past), NOW_MS).watches
     assert watches.rows.tolist() == [*encoder.catalogue.items.rows([20, 10]), 1]
     assert watches.watch_time_s.tolist() == [30.0, 2.0, 0.0]
     ended_ms = watches.at_ms + np.round(1_000 * watches.watch_time_s).astype(np.int64)
@@ -143,7 +144,7 @@ def test_a_request_with_times_is_put_in_their_order(encoder: Encoder) -> None:
         PastWatch(item_id=20, started_at_ms=NOW_MS - 9_000, watch_time_s=2.5),
         PastWatch(item_id="20", started_at_ms=0),
     ]
-    watches = encoder.request_history(RecommendationRequest(history=past), NOW_MS).watches
+    watches = told_by(encoder, RecommendationRequest(history=past), NOW_MS).watches
     ten, twenty = encoder.catalogue.items.rows([10, 20]).tolist()
     assert events_of(watches) == [
         (0, twenty, 0, 30.0),
@@ -159,7 +160,7 @@ def test_what_a_fast_clock_tells_has_happened_just_before_the_request(encoder: E
         PastWatch(item_id=10, started_at_ms=NOW_MS - 7, watch_time_s=3.0),
         PastWatch(item_id=20, watch_time_s=4.0),
     ]
-    watches = encoder.request_history(RecommendationRequest(history=past), NOW_MS).watches
+    watches = told_by(encoder, RecommendationRequest(history=past), NOW_MS).watches
     assert watches.watch_time_s.tolist() == [4.0, 3.0, 2.0, 1.0]
     assert watches.at_ms.tolist() == [NOW_MS - 4_000, NOW_MS - 7, NOW_MS - 1, NOW_MS - 1]
     assert watches.rows.tolist() == encoder.catalogue.items.rows([20, 10, 20, 10]).tolist()
@@ -171,7 +172,7 @@ def test_searches_and_features_of_a_request_are_encoded_as_those_of_the_logs(
     request = RecommendationRequest(
         searches=["Slow ramen", "tofu"], user_features={"country": "fi", "shoe_size": "44"}
     )
-    history = encoder.request_history(request, NOW_MS)
+    history = told_by(encoder, request, NOW_MS)
     tokens = ["ramen", "ramen slow", "slow", "tofu"]
     assert history.searches.rows.tolist() == encoder.search_tokens.rows(tokens).tolist()
     assert (np.diff(history.searches.at_ms) >= 0).all()
@@ -180,7 +181,7 @@ def test_searches_and_features_of_a_request_are_encoded_as_those_of_the_logs(
 
 
 def test_an_empty_request_is_an_ordinary_one(encoder: Encoder) -> None:
-    history = encoder.request_history(RecommendationRequest(), NOW_MS)
+    history = told_by(encoder, RecommendationRequest(), NOW_MS)
     for log in (history.watches, history.searches, history.shown):
         assert log.starts.tolist() == [0, 0]
     assert history.feature_rows.tolist() == [[1, 1]]

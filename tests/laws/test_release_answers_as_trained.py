@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import upnext.recommender.recommender
+import upnext.recommender.opened
 from upnext.examples.history import Indices
 from upnext.examples.impressions import (
     CANDIDATE_INPUTS,
@@ -71,7 +71,7 @@ def test_logged_requests_are_served_with_the_inputs_of_training(
         served.append(RankingInputs(*args, **kwargs))
         return served[-1]
 
-    monkeypatch.setattr(upnext.recommender.recommender, "RankingInputs", encode_and_keep)
+    monkeypatch.setattr(upnext.recommender.opened, "RankingInputs", encode_and_keep)
     recommender = tiny_release.recommender
     num_compared = 0
     for request in range(0, impression_examples.num_requests, 20):

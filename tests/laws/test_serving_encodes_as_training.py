@@ -18,6 +18,7 @@ from upnext.examples.impressions import (
     RankingInputs,
     build_impression_examples,
 )
+from upnext.examples.past import told_by
 from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import QueryEncoder, WatchExamples, build_watch_examples
 from upnext.schema import Logs, PastWatch, RecommendationRequest
@@ -121,7 +122,7 @@ def test_retrieval_is_told_what_training_was_told(
     assert (trained["watched"] > 1).all(axis=1).any()
     assert (trained["searched"] > 1).any()
     for line, user_row, at_ms in moments(user_rows, examples.at_ms):
-        told = platform.encoder.request_history(platform.request(user_row, at_ms), at_ms)
+        told = told_by(platform.encoder, platform.request(user_row, at_ms), at_ms)
         served = retrieval_inputs(query_encoder, told, np.array([0]), np.array([at_ms]))
         assert_line_has_the_bits_of(trained, line, served)
 
@@ -135,7 +136,7 @@ def test_ranking_is_told_what_training_was_told(
     of_requests = {name: trained[name] for name in REQUEST_INPUTS}
     assert trained["item_counts"].any(axis=0).all()
     for line, user_row, at_ms in moments(examples.user_rows, examples.at_ms):
-        told = platform.encoder.request_history(platform.request(user_row, at_ms), at_ms)
+        told = told_by(platform.encoder, platform.request(user_row, at_ms), at_ms)
         kept = platform.history.of_user(user_row)
         past = replace(kept, watches=told.watches, feature_rows=told.feature_rows)
         mine = slice(examples.starts[line], examples.starts[line + 1])

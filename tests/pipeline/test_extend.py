@@ -16,6 +16,7 @@ import pytest
 from upnext.config import config_from_table
 from upnext.errors import DataError, ReleaseError
 from upnext.examples.item_features import side_vectors
+from upnext.examples.past import told_by
 from upnext.logs.read import write_logs
 from upnext.pipeline.config import RunConfig
 from upnext.pipeline.extend import extend
@@ -334,7 +335,7 @@ def test_a_user_without_history_is_told_by_features(both_stages: Extended) -> No
     vectors = []
     for features in [*({"region": region} for region in regions), {}, {"region": regions[0]}]:
         request = RecommendationRequest(user_features=features, at_ms=0)
-        history = recommender.encoder.request_history(request, 0)
+        history = told_by(recommender.encoder, request, 0)
         vectors.append(recommender.retriever.user_vectors(history, np.array([0]), np.array([0]))[0])
     *different, again = vectors
     assert len(np.unique(np.array(different).round(6), axis=0)) == len(regions) + 1

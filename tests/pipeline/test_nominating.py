@@ -29,6 +29,7 @@ from upnext.pipeline.nominating import (
     scores_of,
     source_scorer,
 )
+from upnext.recommender.batch import Batch
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import Floats, Logs, RecommendationRequest
 from upnext.sources import SourcesConfig
@@ -90,11 +91,10 @@ def test_impressions_are_scored_as_serving_scores_them(
     scorer = source_scorer(encoder, train_history, learned.retrieval, learned.sources)
     trained = scores_of(encoder, examples, scorer, learned.retrieval, tiny_release.config.sources)
     _, request_index = examples.impressions_of(np.arange(30))
-    served = recommender.nominators.scores(
-        recommender.history,
-        examples.user_rows,
-        examples.at_ms,
+    asked = Batch(recommender.history, examples.user_rows, examples.at_ms)
+    served = recommender.nominators.scorer.scores(
         recommender.retriever.user_vectors(recommender.history, examples.user_rows, examples.at_ms),
+        recommender.nominators.moments(asked),
         examples.item_rows,
         request_index,
     )

@@ -8,7 +8,11 @@ import pytest
 import torch
 
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
-from upnext.examples.impressions import ImpressionExamples, build_impression_examples
+from upnext.examples.impressions import (
+    ImpressionExamples,
+    build_impression_examples,
+    places_of,
+)
 from upnext.schema import Logs
 
 RandomInputs = Callable[..., dict[str, torch.Tensor]]
@@ -89,6 +93,9 @@ def _random_inputs(
         "channel_counts": draw.rows(*of_candidate, 4).float(),
         "source_scores": draw.seconds(*of_candidate, num_sources),
     }
+    rows = (inputs[name].numpy() for name in ("history_rows", "shown_rows", "item_rows"))
+    places = places_of(*rows, inputs["request_index"].numpy())
+    inputs |= {name: torch.from_numpy(array) for name, array in places._asdict().items()}
     table = torch.from_numpy(draw.rng.standard_normal((6, vector_size)).astype(np.float32))
     table[:2] = 0.0
     return inputs | {

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import upnext.ranking.features
+from upnext.examples.impressions import PLACE_INPUTS
 from upnext.ranking.features import (
     CANDIDATE_FEATURES,
     NEVER_S,
@@ -181,6 +182,7 @@ def test_pads_and_unknown_ids_match_nothing(random_inputs: RandomInputs, row: in
         name: torch.full_like(value, row) if name.endswith("_rows") else value
         for name, value in inputs.items()
     }
+    everywhere |= {name: torch.zeros_like(inputs[name]) for name in PLACE_INPUTS}
     nothing = by_impression(0, 0)
     for name, values in features_of(everywhere).items():
         if name.startswith("everybody") or name in (

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import upnext.recommender.recommender
+import upnext.recommender.opened
 from upnext.examples.impressions import ImpressionExamples, RankingInputs
 from upnext.pipeline.learning_logs import split_logs
 from upnext.pipeline.nominating import scores_of, source_scorer
 from upnext.recommender import Recommender
+from upnext.recommender.batch import Batch
 from upnext.recommender.candidates import moments_of
 from upnext.schema import Floats, ItemRules, Logs, RecommendationRequest, Rows, TimesMs
 from upnext.sources import NOMINATORS, Nominations, Sources, SourcesConfig
@@ -38,10 +39,11 @@ class Asked:
     user_vectors: Floats
 
     def nominate(self, **options: Any) -> Nominations:
-        how: dict[str, Any] = {"num_found": NUM_FOUND, "excluded_rows": self.watched} | options
-        return self.recommender.nominators.nominate(
-            self.recommender.history, self.user_rows, self.at_ms, self.user_vectors, **how
-        )
+        how: dict[str, Any] = {"excluded_rows": self.watched, "allowed_rows": None} | options
+        recommender = self.recommender
+        batch = Batch(recommender.history, self.user_rows, self.at_ms)
+        found, _ = recommender.retriever.nearest(self.user_vectors, NUM_FOUND, **how)
+        return recommender.nominators.nominate(recommender.nominators.moments(batch), found, **how)
 
     def nominated(self) -> list[list[Rows]]:
         """Of each nominator its own list for each moment, without what was watched."""
@@ -198,7 +200,7 @@ def test_ranking_is_handed_what_training_would_have_told_it(
         served.append(RankingInputs(*args, **kwargs))
         return served[-1]
 
-    monkeypatch.setattr(upnext.recommender.recommender, "RankingInputs", encode_and_keep)
+    monkeypatch.setattr(upnext.recommender.opened, "RankingInputs", encode_and_keep)
     chosen = range(0, len(asked.user_rows), 5)
     for moment in chosen:
         user_id = asked.recommender.users.id(int(asked.user_rows[moment]))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from upnext.errors import RequestError
 from upnext.examples.history import EventLog, History
 from upnext.examples.impressions import RankingInputs
+from upnext.recommender.batch import Batch
 from upnext.recommender import Recommender
 from upnext.recommender.explain import NUM_WATCHES, OF_CANDIDATES
 from upnext.schema import (
@@ -100,7 +101,8 @@ def asked(recommender: Recommender, request_of_somebody: RecommendationRequest) 
     rows = rows[rows >= NUM_RESERVED_ROWS]
     vectors = recommender.retriever.user_vectors(history, user, times)
     of_one = np.zeros(len(rows), np.int64)
-    scores = recommender.nominators.scores(history, user, times, vectors, rows, of_one)
+    moments = recommender.nominators.moments(Batch(history, user, times))
+    scores = recommender.nominators.scorer.scores(vectors, moments, rows, of_one)
     return Asked(recommender, history, at_ms, rows, scores)
 
 

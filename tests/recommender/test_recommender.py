@@ -82,7 +82,7 @@ def test_each_item_tells_its_title_and_what_retrieval_thought(
 def test_timings_tell_each_stage_and_the_whole(recommender: Recommender) -> None:
     timings = dict(recommender.recommend(RecommendationRequest()).timings_ms)
     total = timings.pop("total")
-    assert set(timings) == {"user_vector", "candidates", "ranking", "reasons"}
+    assert set(timings) == {"past", "user_vector", "candidates", "ranking", "reasons", "page"}
     assert min(timings.values()) >= 0
     assert total == pytest.approx(sum(timings.values()))
 

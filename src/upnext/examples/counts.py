@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -65,12 +66,25 @@ class HourlyCounts:
 
     def before(self, rows: NDArray[Any], at_ms: TimesMs) -> Floats:
         """[M, 4]: the sums of each row [M] up to the last full hour before each time [M]."""
-        hours = at_ms // MS_PER_HOUR
-        entries = np.searchsorted(self.keys, _keys(rows, hours)) - 1
         if not len(self.keys):
             return np.zeros((len(rows), len(COUNTED)), np.float32)
+        hours = at_ms // MS_PER_HOUR
+        if len(hours) and hours.min() > self._last_hour:
+            entries = self._ends[np.minimum(rows, len(self._ends) - 1)] - 1
+        else:
+            entries = np.searchsorted(self.keys, _keys(rows, hours)) - 1
         is_own = (entries >= 0) & (self.keys[entries] >> HOUR_BITS == rows)
         return np.where(is_own[:, None], self.sums[entries], np.float32(0))
+
+    @cached_property
+    def _last_hour(self) -> int:
+        return int((self.keys & ((1 << HOUR_BITS) - 1)).max()) - FIRST_HOUR
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int64]:
+        """Where each row's entries end: after the last hour, as when serving, nothing is sought."""
+        num_rows = int(self.keys[-1] >> HOUR_BITS) + 1
+        return np.searchsorted(self.keys, np.arange(1, num_rows + 1) << HOUR_BITS)
 
 
 def _keys(rows: NDArray[Any], hours: NDArray[Any]) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ Training and serving encode with the same object: training builds it, the releas
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,16 +16,13 @@ from upnext.errors import ConfigError, DataError
 from upnext.examples.catalogue import Catalogue, build_catalogue, described
 from upnext.examples.history import EventLog, History
 from upnext.examples.item_features import ItemFeatures, build_item_features
-from upnext.examples.searches import explode_tokens, query_tokens
+from upnext.examples.searches import explode_tokens
 from upnext.examples.vocabulary import Vocabulary
 from upnext.schema import (
     MS_PER_DAY,
     MS_PER_HOUR,
     UNKNOWN_ROW,
-    Floats,
     Logs,
-    PastWatch,
-    RecommendationRequest,
     Rows,
     TimesMs,
 )
@@ -85,7 +82,7 @@ class ExamplesConfig:
 
 @dataclass(frozen=True)
 class Encoder:
-    """Vocabularies and item arrays; turns logs, and requests, into a `History`."""
+    """Vocabularies and item arrays; turns logs into a `History`."""
 
     config: ExamplesConfig
     catalogue: Catalogue
@@ -141,44 +138,6 @@ class Encoder:
             shown=self._events(shown, "shown_at_ms", "item_id", self.catalogue.items, users),
             feature_rows=self._feature_rows(logs, users),
         ).counted(self.catalogue.channel_rows, self.catalogue.duration_s)
-
-    def request_history(self, request: RecommendationRequest, at_ms: int) -> History:
-        """The past of one user, row 0, as a request tells it; nobody else's is counted.
-
-        Watches without a time are taken to have followed one another, the last ending with the
-        request; those without a watch time as watched to the end. What a request tells has
-        happened before it, so times at or after it, as of a client's clock that is fast, count as
-        the millisecond before; the watches keep their order.
-        """
-        past = list(request.history or ())
-        rows = self.catalogue.items.rows([watch.item_id for watch in past])
-        watch_time_s = [
-            float(self.catalogue.duration_s[row])
-            if watch.watch_time_s is None
-            else watch.watch_time_s
-            for row, watch in zip(rows, past, strict=True)
-        ]
-        spent = np.array(watch_time_s, np.float32)
-        started_at_ms = _started_at_ms(past, spent, at_ms)
-        order = np.argsort(started_at_ms, kind="stable")
-        tokens = [token for query in request.searches or () for token in query_tokens(query)]
-        features = [
-            vocabulary.row(request.user_features[name])
-            if name in request.user_features
-            else UNKNOWN_ROW
-            for name, vocabulary in self.user_features.items()
-        ]
-        return History(
-            watches=_one_user(
-                rows[order], np.minimum(started_at_ms[order], at_ms - 1), spent[order]
-            ),
-            searches=_one_user(
-                self.search_tokens.rows(tokens),
-                np.arange(at_ms - len(tokens), at_ms, dtype=np.int64),
-            ),
-            shown=EventLog.empty(1),
-            feature_rows=np.array([features], np.int32).reshape(1, len(features)),
-        )
 
     def with_items(self, lines: pl.DataFrame, *, first_seen_ms: int) -> "Encoder":
         """The same rows, and after them one for each new item; see `Catalogue.with_items`.
@@ -311,23 +270,3 @@ def _feature_column(logs: Logs, name: str) -> pl.Series:
             hint="[examples] user_features names columns of the users table.",
         )
     return logs.users.frame[name]
-
-
-def _started_at_ms(past: Sequence[PastWatch], watch_time_s: Floats, at_ms: int) -> TimesMs:
-    told_ms = np.array([watch.started_at_ms or 0 for watch in past], np.int64)
-    is_untold = np.array([watch.started_at_ms is None for watch in past], bool)
-    lengths_ms = np.maximum(np.ceil(1000 * watch_time_s.astype(np.float64)), 1) * is_untold
-    until_request_ms = np.cumsum(lengths_ms[::-1])[::-1].astype(np.int64)
-    return np.where(is_untold, at_ms - until_request_ms, told_ms)
-
-
-def _one_user(
-    rows: Rows, at_ms: TimesMs, watch_time_s: NDArray[np.float32] | None = None
-) -> EventLog:
-    return EventLog.from_events(
-        user_rows=np.zeros(len(rows), np.int64),
-        rows=rows,
-        at_ms=at_ms,
-        num_users=1,
-        watch_time_s=watch_time_s,
-    )

@@ -1,16 +1,19 @@
 """What users had watched, searched and been shown strictly before a time t."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from upnext.examples.counts import HourlyCounts
-from upnext.schema import Floats, Rows, TimesMs
+from upnext.schema import UNKNOWN_ROW, Floats, Rows, TimesMs
 
 Indices = NDArray[np.int64]
+
+FEW_QUERIES = 16
+"""Up to so many, a binary search each is quicker than one for all at once."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,25 @@ class EventLog:
             np.zeros(0, np.float32),
         )
 
+    @classmethod
+    def of_one(cls, rows: Rows, at_ms: TimesMs, watch_time_s: Floats | None = None) -> "EventLog":
+        """The events of one user, as user 0, in order of time."""
+        spent = np.zeros(len(rows), np.float32) if watch_time_s is None else watch_time_s
+        return cls(np.array([0, len(rows)], np.int64), rows, at_ms, spent)
+
+    @classmethod
+    def joined(cls, logs: Sequence["EventLog"]) -> "EventLog":
+        """All users of some logs, one log after the other."""
+        if len(logs) == 1:
+            return logs[0]
+        counts = np.concatenate([np.diff(log.starts) for log in logs])
+        return cls(
+            np.concatenate([[0], np.cumsum(counts)]),
+            np.concatenate([log.rows[log.starts[0] : log.starts[-1]] for log in logs]),
+            np.concatenate([log.at_ms[log.starts[0] : log.starts[-1]] for log in logs]),
+            np.concatenate([log.watch_time_s[log.starts[0] : log.starts[-1]] for log in logs]),
+        )
+
     @property
     def num_users(self) -> int:
         """U."""
@@ -77,14 +99,39 @@ class EventLog:
         starts = np.array([0, hi - lo], np.int64)
         return EventLog(starts, self.rows[lo:hi], self.at_ms[lo:hi], self.watch_time_s[lo:hi])
 
+    def and_later(self, more: "EventLog") -> "EventLog":
+        """One user's events, and more of them in order of time, which are mostly later.
+
+        What is in both, the same row at the same time, counts once, as it is here.
+        """
+        known = np.searchsorted(self.at_ms, more.at_ms[0]) if len(more.at_ms) else len(self.at_ms)
+        here = set(zip(self.at_ms[known:].tolist(), self.rows[known:].tolist(), strict=True))
+        there = zip(more.at_ms.tolist(), more.rows.tolist(), strict=True)
+        is_new = np.array([event not in here for event in there], bool)
+        at_ms = np.concatenate([self.at_ms, more.at_ms[is_new]])
+        order = np.argsort(at_ms, kind="stable") if known < len(self.at_ms) else slice(None)
+        return EventLog.of_one(
+            np.concatenate([self.rows, more.rows[is_new]])[order],
+            at_ms[order],
+            np.concatenate([self.watch_time_s, more.watch_time_s[is_new]])[order],
+        )
+
     def window_before(
         self, user_rows: NDArray[Any], at_ms: TimesMs, max_events: int
     ) -> tuple[Indices, Indices]:
         """[lo, hi) of each user's last `max_events` events strictly before each time: 2 × [B].
 
-        One binary search for all queries at once, each within its user's events.
+        One binary search for all queries at once, each within its user's events; for a few
+        queries, as a server has them, one each.
         """
         first, end = self.starts[user_rows], self.starts[user_rows + 1]
+        if len(first) <= FEW_QUERIES:
+            places = [
+                np.searchsorted(self.at_ms[a:b], t)
+                for a, b, t in zip(first.tolist(), end.tolist(), at_ms, strict=True)
+            ]
+            lo = first + np.array(places, np.int64)
+            return np.maximum(first, lo - max_events), lo
         lo, hi = first, end
         while (searching := lo < hi).any():
             middle = (lo + hi) // 2
@@ -181,13 +228,34 @@ class History:
             feature_rows=self.feature_rows[user_row : user_row + 1],
         )
 
+    @classmethod
+    def empty(cls, num_users: int, num_features: int) -> "History":
+        """The past of users of whom nothing is known."""
+        return cls(
+            watches=EventLog.empty(num_users),
+            searches=EventLog.empty(num_users),
+            shown=EventLog.empty(num_users),
+            feature_rows=np.full((num_users, num_features), UNKNOWN_ROW, np.int32),
+        )
+
+    @classmethod
+    def joined(cls, pasts: Sequence["History"]) -> "History":
+        """All users of some pasts, one past after the other; what all did is that of the first."""
+        return replace(
+            pasts[0],
+            watches=EventLog.joined([past.watches for past in pasts]),
+            searches=EventLog.joined([past.searches for past in pasts]),
+            shown=EventLog.joined([past.shown for past in pasts]),
+            feature_rows=np.concatenate([past.feature_rows for past in pasts]),
+        )
+
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for a release."""
         parts = {name: part for name, part in vars(self).items() if name != "feature_rows"}
         arrays = {
-            f"{name}.{key}": value
+            f"{name}.{key.name}": getattr(part, key.name)
             for name, part in parts.items()
-            for key, value in vars(part).items()
+            for key in fields(part)
         }
         return arrays | {"feature_rows": self.feature_rows}
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -136,6 +136,25 @@ class RankingInputs:
         return self._shown.age_s
 
     @cached_property
+    def _places(self) -> "Places":
+        return places_of(self.history_rows, self.shown_rows, self.item_rows, self.request_index)
+
+    @property
+    def history_place(self) -> Indices:
+        """[R, H] which candidate was watched, as `Places` tells it."""
+        return self._places.history_place
+
+    @property
+    def shown_place(self) -> Indices:
+        """[R, Hs] which candidate was shown."""
+        return self._places.shown_place
+
+    @property
+    def item_place(self) -> Indices:
+        """[M] which place is the candidate's own."""
+        return self._places.item_place
+
+    @cached_property
     def channel_rows(self) -> Rows:
         """[M] the candidate's channel."""
         return self._catalogue.channel_rows[self.item_rows]
@@ -197,7 +216,52 @@ CANDIDATE_INPUTS = (
     "channel_counts",
     "source_scores",
 )
-RANKING_INPUTS = REQUEST_INPUTS + CANDIDATE_INPUTS
+PLACE_INPUTS = ("history_place", "shown_place", "item_place")
+"""What `places_of` tells of the rows among these."""
+RANKING_INPUTS = REQUEST_INPUTS + CANDIDATE_INPUTS + PLACE_INPUTS
+
+
+class Places(NamedTuple):
+    """Which candidate of its request each past event is of, so that nobody compares them all.
+
+    A place is the index in [M] of the first candidate of this request with this item, plus 1; 0
+    stands for no candidate, an unknown item or a pad. `history_place` [R, H], `shown_place`
+    [R, Hs], `item_place` [M].
+    """
+
+    history_place: Indices
+    shown_place: Indices
+    item_place: Indices
+
+
+def places_of(
+    history_rows: Rows, shown_rows: Rows, item_rows: Rows, request_index: NDArray[Any]
+) -> Places:
+    """The places of events [R, H], [R, Hs] and candidates [M] of requests request_index [M].
+
+    >>> places_of(np.array([[0, 5, 7]]), np.array([[1, 9]]), np.array([1, 7, 9, 7]),
+    ...           np.zeros(4, np.int64))
+    Places(history_place=array([[0, 0, 2]]), shown_place=array([[0, 3]]), \
+item_place=array([0, 2, 3, 2]))
+    """
+    keys = (request_index.astype(np.int64) << 32) + item_rows
+    order = np.argsort(keys, kind="stable")
+    in_order = keys[order]
+
+    def places(requests: NDArray[Any], rows: Rows) -> Indices:
+        wanted = (requests.astype(np.int64) << 32) + rows
+        found = np.minimum(np.searchsorted(in_order, wanted), len(order) - 1)
+        is_there = (rows > UNKNOWN_ROW) & (in_order[found] == wanted)
+        return np.where(is_there, order[found] + 1, 0)
+
+    if not len(keys):
+        return Places(*(np.zeros(r.shape, np.int64) for r in (history_rows, shown_rows, item_rows)))
+    requests = np.arange(len(history_rows))[:, None]
+    return Places(
+        places(requests, history_rows),
+        places(requests, shown_rows),
+        places(request_index, item_rows),
+    )
 
 
 @dataclass(frozen=True)

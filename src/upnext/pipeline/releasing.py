@@ -153,7 +153,11 @@ def _write_ranking(folder: Path, encoder: Encoder, ranking: TrainedRanking) -> N
     )
     inputs = {name: value.detach() for name, value in model.to("cpu").inputs(raw).items()}
     requests, candidates = Dim("requests"), Dim("candidates")
-    of_requests = {*REQUEST_INPUTS, "history_pooled", "shown_pooled", "history_vectors"}
+    of_requests = {
+        *REQUEST_INPUTS,
+        *("history_place", "shown_place"),
+        *("history_pooled", "shown_pooled", "history_vectors"),
+    }
     shapes = {name: {0: requests if name in of_requests else candidates} for name in inputs}
     _export(
         model.scoring,

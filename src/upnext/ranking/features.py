@@ -73,12 +73,7 @@ def candidate_features(inputs: Inputs, *, num_channels: int, num_tags: int) -> t
     user's previous interaction with the item itself and similar ones, earlier impressions that
     came to nothing, and which sources nominated the item with which score.
     """
-    of_request = inputs["request_index"]
-    same_item = _same(inputs["history_rows"][of_request], inputs["item_rows"])
-    item_shown = _same(inputs["shown_rows"][of_request], inputs["item_rows"])
-    shown_age_s = inputs["shown_age_s"][of_request]
-    with_item = _past_with(inputs, same_item)
-    since_watched = item_shown * (shown_age_s < with_item[-1][:, None])
+    with_item = _past_with_item(inputs)
     *on_channel, _, _ = _past_by_id(
         inputs,
         watched=inputs["history_channel_rows"][:, :, None],
@@ -95,12 +90,10 @@ def candidate_features(inputs: Inputs, *, num_channels: int, num_tags: int) -> t
     )
     first_tag = with_tags[6:]
     features = [
-        *with_item,
+        *with_item[:4],
         *on_channel[:4],
         *with_tags[:4],
-        item_shown.sum(dim=1),
-        _since_last(item_shown, shown_age_s),
-        since_watched.sum(dim=1),
+        *with_item[4:],
         *on_channel[4:],
         *with_tags[4:6],
         *first_tag,
@@ -112,6 +105,43 @@ def candidate_features(inputs: Inputs, *, num_channels: int, num_tags: int) -> t
         *_everybodys(inputs["channel_counts"]),
     ]
     return torch.cat([torch.stack(features, dim=1), inputs["source_scores"]], dim=1)
+
+
+def _past_with_item(inputs: Inputs) -> list[torch.Tensor]:
+    """Seven features [M] of the past with the candidate itself.
+
+    `PAST_WITH`, impressions, seconds since the last one, impressions since the last watch. Each
+    event is added up at the candidate's place; place 0 is that of all events of no candidate.
+    """
+    num_places = inputs["item_rows"].shape[0] + 1
+    of_watches = inputs["history_place"].reshape(1, -1, 1)
+    of_shown = inputs["shown_place"].reshape(1, -1, 1)
+    shown_age_s = inputs["shown_age_s"].reshape(1, -1)
+    share = watch_share(inputs).reshape(1, -1)
+    watched_ago_s = _least(of_watches, inputs["history_age_s"].reshape(1, -1), num_places)
+    is_since = (shown_age_s < watched_ago_s[0][of_shown[..., 0]]).to(shown_age_s.dtype)
+    at_places = [
+        _sums(of_watches, torch.ones_like(share), num_places),
+        _sums(of_watches, share, num_places),
+        _sums(of_watches, inputs["history_watch_time_s"].reshape(1, -1), num_places),
+        _sums(of_shown, torch.ones_like(shown_age_s), num_places),
+        _sums(of_shown, is_since, num_places),
+        watched_ago_s,
+        _least(of_shown, shown_age_s, num_places),
+    ]
+    found = torch.stack(at_places, dim=2)[0][inputs["item_place"]]
+    known = (inputs["item_place"] > 0).float()
+    watches, shares, seconds, impressions, since = (found[:, :5] * known[:, None]).unbind(dim=1)
+    watched_ago_s, shown_ago_s = (found[:, 5:] + (1.0 - known[:, None]) * NEVER_S).unbind(dim=1)
+    return [
+        watches,
+        shares / watches.clamp(min=1e-6),
+        seconds,
+        watched_ago_s.clamp(max=NEVER_S),
+        impressions,
+        shown_ago_s.clamp(max=NEVER_S),
+        since,
+    ]
 
 
 def _past_by_id(
@@ -181,17 +211,6 @@ def watch_share(inputs: Inputs) -> torch.Tensor:
     return torch.where(duration > 0, share, torch.ones_like(share)).clamp(max=1.0)
 
 
-def _past_with(inputs: Inputs, matches: torch.Tensor) -> list[torch.Tensor]:
-    """Four features [M] of the past watches that match [M, H]: `PAST_WITH`."""
-    of_request = inputs["request_index"]
-    return [
-        matches.sum(dim=1),
-        _weighted_mean(matches, watch_share(inputs)[of_request]),
-        (matches * inputs["history_watch_time_s"][of_request]).sum(dim=1),
-        _since_last(matches, inputs["history_age_s"][of_request]),
-    ]
-
-
 def _everybodys(counts: torch.Tensor) -> list[torch.Tensor]:
     """Five features [M] of impressions, watches, seconds and shares [M, 4]."""
     shown, watches, seconds, shares = counts.unbind(dim=1)
@@ -228,11 +247,6 @@ def _least(places: torch.Tensor, values: torch.Tensor, num_sums: int) -> torch.T
     of_ids = values[:, :, None].expand_as(places).flatten(1)
     never = values.new_full((values.shape[0], num_sums), NEVER_S)
     return never.scatter_reduce(1, places.flatten(1), of_ids, "amin")
-
-
-def _same(history_rows: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """[M, H]: 1.0 where a past row is the candidate's; pads and unknowns match nothing."""
-    return ((history_rows == rows[:, None]) & (rows[:, None] > 1)).float()
 
 
 def _weighted_mean(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

@@ -8,48 +8,62 @@ from upnext.examples.quantiles import NUM_QUANTILES, quantile_bounds
 from upnext.schema import Floats
 
 LARGEST = 4.0
+GROUP = 8
+"""Bounds that are looked at together."""
 
 
 class Quantiles(nn.Module):
     """Each feature x as x̃, its cumulative distribution in training: [n, F] → [n, F] in [0, 1].
 
-    Linear interpolation between the bounds is a sum of clipped ramps, one a bin, which any
-    runtime computes alike. Source: Covington, Adams, Sargin 2016, section 4.1.
+    Linear interpolation between bounds: in bin b, from bound_b on,
 
-    Ramps lie as [F, bins, n]: a bin's bound then meets n values in one run, and the sum over bins
-    is a matrix product, for which no runtime writes the weighted ramps down.
+        x̃ = level_b + step_b · clip((x − bound_b) / width_b, 0, 1)
+
+    ONNX has no search in sorted numbers. The bin is found by counting: first how many of every
+    eighth bound are not above x, then how many of the eight from there on; so a value meets 16
+    bounds and not 64. Source: Covington, Adams, Sargin 2016, section 4.1.
     """
 
     bounds: torch.Tensor
-    widths: torch.Tensor
-    steps: torch.Tensor
-    base: torch.Tensor
+    bins: torch.Tensor
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.register_buffer("bounds", torch.zeros(num_features, NUM_QUANTILES))
-        self.register_buffer("widths", torch.ones(num_features, NUM_QUANTILES))
-        self.register_buffer("steps", torch.zeros(num_features, NUM_QUANTILES))
-        self.register_buffer("base", torch.zeros(num_features))
+        beyond = torch.finfo(torch.float32).max
+        self.register_buffer("bounds", torch.full((num_features, NUM_QUANTILES), beyond))
+        bins = torch.zeros(num_features, NUM_QUANTILES, 4)
+        bins[..., 1] = 1.0
+        self.register_buffer("bins", bins)
 
     def fit(self, values: Floats) -> None:
         """Takes the bounds from training values [n, F]."""
         for place in range(values.shape[1]):
             bounds, levels = quantile_bounds(values[:, place])
             num_bins = len(bounds) - 1
-            self.bounds[place, :num_bins] = torch.from_numpy(bounds[:-1])
             # A width below the smallest normal number would be flushed to zero, and 0 / 0 is nan.
             widths = np.maximum(np.diff(bounds), np.finfo(np.float32).tiny)
-            self.widths[place, :num_bins] = torch.from_numpy(widths)
-            self.steps[place, :num_bins] = torch.from_numpy(np.diff(levels))
-            self.base[place] = float(levels[0])
+            told = np.stack([bounds[:-1], widths, levels[:-1], np.diff(levels)], axis=1)
+            self.bounds[place, :num_bins] = torch.from_numpy(bounds[:-1])
+            self.bins[place, :num_bins] = torch.from_numpy(told.astype(np.float32))
+            # What is beyond all numbers, infinity, has the last level.
+            self.bins[place, num_bins:, 2] = float(levels[-1])
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """x̃ of each value, 0 of nan."""
-        by_feature = values.T[:, None]
-        ramps = ((by_feature - self.bounds[..., None]) / self.widths[..., None]).clamp(0.0, 1.0)
-        levels = self.base + (self.steps[:, None] @ ramps)[:, 0].T
+        num_groups = NUM_QUANTILES // GROUP
+        groups = self.bounds.reshape(-1, GROUP)
+        starts = self.bounds[:, ::GROUP]
+        first = torch.arange(values.shape[1], device=values.device) * num_groups
+        group = first + _num_reached(values, starts)
+        place = group * GROUP + _num_reached(values, groups[group])
+        bound, width, level, step = self.bins.reshape(-1, 4)[place].unbind(dim=-1)
+        levels = level + step * ((values - bound) / width).clamp(0.0, 1.0)
         return torch.where(values.isnan(), torch.zeros_like(levels), levels)
+
+
+def _num_reached(values: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    """How many of the bounds [.., F, G] but the first are not above the values [n, F]."""
+    return (values[..., None] >= bounds[..., 1:]).to(torch.int32).sum(dim=-1)
 
 
 class LogScale(nn.Module):

@@ -8,11 +8,12 @@ import numpy as np
 
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import History, Indices
+from upnext.recommender.batch import Batch
 from upnext.recommender.files import arrays_in
 from upnext.recommender.retriever import Retriever
 from upnext.registry.release import Release
 from upnext.schema import NUM_RESERVED_ROWS, Candidates, Floats, Rows, TimesMs
-from upnext.sources import Moments, Nominations, Sources, SourcesConfig
+from upnext.sources import NOMINATORS, Moments, Nominations, Sources, SourcesConfig
 from upnext.sources.scores import SourceScorer, yardstick
 
 NUM_WATCHES = 50
@@ -41,34 +42,37 @@ class Nominators:
         return cls(retriever, scorer, config.segment)
 
     @property
+    def sources(self) -> Sources:
+        """The counted ones."""
+        return self.scorer.sources
+
+    @property
     def num_counted(self) -> int:
         """Candidates at most that the counted sources nominate together."""
-        config = self.scorer.sources.config
+        config = self.sources.config
         return config.num_together + config.num_popular + config.num_fresh
+
+    def moments(self, batch: Batch) -> Moments:
+        """What the counted sources know of some requests."""
+        encoder, segment = self.retriever.encoder, self.segment
+        return moments_of(encoder, batch.history, batch.user_rows, batch.at_ms, segment=segment)
 
     def nominate(
         self,
-        history: History,
-        user_rows: Indices,
-        at_ms: TimesMs,
-        user_vectors: Floats,
+        moments: Moments,
+        found_rows: Rows | None,
         *,
-        num_found: int,
         excluded_rows: Sequence[Rows] | None,
         allowed_rows: Rows | None = None,
     ) -> Nominations:
-        """Candidates of B moments: the nearest `num_found` first, then what the counts add.
+        """Candidates of B moments: what retrieval found, then what the counts add.
 
         Args:
-            user_vectors: [B, D] of the moments.
+            found_rows: [B, K] best first, -1 pads; None where retrieval found nothing.
             excluded_rows: what nobody may nominate, such as what each user has watched.
             allowed_rows: what may be nominated at all; None allows everything.
         """
-        found, _ = self.retriever.nearest(user_vectors, num_found, excluded_rows, allowed_rows)
-        moments = moments_of(
-            self.retriever.encoder, history, user_rows, at_ms, segment=self.segment
-        )
-        both = self.scorer.sources.nominate(moments, found_rows=found, excluded_rows=excluded_rows)
+        both = self.sources.nominate(moments, found_rows=found_rows, excluded_rows=excluded_rows)
         if allowed_rows is None:
             return both
         is_allowed = np.isin(both.item_rows, allowed_rows)
@@ -77,27 +81,25 @@ class Nominators:
             both.nominated_by & is_allowed[..., None],
         )
 
-    def candidates(self, nominations: Nominations, user_vector: Floats) -> Candidates:
-        """Those of the one moment of some nominations, with retrieval's score of each."""
-        is_item = nominations.item_rows[0] >= NUM_RESERVED_ROWS
-        rows = nominations.item_rows[0][is_item]
-        scores: Floats = self.retriever.item_vectors[rows] @ user_vector[0]
-        return Candidates(rows, scores, nominations.nominated_by[0][is_item])
-
-    def scores(
-        self,
-        history: History,
-        user_rows: Indices,
-        at_ms: TimesMs,
-        user_vectors: Floats,
-        item_rows: Rows,
-        request_index: Indices,
-    ) -> Floats:
-        """[M, S] what all sources think of given candidates, as ranking is told it."""
-        moments = moments_of(
-            self.retriever.encoder, history, user_rows, at_ms, segment=self.segment
+    def candidates(
+        self, nominations: Nominations, place: int, user_vector: Floats | None
+    ) -> Candidates:
+        """Those of one moment of some nominations, with retrieval's score of each, or 0 without."""
+        is_item = nominations.item_rows[place] >= NUM_RESERVED_ROWS
+        rows = nominations.item_rows[place][is_item]
+        scores: Floats = (
+            np.zeros(len(rows), np.float32)
+            if user_vector is None
+            else self.retriever.item_vectors[rows] @ user_vector
         )
-        return self.scorer.scores(user_vectors, moments, item_rows, request_index)
+        return Candidates(rows, scores, nominations.nominated_by[place][is_item])
+
+
+def of_retrieval_alone(found_rows: Rows) -> Nominations:
+    """What retrieval found [B, K], without any other nominator."""
+    nominated_by = np.zeros((*found_rows.shape, len(NOMINATORS)), bool)
+    nominated_by[..., 0] = found_rows >= NUM_RESERVED_ROWS
+    return Nominations(found_rows, nominated_by)
 
 
 def moments_of(

@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import Indices
-from upnext.examples.impressions import CANDIDATE_INPUTS, REQUEST_INPUTS, RankingInputs
+from upnext.examples.impressions import (
+    CANDIDATE_INPUTS,
+    REQUEST_INPUTS,
+    RankingInputs,
+    places_of,
+)
 from upnext.recommender.ranker import Ranker
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Reason
 
@@ -114,4 +119,7 @@ def _one_batch(variants: list[Arrays]) -> Arrays:
     }
     per_request = len(variants[0]["item_rows"])
     batch["request_index"] = np.repeat(np.arange(len(variants)), per_request)
-    return batch
+    places = places_of(
+        batch["history_rows"], batch["shown_rows"], batch["item_rows"], batch["request_index"]
+    )
+    return batch | places._asdict()

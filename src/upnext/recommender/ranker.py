@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from upnext.examples.impressions import RankingInputs
-from upnext.recommender.files import network
+from upnext.recommender.files import Network
 from upnext.recommender.vectors import pooled_vectors
 from upnext.registry.release import Release
 from upnext.schema import Floats
@@ -20,7 +19,7 @@ class Ranker:
     """The vectors of items [N, E], and the network that they feed."""
 
     item_vectors: Floats
-    network: onnxruntime.InferenceSession
+    network: Network
 
     @classmethod
     def open(cls, release: Release, *, num_threads: int) -> Self | None:
@@ -29,14 +28,14 @@ class Ranker:
             return None
         return cls(
             item_vectors=release.array("ranking/item_vectors.npy"),
-            network=network(release, "ranking/network.onnx", num_threads),
+            network=Network.open(release, "ranking/network.onnx", num_threads),
         )
 
     @property
     def num_sources(self) -> int:
         """S, the columns of sources' scores that the network was trained with; 0: it has none."""
-        shapes = {node.name: node.shape for node in self.network.get_inputs()}
-        return int(shapes["source_scores"][1]) if "source_scores" in shapes else 0
+        shape = self.network.inputs.get("source_scores")
+        return int(shape[1]) if shape is not None else 0
 
     def seconds_of(self, raw: RankingInputs | Mapping[str, NDArray[Any]]) -> Floats:
         """[M] seconds per impression of raw inputs by name."""
@@ -49,7 +48,9 @@ class Ranker:
             "shown_pooled": lambda: pooled_vectors(item_vectors, raw["shown_rows"]),
             "history_vectors": lambda: item_vectors[raw["history_rows"]],
         }
-        names = [node.name for node in self.network.get_inputs()]
-        feed = {name: vectors[name]() if name in vectors else raw[name] for name in names}
-        seconds: Floats = self.network.run(None, feed)[0]
-        return seconds
+        return self.network(
+            {
+                name: vectors[name]() if name in vectors else raw[name]
+                for name in self.network.inputs
+            }
+        )

