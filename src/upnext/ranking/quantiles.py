@@ -8,8 +8,8 @@ from upnext.examples.quantiles import NUM_QUANTILES, quantile_bounds
 from upnext.schema import Floats
 
 LARGEST = 4.0
-GROUP = 8
-"""Bounds that are looked at together."""
+STRIDE = 8
+"""Of so many bounds one is looked at first."""
 
 
 class Quantiles(nn.Module):
@@ -19,9 +19,9 @@ class Quantiles(nn.Module):
 
         x̃ = level_b + step_b · clip((x − bound_b) / width_b, 0, 1)
 
-    ONNX has no search in sorted numbers. The bin is found by counting: first how many of every
-    eighth bound are not above x, then how many of the eight from there on; so a value meets 16
-    bounds and not 64. Source: Covington, Adams, Sargin 2016, section 4.1.
+    ONNX has no search in sorted numbers. The bin is found by counting how many of every eighth
+    bound a value has reached, which is arithmetic on long runs, and then by halving what is left.
+    Source: Covington, Adams, Sargin 2016, section 4.1.
     """
 
     bounds: torch.Tensor
@@ -31,8 +31,8 @@ class Quantiles(nn.Module):
         super().__init__()
         beyond = torch.finfo(torch.float32).max
         self.register_buffer("bounds", torch.full((num_features, NUM_QUANTILES), beyond))
-        bins = torch.zeros(num_features, NUM_QUANTILES, 4)
-        bins[..., 1] = 1.0
+        bins = torch.zeros(4, num_features, NUM_QUANTILES)
+        bins[1] = 1.0
         self.register_buffer("bins", bins)
 
     def fit(self, values: Floats) -> None:
@@ -42,28 +42,27 @@ class Quantiles(nn.Module):
             num_bins = len(bounds) - 1
             # A width below the smallest normal number would be flushed to zero, and 0 / 0 is nan.
             widths = np.maximum(np.diff(bounds), np.finfo(np.float32).tiny)
-            told = np.stack([bounds[:-1], widths, levels[:-1], np.diff(levels)], axis=1)
+            told = np.stack([bounds[:-1], widths, levels[:-1], np.diff(levels)])
             self.bounds[place, :num_bins] = torch.from_numpy(bounds[:-1])
-            self.bins[place, :num_bins] = torch.from_numpy(told.astype(np.float32))
+            self.bins[:, place, :num_bins] = torch.from_numpy(told.astype(np.float32))
             # What is beyond all numbers, infinity, has the last level.
-            self.bins[place, num_bins:, 2] = float(levels[-1])
+            self.bins[2, place, num_bins:] = float(levels[-1])
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """x̃ of each value, 0 of nan."""
-        num_groups = NUM_QUANTILES // GROUP
-        groups = self.bounds.reshape(-1, GROUP)
-        starts = self.bounds[:, ::GROUP]
-        first = torch.arange(values.shape[1], device=values.device) * num_groups
-        group = first + _num_reached(values, starts)
-        place = group * GROUP + _num_reached(values, groups[group])
-        bound, width, level, step = self.bins.reshape(-1, 4)[place].unbind(dim=-1)
-        levels = level + step * ((values - bound) / width).clamp(0.0, 1.0)
+        by_feature = values.T
+        starts = self.bounds[:, STRIDE::STRIDE, None]
+        reached = (by_feature[:, None] >= starts).to(values.dtype)
+        num_reached = reached.new_ones(1, starts.shape[1]) @ reached
+        place = STRIDE * num_reached[:, 0].to(torch.int64)
+        step = STRIDE // 2
+        while step:
+            is_reached = by_feature >= self.bounds.gather(1, place + step)
+            place = place + step * is_reached.to(torch.int64)
+            step //= 2
+        bound, width, level, rise = (part.gather(1, place) for part in self.bins)
+        levels = (level + rise * ((by_feature - bound) / width).clamp(0.0, 1.0)).T
         return torch.where(values.isnan(), torch.zeros_like(levels), levels)
-
-
-def _num_reached(values: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
-    """How many of the bounds [.., F, G] but the first are not above the values [n, F]."""
-    return (values[..., None] >= bounds[..., 1:]).to(torch.int32).sum(dim=-1)
 
 
 class LogScale(nn.Module):
