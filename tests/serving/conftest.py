@@ -1,14 +1,23 @@
 """Recommenders without a model, and requests without a socket."""
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import httpx
+import numpy as np
 import pytest
 from starlette.types import ASGIApp
 
-from upnext.schema import Recommendation, RecommendationRequest, Recommendations
+from upnext.errors import RequestError
+from upnext.schema import (
+    Floats,
+    Id,
+    LivePast,
+    Recommendation,
+    RecommendationRequest,
+    Recommendations,
+)
 from upnext.serving.live import Recommender
 
 Send = Callable[..., httpx.Response]
@@ -23,6 +32,7 @@ class FakeReleases:
 
     opened: list[int] = field(default_factory=list)
     requests: list[RecommendationRequest] = field(default_factory=list)
+    live: list[LivePast | None] = field(default_factory=list)
     on_open: dict[int, Callable[[], None]] = field(default_factory=dict)
     on_request: dict[int, Callable[[], None]] = field(default_factory=dict)
 
@@ -41,9 +51,42 @@ class _FakeRecommender:
     def release(self) -> str:
         return str(self.version)
 
+    def recommend_all(
+        self,
+        requests: Sequence[RecommendationRequest],
+        live: Sequence[LivePast | None],
+        *,
+        rank_before_s: float,
+    ) -> list[Recommendations]:
+        self.fakes.live.extend(live)
+        return [self.recommend(request) for request in requests]
+
+    def popular(
+        self, request: RecommendationRequest, live: LivePast | None, cause: str
+    ) -> Recommendations:
+        return replace(self._page(request.k), degraded=[cause])
+
+    def similar(self, item_id: Id, k: int) -> Recommendations:
+        if item_id == "unknown":
+            raise RequestError("item_id", expected="a known item", got=repr(item_id))
+        return self._page(k)
+
+    def user_vectors(
+        self, requests: Sequence[RecommendationRequest], live: Sequence[LivePast | None]
+    ) -> Floats:
+        return np.arange(3 * len(requests), dtype=np.float32).reshape(len(requests), 3)
+
+    def rank(
+        self, request: RecommendationRequest, live: LivePast | None, item_ids: Sequence[Id]
+    ) -> Floats:
+        return np.arange(len(item_ids), 0, -1, dtype=np.float32)
+
     def recommend(self, request: RecommendationRequest) -> Recommendations:
         self.fakes.requests.append(request)
         self.fakes.on_request.get(self.version, lambda: None)()
+        return self._page(request.k)
+
+    def _page(self, k: int) -> Recommendations:
         items = [
             Recommendation(
                 item_id=number,
@@ -52,10 +95,10 @@ class _FakeRecommender:
                 retrieval_score=1.0,
                 retrieval_rank=number + 1,
             )
-            for number in range(request.k)
+            for number in range(k)
         ]
         return Recommendations(
-            items=items, release=self.release, num_candidates=request.k, timings_ms={"all": 0.1}
+            items=items, release=self.release, num_candidates=k, timings_ms={"all": 0.1}
         )
 
 

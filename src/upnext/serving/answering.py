@@ -1,14 +1,41 @@
 """One request's way through the server: which release, whose past, by when, and what if not."""
 
 import asyncio
+import logging
+import time
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
+from upnext.config import require
 from upnext.errors import UpnextError
-from upnext.schema import Id, RecommendationRequest, Recommendations
-from upnext.serving.live import DEFAULT_LABEL, LiveReleases
+from upnext.schema import Id, LivePast, RecommendationRequest, Recommendations
+from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
+from upnext.serving.live import LiveReleases, Recommender
+from upnext.serving.traffic import STABLE, Traffic
+
+__all__ = ["Answered", "Answering", "AnsweringConfig", "Asked", "OverloadedError"]
+
+logger = logging.getLogger(__name__)
+
+NO_STORE = "the live store could not be read: what happened since the release was made is missing"
+TOO_LATE = "not answered in time: what is watched most"
+FAILED = "answering failed: what is watched most"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweringConfig:
+    """How long an answer may take."""
+
+    deadline_ms: float = 250.0
+    """What a request that names no deadline is given; then what is watched most is answered."""
+    max_deadline_ms: float = 10_000.0
+    """What a request may ask for at most."""
+
+    def __post_init__(self) -> None:
+        require("answering", self, above={"deadline_ms": 0, "max_deadline_ms": 0})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,42 +65,69 @@ class Answered:
     request_id: str
 
 
-class NotServed(UpnextError):
-    """No release is there that could answer: none has this label, or none is loaded yet."""
+class Pasts(Protocol):
+    """What a live store knows of users; it may fail."""
 
-
-class Overloaded(UpnextError):
-    """More requests wait than can be answered in time; `retry_after_s` tells when to ask again."""
-
-    retry_after_s = 1
+    def past_of(self, user_id: Id) -> LivePast:
+        """All that one user did lately."""
 
 
 class Answering:
-    """Answers requests from the live releases, in threads of its own."""
+    """Answers requests from the live releases; see `recommend` for what happens to one.
 
-    def __init__(self, live: LiveReleases, *, num_threads: int = 2) -> None:
-        self.live = live
-        self._threads = ThreadPoolExecutor(num_threads, thread_name_prefix="recommend")
+    `pasts`: where the live past of users is found; None knows of nothing.
+    """
+
+    def __init__(
+        self,
+        live: LiveReleases,
+        config: AnsweringConfig | None = None,
+        queue: QueueConfig | None = None,
+        *,
+        pasts: Pasts | None = None,
+    ) -> None:
+        self.live, self.config, self.traffic = live, config or AnsweringConfig(), Traffic()
+        self.queue = WorkQueue(queue or QueueConfig())
+        self._pasts = pasts
+        # Of its own, so that what is watched most can be told however busy the others are.
+        self._otherwise = ThreadPoolExecutor(1, thread_name_prefix="otherwise")
+        self._ranking_s = 0.0
 
     async def recommend(self, asked: Asked) -> Answered:
         """The page of one request.
 
-        Raises:
-            RequestError: the request cannot be understood. NotServed: there is no such release.
-            Overloaded: too many requests wait.
-        """
-        label = None if asked.version is not None else asked.label or DEFAULT_LABEL
-        recommender = self.live.state.recommender(label) if label else None
-        if recommender is None:
-            raise NotServed("label", expected="a loaded release", got=repr(label))
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._threads, recommender.recommend, asked.request)
-        request_id = asked.request_id or uuid.uuid4().hex
-        return Answered(recommendations=answer, label=label, request_id=request_id)
+        It waits for a free thread, with others of its release, and is answered from the live past
+        of its user. If there is no answer by its deadline, or all stages fail, it is answered with
+        what is watched most, and `degraded` says why.
 
-    async def recommend_many(self, asked: Sequence[Asked]) -> list[Answered]:
-        """The pages of some requests, each as if asked alone; raises what one of them raises."""
-        return list(await asyncio.gather(*map(self.recommend, asked)))
+        Raises:
+            NotServedError: there is no such release.
+            OverloadedError: it would not have been begun by its deadline.
+        """
+        began_s = time.monotonic()
+        by_s = began_s + self._allowed_s(asked)
+        with self.live.acquire(self._label_of(asked), asked.version) as route:
+            waiting = self.queue.submit(
+                lambda some: self._recommend_all(route.recommender, some, by_s),
+                asked.request,
+                kind=route.recommender,
+                give_up_s=by_s,
+            )
+            answer = await self._in_time(waiting, by_s, route.recommender, asked.request)
+        timings_ms = {**answer.timings_ms, "served": (time.monotonic() - began_s) * 1e3}
+        return Answered(
+            recommendations=replace(answer, timings_ms=timings_ms),
+            label=route.label,
+            request_id=asked.request_id or uuid.uuid4().hex,
+        )
+
+    async def recommend_many(self, asked: Sequence[Asked]) -> list[Answered | UpnextError]:
+        """The page of each request, or why it has none."""
+        answers = await asyncio.gather(*map(self.recommend, asked), return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(answer, UpnextError):
+                raise answer
+        return answers  # type: ignore[return-value]
 
     async def similar(
         self, item_id: Id, k: int, *, label: str | None = None, version: int | None = None
@@ -82,15 +136,104 @@ class Answering:
 
         Raises: RequestError: the release does not know the item (`where` is "item_id").
         """
-        raise NotImplementedError
+        label = label or (self.traffic.label_of(None) if version is None else None)
+        with self.live.acquire(label, version) as route:
+            answer = await self._alone(lambda: route.recommender.similar(item_id, k))
+        return Answered(recommendations=answer, label=route.label, request_id=uuid.uuid4().hex)
 
     async def user_vectors(self, asked: Sequence[Asked]) -> tuple[list[list[float]], str]:
-        """The user vectors [B, D] of some requests, and the release that made them."""
-        raise NotImplementedError
+        """The user vectors [B, D] of some requests for one release, and which that is."""
+        with self.live.acquire(self._label_of(asked[0]), asked[0].version) as route:
+            requests = [one.request for one in asked]
+            vectors = await self._alone(
+                lambda: route.recommender.user_vectors(requests, self._live_pasts(requests)[0])
+            )
+        return vectors.tolist(), route.recommender.release
 
     async def rank(self, asked: Asked, item_ids: Sequence[Id]) -> tuple[list[float], str]:
         """Expected watch times in seconds of given items, in their order, and the release.
 
-        Raises: RequestError: the release does not know an item, or has no ranking.
+        Raises: RequestError: the release does not know an item. ReleaseError: it has no ranking.
         """
-        raise NotImplementedError
+        with self.live.acquire(self._label_of(asked), asked.version) as route:
+            seconds = await self._alone(
+                lambda: route.recommender.rank(
+                    asked.request, self._live_pasts([asked.request])[0][0], item_ids
+                )
+            )
+        return seconds.tolist(), route.recommender.release
+
+    def close(self) -> None:
+        """Ends once all that waits is answered."""
+        self.queue.close()
+        self._otherwise.shutdown()
+
+    def _label_of(self, asked: Asked) -> str | None:
+        """The label that is asked, or that traffic gives to who asks; None where a version is."""
+        if asked.label is not None or asked.version is not None:
+            return asked.label
+        label = self.traffic.label_of(asked.request.user_id)
+        return label if label in self.live.state.labels else STABLE
+
+    def _allowed_s(self, asked: Asked) -> float:
+        wanted_ms = asked.deadline_ms or self.config.deadline_ms
+        return min(wanted_ms, self.config.max_deadline_ms) / 1e3
+
+    async def _in_time(
+        self,
+        waiting: "asyncio.Future[Recommendations]",
+        by_s: float,
+        recommender: Recommender,
+        request: RecommendationRequest,
+    ) -> Recommendations:
+        try:
+            return await asyncio.wait_for(waiting, by_s - time.monotonic())
+        except TimeoutError:
+            cause = TOO_LATE
+        except Exception:
+            logger.exception("release %s failed", recommender.release)
+            cause = FAILED
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._otherwise, lambda: self._popular(recommender, request, cause)
+        )
+
+    async def _alone(self, compute: Any) -> Any:
+        """What is neither batched nor done without: one computation, in its turn."""
+        by_s = time.monotonic() + self.config.max_deadline_ms / 1e3
+        return await self.queue.submit(lambda _: [compute()], None, kind=object(), give_up_s=by_s)
+
+    def _recommend_all(
+        self, recommender: Recommender, requests: Sequence[RecommendationRequest], by_s: float
+    ) -> Sequence[Recommendations]:
+        """In a thread of the queue; `by_s` is the deadline of the first, which came first."""
+        live, causes = self._live_pasts(requests)
+        rank_before_s = by_s - self._ranking_s
+        answers = recommender.recommend_all(requests, live, rank_before_s=rank_before_s)
+        ranking_s = answers[0].timings_ms.get("ranking", 0.0) / 1e3
+        self._ranking_s = max(0.95 * self._ranking_s, ranking_s)
+        if not causes:
+            return answers
+        return [replace(one, degraded=[*one.degraded, *causes]) for one in answers]
+
+    def _live_pasts(
+        self, requests: Sequence[RecommendationRequest]
+    ) -> tuple[list[LivePast | None], list[str]]:
+        """What happened lately to who asks, and why that is not known."""
+        if self._pasts is None:
+            return [None] * len(requests), []
+        try:
+            return [
+                None if one.user_id is None else self._pasts.past_of(one.user_id)
+                for one in requests
+            ], []
+        except UpnextError:
+            logger.exception("the live store could not be read")
+            return [None] * len(requests), [NO_STORE]
+
+    def _popular(
+        self, recommender: Recommender, request: RecommendationRequest, cause: str
+    ) -> Recommendations:
+        live, causes = self._live_pasts([request])
+        answer = recommender.popular(request, live[0], cause)
+        return replace(answer, degraded=[*answer.degraded, *causes])

@@ -1,15 +1,16 @@
 """The releases that answer right now. Each loads and warms up first, then takes a label whole."""
 
+import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from upnext.errors import ReleaseError
+from upnext.errors import ReleaseError, UpnextError
 from upnext.registry.labels import journal_path, read_labels
-from upnext.schema import RecommendationRequest, Recommendations
+from upnext.schema import Floats, Id, LivePast, RecommendationRequest, Recommendations
 
 logger = logging.getLogger(__name__)
 
@@ -17,14 +18,54 @@ DEFAULT_LABEL = "stable"
 
 
 class Recommender(Protocol):
-    """What answers a request from one release."""
+    """What answers a request from one release; called from several threads at once."""
 
     @property
     def release(self) -> str:
         """The version of the release, as it stands in every answer."""
 
     def recommend(self, request: RecommendationRequest) -> Recommendations:
-        """Answers one request; called from several threads at once."""
+        """Answers one request."""
+
+    def recommend_all(
+        self,
+        requests: Sequence[RecommendationRequest],
+        live: Sequence[LivePast | None],
+        *,
+        rank_before_s: float,
+    ) -> list[Recommendations]:
+        """Answers some at once; after `rank_before_s` (`time.monotonic`) nothing is ranked."""
+
+    def popular(
+        self, request: RecommendationRequest, live: LivePast | None, cause: str
+    ) -> Recommendations:
+        """What is watched most where this user is, because of `cause`."""
+
+    def similar(self, item_id: Id, k: int) -> Recommendations:
+        """The k items that are most like one."""
+
+    def user_vectors(
+        self, requests: Sequence[RecommendationRequest], live: Sequence[LivePast | None]
+    ) -> Floats:
+        """[B, D]."""
+
+    def rank(
+        self, request: RecommendationRequest, live: LivePast | None, item_ids: Sequence[Id]
+    ) -> Floats:
+        """[len(item_ids)] expected watch times in seconds."""
+
+
+class NotServedError(UpnextError):
+    """No loaded release answers to this label or version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What answers a request, and the label that led there; None: the version was named."""
+
+    recommender: Recommender
+    version: int
+    label: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +109,24 @@ class LiveReleases:
     def state(self) -> LiveState:
         """The state at this moment; it never changes, but the next one may be another."""
         return self._state
+
+    @contextlib.contextmanager
+    def acquire(self, label: str | None, version: int | None) -> Iterator[Route]:
+        """What answers a label, or else a version, which stays loaded inside the block.
+
+        Raises: NotServedError: nothing loaded does.
+        """
+        state = self._state
+        wanted = state.labels.get(label) if label is not None else version
+        if wanted is None or wanted not in state.recommenders:
+            raise NotServedError(
+                "version" if label is None else "label",
+                expected=f"one of {', '.join(state.labels)}"
+                if state.labels
+                else "a loaded release",
+                got=repr(version if label is None else label),
+            )
+        yield Route(state.recommenders[wanted], wanted, label)
 
     def load(self, version: int) -> None:
         """Makes a version ready: opens it and lets it answer one request, as a warm-up.

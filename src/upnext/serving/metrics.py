@@ -1,0 +1,159 @@
+"""What happens, in numbers that Prometheus reads; several processes are counted together.
+
+Where `PROMETHEUS_MULTIPROC_DIR` names a directory, each process writes its numbers there, and
+whichever is asked adds them up; the one that starts the processes makes it.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+from upnext.schema import Recommendations
+
+SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0)
+CAUSES: Mapping[str, str] = {
+    "user_vector failed": "user_vector",
+    "candidates failed": "candidates",
+    "index failed": "index",
+    "sources failed": "sources",
+    "ranking failed": "ranking",
+    "ranking would have come too late": "ranking_late",
+    "not answered in time": "late",
+    "answering failed": "failed",
+    "the live store": "store",
+}
+"""How causes of a degraded answer begin, and what they are counted as."""
+
+
+class Metrics:
+    """All that is counted. One object a process, as its names may be registered once."""
+
+    def __init__(self) -> None:
+        self._own = CollectorRegistry()
+        own = self._own
+        self._answers = Counter(
+            "upnext_answers", "Pages answered.", ["release", "label"], registry=own
+        )
+        self._stages = Histogram(
+            "upnext_stage_seconds",
+            "Time of each stage of the requests that were answered together.",
+            ["stage", "release", "label"],
+            buckets=SECONDS,
+            registry=own,
+        )
+        self._degraded = Counter(
+            "upnext_degraded",
+            "Answers that are less than they could be, by cause.",
+            ["cause", "release", "label"],
+            registry=own,
+        )
+        self._responses = Counter(
+            "upnext_responses", "HTTP responses.", ["route", "status"], registry=own
+        )
+        self._refused = Counter("upnext_refused", "Requests beyond capacity.", registry=own)
+        self._waiting = Gauge(
+            "upnext_waiting",
+            "Requests that no thread has taken yet.",
+            registry=own,
+            multiprocess_mode="livesum",
+        )
+        self._events = Counter(
+            "upnext_events", "Events taken, by outcome.", ["outcome"], registry=own
+        )
+        self._pages_lost = Gauge(
+            "upnext_pages_lost",
+            "Served pages that could not be logged.",
+            registry=own,
+            multiprocess_mode="livesum",
+        )
+        self._releases = Gauge(
+            "upnext_release_state",
+            "1 for the state that each release is in.",
+            ["release", "state"],
+            registry=own,
+            multiprocess_mode="livemax",
+        )
+        self._labels = Gauge(
+            "upnext_label_release",
+            "The release that each label points at.",
+            ["label"],
+            registry=own,
+            multiprocess_mode="livemostrecent",
+        )
+        self._shadow = Histogram(
+            "upnext_shadow_overlap",
+            "Share of a page that the shadow's page has too.",
+            ["label"],
+            buckets=tuple(part / 10 for part in range(11)),
+            registry=own,
+        )
+
+    def answered(self, answer: Recommendations, label: str | None) -> None:
+        """A page was answered."""
+        release, told = answer.release, label or ""
+        self._answers.labels(release, told).inc()
+        for stage, ms in answer.timings_ms.items():
+            self._stages.labels(stage, release, told).observe(ms / 1e3)
+        for cause in causes_of(answer.degraded):
+            self._degraded.labels(cause, release, told).inc()
+
+    def responded(self, route: str, status: int) -> None:
+        """An HTTP response was sent."""
+        self._responses.labels(route, str(status)).inc()
+
+    def refused(self) -> None:
+        """A request was beyond capacity."""
+        self._refused.inc()
+
+    def waiting(self, num_waiting: int) -> None:
+        """So many requests wait now."""
+        self._waiting.set(num_waiting)
+
+    def took_events(self, *, num_accepted: int, num_duplicates: int) -> None:
+        """Events were made durable, or were so already."""
+        self._events.labels("accepted").inc(num_accepted)
+        self._events.labels("duplicate").inc(num_duplicates)
+
+    def pages_lost(self, num_lost: int) -> None:
+        """So many pages could not be logged since the start."""
+        self._pages_lost.set(num_lost)
+
+    def releases(self, states: Mapping[int, str], labels: Mapping[str, int]) -> None:
+        """What is loaded and labelled now."""
+        self._releases.clear()
+        for version, state in states.items():
+            self._releases.labels(str(version), state).set(1)
+        for label, version in labels.items():
+            self._labels.labels(label).set(version)
+
+    def shadowed(self, label: str, shown: Sequence[object], shadow: Sequence[object]) -> None:
+        """A shadow answered beside a page."""
+        overlap = len(set(shown) & set(shadow)) / max(1, len(shown))
+        self._shadow.labels(label).observe(overlap)
+
+    def to_text(self) -> bytes:
+        """All of it, of all processes, as Prometheus reads it."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._own)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+
+
+def causes_of(degraded: Sequence[str]) -> list[str]:
+    """What the causes of an answer are counted as; wishes that could not be met are none.
+
+    >>> causes_of(["ranking failed (RuntimeError): …", "rules leave 3 items for 10 slots"])
+    ['ranking']
+    """
+    return [
+        name for cause in degraded for begins, name in CAUSES.items() if cause.startswith(begins)
+    ]

@@ -1,0 +1,197 @@
+"""Everything that is let in is worked off once, in order of its kind, or told why not."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from upnext.errors import ConfigError
+from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
+
+SOON_S = 10.0
+
+
+def run(make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    return asyncio.run(asyncio.wait_for(make(), SOON_S))
+
+
+@contextmanager
+def queue_of(**settings: int) -> Iterator[WorkQueue]:
+    queue = WorkQueue(QueueConfig(**settings))
+    try:
+        yield queue
+    finally:
+        queue.close()
+
+
+def later() -> float:
+    return time.monotonic() + SOON_S
+
+
+class Held:
+    """Work that waits until it may go on, and remembers what was worked off together."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Any]] = []
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, some: Sequence[Any]) -> Sequence[Any]:
+        self.batches.append(list(some))
+        self.began.set()
+        assert self.go.wait(SOON_S)
+        return [("done", one) for one in some]
+
+
+@settings(max_examples=25)
+@given(
+    asked=st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 9)), max_size=30),
+    num_threads=st.integers(1, 3),
+    max_batch=st.integers(1, 5),
+)
+def test_each_gets_its_own_result_and_only_its_kind_goes_together(
+    asked: list[tuple[str, int]], num_threads: int, max_batch: int
+) -> None:
+    batches: list[list[tuple[str, int]]] = []
+
+    def work(some: Sequence[tuple[str, int]]) -> Sequence[tuple[str, int]]:
+        batches.append(list(some))
+        return [(kind, 10 * number) for kind, number in some]
+
+    async def ask_all(queue: WorkQueue) -> list[Any]:
+        waiting = [queue.submit(work, one, kind=one[0], give_up_s=later()) for one in asked]
+        return await asyncio.gather(*waiting)
+
+    with queue_of(num_threads=num_threads, max_batch=max_batch) as queue:
+        assert run(lambda: ask_all(queue)) == [(kind, 10 * number) for kind, number in asked]
+    assert sorted(one for batch in batches for one in batch) == sorted(asked)
+    assert all(len({kind for kind, _ in batch}) == 1 for batch in batches)
+    assert all(len(batch) <= max_batch for batch in batches)
+
+
+def test_what_waits_is_taken_together_and_what_is_alone_at_once() -> None:
+    held = Held()
+
+    async def ask(queue: WorkQueue) -> list[Any]:
+        first = queue.submit(held, 0, kind="x", give_up_s=later())
+        await asyncio.to_thread(held.began.wait, SOON_S)
+        assert not queue.is_idle
+        others = [queue.submit(held, n, kind="x", give_up_s=later()) for n in (1, 2, 3)]
+        assert queue.num_waiting == 3
+        held.go.set()
+        return await asyncio.gather(first, *others)
+
+    with queue_of(max_batch=8) as queue:
+        assert run(lambda: ask(queue)) == [("done", n) for n in range(4)]
+    assert held.batches == [[0], [1, 2, 3]]
+
+
+def test_beyond_what_may_wait_a_request_is_refused_and_the_others_are_answered() -> None:
+    held = Held()
+
+    async def ask(queue: WorkQueue) -> list[Any]:
+        taken = queue.submit(held, 0, kind="x", give_up_s=later())
+        await asyncio.to_thread(held.began.wait, SOON_S)
+        waiting = [queue.submit(held, n, kind="x", give_up_s=later()) for n in (1, 2)]
+        with pytest.raises(OverloadedError, match="2 requests that wait"):
+            queue.submit(held, 3, kind="x", give_up_s=later())
+        held.go.set()
+        return await asyncio.gather(taken, *waiting)
+
+    with queue_of(max_waiting=2) as queue:
+        assert run(lambda: ask(queue)) == [("done", n) for n in range(3)]
+
+
+def test_what_could_not_begin_by_its_deadline_is_refused() -> None:
+    def slow(some: Sequence[Any]) -> Sequence[Any]:
+        time.sleep(0.05)
+        return some
+
+    async def ask(queue: WorkQueue) -> None:
+        for _ in range(3):
+            await queue.submit(slow, 0, kind=object(), give_up_s=later())
+        waiting = [queue.submit(slow, n, kind=object(), give_up_s=later()) for n in range(20)]
+        assert queue.expected_wait_s() > 0.02
+        with pytest.raises(OverloadedError):
+            queue.submit(slow, 0, kind=object(), give_up_s=time.monotonic() + 0.01)
+        for one in waiting:
+            one.cancel()
+
+    with queue_of() as queue:
+        run(lambda: ask(queue))
+
+
+def test_what_is_given_up_is_never_begun() -> None:
+    held = Held()
+
+    async def ask(queue: WorkQueue) -> None:
+        first = queue.submit(held, "first", kind="x", give_up_s=later())
+        await asyncio.to_thread(held.began.wait, SOON_S)
+        cancelled = queue.submit(held, "cancelled", kind="x", give_up_s=later())
+        last = queue.submit(held, "last", kind="x", give_up_s=later())
+        cancelled.cancel()
+        held.go.set()
+        await asyncio.gather(first, last)
+
+    with queue_of() as queue:
+        run(lambda: ask(queue))
+    assert held.batches == [["first"], ["last"]]
+
+
+def test_a_failure_is_told_to_all_that_went_together_and_to_nobody_else() -> None:
+    def fails(some: Sequence[Any]) -> Sequence[Any]:
+        raise ValueError("broken")
+
+    async def ask(queue: WorkQueue) -> list[Any]:
+        broken = [queue.submit(fails, n, kind="broken", give_up_s=later()) for n in range(3)]
+        whole = queue.submit(list, "x", kind="whole", give_up_s=later())
+        return await asyncio.gather(*broken, whole, return_exceptions=True)
+
+    with queue_of() as queue:
+        *failures, fine = run(lambda: ask(queue))
+    assert [str(one) for one in failures] == ["broken"] * 3
+    assert fine == "x"
+
+
+def test_one_result_may_be_a_failure_of_its_own() -> None:
+    def work(some: Sequence[int]) -> Sequence[object]:
+        return [KeyError(one) if one == 1 else one for one in some]
+
+    async def ask(queue: WorkQueue) -> list[Any]:
+        waiting = [queue.submit(work, n, kind="x", give_up_s=later()) for n in range(3)]
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    with queue_of() as queue:
+        first, second, third = run(lambda: ask(queue))
+    assert (first, third) == (0, 2)
+    assert isinstance(second, KeyError)
+
+
+def test_a_closed_queue_has_worked_off_what_it_let_in_and_lets_nothing_in() -> None:
+    done: list[int] = []
+
+    def work(some: Sequence[int]) -> Sequence[int]:
+        done.extend(some)
+        return some
+
+    async def ask(queue: WorkQueue) -> None:
+        waiting = [queue.submit(work, n, kind=object(), give_up_s=later()) for n in range(50)]
+        await asyncio.to_thread(queue.close)
+        assert sorted(done) == list(range(50))
+        assert await asyncio.gather(*waiting) == list(range(50))
+        with pytest.raises(OverloadedError):
+            queue.submit(work, 0, kind=object(), give_up_s=later())
+
+    with queue_of(num_threads=2) as queue:
+        run(lambda: ask(queue))
+
+
+@pytest.mark.parametrize("name", ["num_threads", "max_batch", "max_waiting"])
+def test_a_queue_without_room_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        QueueConfig(**{name: 0})
