@@ -36,3 +36,7 @@ class ReleaseError(UpnextError):
 
 class RequestError(UpnextError):
     """A request for recommendations that cannot be understood."""
+
+
+class StoreError(UpnextError):
+    """The live store cannot take or give events."""

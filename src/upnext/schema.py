@@ -207,7 +207,11 @@ class ItemRules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LivePast:
-    """What one user did lately, as the live store knows it; each kind oldest first."""
+    """What one user did lately, as the live store knows it.
+
+    Each kind in order of time, oldest first. `started_at_ms` and `watch_time_s` go with `watched`,
+    item by item, as the other times go with `shown` and with `searched`.
+    """
 
     watched: Sequence[Id] = ()
     started_at_ms: Sequence[int] = ()
