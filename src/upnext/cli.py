@@ -13,6 +13,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
+from upnext.cli_events import collect
 from upnext.cli_export import exports
 from upnext.cli_recommend import recommend
 from upnext.config import read_config
@@ -192,6 +193,7 @@ def evaluate(
 
 
 app.command()(recommend)
+app.command()(collect)
 
 
 @app.command()

@@ -109,7 +109,11 @@ class SqliteStore:
         self._is_closed = False
         with self._as_store_error("a file that can be opened"):
             self._writer = self._connect()
-            _prepare(self._writer, self._path)
+            try:
+                _prepare(self._writer, self._path)
+            except BaseException:
+                self._writer.close()
+                raise
         self._group = GroupWriter(
             self._commit,
             max_waiting_pages=config.max_waiting_pages,
@@ -243,11 +247,7 @@ class SqliteStore:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Makes the tables of a new file; refuses one that is not ours."""
-    journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    if journal != "wal":
-        hint = "a network file system has none."
-        raise StoreError(str(path), expected="a write-ahead log", got=journal, hint=hint)
+    """Makes the tables of a new file; refuses one that is not ours, and leaves it as it is."""
     connection.execute("BEGIN IMMEDIATE")
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -264,6 +264,10 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             got=f"format {version}" if is_ours else "another program's database",
             hint="is another version of upnext, or another file, meant?",
         )
+    journal = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if journal != "wal":
+        hint = "a network file system has none."
+        raise StoreError(str(path), expected="a write-ahead log", got=str(journal), hint=hint)
 
 
 def _insert(connection: sqlite3.Connection, batch: Batch) -> Appended:
