@@ -1,0 +1,672 @@
+"""One list of behaviours that every live store must show, on a file and on a real Redis."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from upnext.errors import RequestError, StoreError
+from upnext.events.collect import collect
+from upnext.events.config import EventsConfig
+from upnext.events.event import (
+    Event,
+    ImpressionEvent,
+    SearchEvent,
+    ServedItem,
+    ServedPage,
+    UserEvents,
+    WatchEvent,
+)
+from upnext.events.redis import RedisStore
+from upnext.events.sqlite import SqliteStore
+from upnext.events.store import Appended, EventStore, open_store
+from upnext.schema import MS_PER_DAY, Id, LivePast
+
+NOW_MS = 1_790_000_000_000
+FOR_EVER_DAYS = 40_000.0
+DEADLINE_S = 60.0
+REDIS = shutil.which("redis-server")
+NO_REDIS = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
+
+
+class RedisServer:
+    """A Redis of our own, which syncs every write; it may be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        command = f"{REDIS} --bind 127.0.0.1 --port {self.port} --appendonly yes"
+        self.process = subprocess.Popen(
+            [*command.split(), "--appendfsync", "always", "--save", "", "--dir", self.directory],
+            stdout=subprocess.DEVNULL,
+        )
+        wait_until(self._answers)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, "redis-server has ended"
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(5) == b"+PONG"
+        except OSError:
+            return False
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline_s, "it did not happen"
+        time.sleep(0.01)
+
+
+@dataclass
+class Places:
+    """Where stores may be: new ones, and those there are already."""
+
+    kind: str
+    directory: Path
+    redis: RedisServer | None
+    opened: list[EventStore] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def new(self, **settings: object) -> EventsConfig:
+        """A place that nobody has used yet; nothing is ever forgotten there, unless told."""
+        name = f"store-{next(self.numbers)}-{os.urandom(4).hex()}"
+        kept = {"retention_days": FOR_EVER_DAYS, "pages_wait_ms": 0} | settings
+        if self.kind == "sqlite":
+            return EventsConfig(path=str(self.directory / name), **kept)  # type: ignore[arg-type]
+        assert self.redis is not None
+        slow = {"read_timeout_ms": 5_000, "write_timeout_ms": 5_000} | kept
+        return EventsConfig(store="redis", url=self.redis.url, key_prefix=name, **slow)  # type: ignore[arg-type]
+
+    def open(self, config: EventsConfig, now_ms: Callable[[], int] = lambda: NOW_MS) -> EventStore:
+        store: EventStore = (
+            SqliteStore(config, now_ms=now_ms)
+            if self.kind == "sqlite"
+            else RedisStore(config, now_ms=now_ms)
+        )
+        self.opened.append(store)
+        return store
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """One that a test may ill-treat."""
+    (tmp_path / "own").mkdir()
+    server = RedisServer(tmp_path / "own")
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=NO_REDIS)])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
+    redis = request.getfixturevalue("redis_server") if request.param == "redis" else None
+    there = Places(request.param, tmp_path, redis)
+    yield there
+    for store in there.opened:
+        store.close()
+
+
+def watch(event_id: str, user_id: Id = "ann", at_ms: int = NOW_MS - 1, **more: object) -> WatchEvent:
+    about = {"item_id": "a", "watch_time_s": 1.5} | more
+    return WatchEvent(event_id=event_id, user_id=user_id, started_at_ms=at_ms, **about)  # type: ignore[arg-type]
+
+
+def impression(event_id: str, request_id: str | None = None, **more: object) -> ImpressionEvent:
+    about = {"user_id": "ann", "item_id": "a", "shown_at_ms": NOW_MS - 1, "position": 0} | more
+    return ImpressionEvent(event_id=event_id, request_id=request_id, **about)  # type: ignore[arg-type]
+
+
+def page(request_id: str, *items: Id, user_id: Id = "ann", at_ms: int = NOW_MS - 9) -> ServedPage:
+    slots = [ServedItem(item_id=one, source="fresh", propensity=0.25) for one in items]
+    return ServedPage(
+        request_id=request_id,
+        user_id=user_id,
+        served_at_ms=at_ms,
+        release="3",
+        label="stable",
+        items=slots,
+    )
+
+
+def past(store: EventStore, user_id: Id = "ann", **window: int) -> LivePast:
+    return store.past_of(user_id, **({"since_ms": 0, "until_ms": NOW_MS} | window))
+
+
+def everything(store: EventStore) -> list[Event]:
+    return [
+        event
+        for user in store.users()
+        for event in (*user.watches, *user.impressions, *user.searches)
+    ]
+
+
+# What any history of calls must come to, told by a model in plain Python.
+
+
+@dataclass
+class Model:
+    """What a store should answer, in the plainest words."""
+
+    max_events: int
+    max_pages: int
+    events: dict[str, Event] = field(default_factory=dict)
+    pages: dict[tuple[Id, int, str], ServedPage] = field(default_factory=dict)
+
+    def append(self, batch: Sequence[Event]) -> Appended:
+        num_before = len(self.events)
+        for event in batch:
+            self.events.setdefault(event.event_id, event)
+        num_accepted = len(self.events) - num_before
+        return Appended(num_accepted=num_accepted, num_duplicates=len(batch) - num_accepted)
+
+    def log(self, one: ServedPage) -> None:
+        self.pages.setdefault((one.user_id, one.served_at_ms, one.request_id), one)
+
+    def past_of(self, user_id: Id, since_ms: int, until_ms: int) -> LivePast:
+        def newest(kind: type, most: int) -> list:  # type: ignore[type-arg]
+            there = [
+                event
+                for event in self.events.values()
+                if type(event) is kind
+                and same(event.user_id, user_id)
+                and since_ms <= event.at_ms < until_ms
+            ]
+            return sorted(there, key=lambda event: (event.at_ms, event.event_id))[-most:]
+
+        watches = newest(WatchEvent, self.max_events)
+        searches = newest(SearchEvent, self.max_events)
+        shown = [
+            (at_ms, item.item_id)
+            for (at_ms, _), one in self._pages_of(user_id, since_ms, until_ms)
+            if not self._has_posted(one)
+            for item in one.items
+        ]
+        posted = newest(ImpressionEvent, self.max_events)
+        shown += [(event.shown_at_ms, event.item_id) for event in posted]
+        shown = sorted(shown, key=lambda one: one[0])[-self.max_events :]
+        return LivePast(
+            watched=[event.item_id for event in watches],
+            started_at_ms=[event.started_at_ms for event in watches],
+            watch_time_s=[event.watch_time_s for event in watches],
+            shown=[item_id for _, item_id in shown],
+            shown_at_ms=[at_ms for at_ms, _ in shown],
+            searched=[event.query for event in searches],
+            searched_at_ms=[event.searched_at_ms for event in searches],
+        )
+
+    def _pages_of(
+        self, user_id: Id, since_ms: int, until_ms: int
+    ) -> list[tuple[tuple[int, str], ServedPage]]:
+        there = [
+            ((at_ms, request_id), one)
+            for (user, at_ms, request_id), one in self.pages.items()
+            if same(user, user_id) and since_ms <= at_ms < until_ms
+        ]
+        return sorted(there, key=lambda one: one[0])[-self.max_pages :]
+
+    def _has_posted(self, one: ServedPage) -> bool:
+        return any(
+            isinstance(event, ImpressionEvent)
+            and event.request_id == one.request_id
+            and same(event.user_id, one.user_id)
+            for event in self.events.values()
+        )
+
+
+def same(one: Id, other: Id) -> bool:
+    return type(one) is type(other) and one == other
+
+
+USERS: tuple[Id, ...] = (7, "7", "zoë", -(2**63))
+ITEMS: tuple[Id, ...] = (1, "1", 'a"\\b\n', "ß,[]", 2**63 - 1)
+users, items = st.sampled_from(USERS), st.sampled_from(ITEMS)
+event_ids = st.sampled_from([f"e {number}" for number in range(25)])
+requests = st.sampled_from(["r1", "r2", "r3"])
+times_ms = st.integers(NOW_MS - 5, NOW_MS + 2)
+milliseconds = st.integers(0, 86_400_000).map(lambda number: number / 1_000)
+watches = st.builds(
+    WatchEvent,
+    event_id=event_ids,
+    user_id=users,
+    item_id=items,
+    started_at_ms=times_ms,
+    watch_time_s=milliseconds,
+    request_id=st.none() | requests,
+)
+impressions = st.builds(
+    ImpressionEvent,
+    event_id=event_ids,
+    user_id=users,
+    item_id=items,
+    shown_at_ms=times_ms,
+    position=st.integers(0, 20),
+    request_id=st.none() | requests,
+)
+searches = st.builds(
+    SearchEvent,
+    event_id=event_ids,
+    user_id=users,
+    searched_at_ms=times_ms,
+    query=st.text(st.characters(codec="utf-8", exclude_characters="\0\ufffd"), min_size=1),
+)
+batches = st.lists(watches | impressions | searches, max_size=8)
+pages = st.builds(
+    lambda user_id, request_id, at_ms, items: page(request_id, *items, user_id=user_id, at_ms=at_ms),
+    users,
+    requests,
+    times_ms,
+    st.lists(items, min_size=1, max_size=4),
+)
+thorough = settings(
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+
+
+@thorough
+@given(
+    calls=st.lists(batches | pages, max_size=8),
+    max_events=st.integers(1, 6),
+    max_pages=st.integers(1, 3),
+    since_ms=times_ms,
+    until_ms=times_ms,
+)
+def test_any_history_of_calls_answers_as_the_model(
+    places: Places,
+    calls: list[list[Event] | ServedPage],
+    max_events: int,
+    max_pages: int,
+    since_ms: int,
+    until_ms: int,
+) -> None:
+    store = places.open(places.new(max_past_events=max_events, max_past_pages=max_pages))
+    model = Model(max_events, max_pages)
+    for call in calls:
+        if isinstance(call, ServedPage):
+            store.log_pages([call])
+            model.log(call)
+        else:
+            assert store.append(call) == model.append(call)
+    store.check()
+    for user_id in USERS:
+        window = {"since_ms": since_ms, "until_ms": until_ms}
+        assert asdict(store.past_of(user_id, **window)) == asdict(model.past_of(user_id, **window))
+    assert {event.event_id: event for event in everything(store)} == model.events
+    assert len(everything(store)) == len(model.events)
+    logged = [one for user in store.users() for one in user.pages]
+    assert sorted(map(repr, logged)) == sorted(map(repr, model.pages.values()))
+    store.close()
+
+
+@thorough
+@given(
+    all_batches=st.lists(batches, max_size=6),
+    order=st.randoms(use_true_random=False),
+    num_threads=st.integers(1, 4),
+)
+def test_each_event_is_there_once_however_often_and_by_whom_it_was_sent(
+    places: Places, all_batches: list[list[Event]], order: random.Random, num_threads: int
+) -> None:
+    store = places.open(places.new())
+    sent = all_batches * 2
+    order.shuffle(sent)
+    with ThreadPoolExecutor(num_threads) as pool:
+        results = list(pool.map(store.append, sent))
+    found = everything(store)
+    by_id: dict[str, list[Event]] = {}
+    for event in (event for batch in all_batches for event in batch):
+        by_id.setdefault(event.event_id, []).append(event)
+    assert sorted(event.event_id for event in found) == sorted(by_id)
+    assert all(event in by_id[event.event_id] for event in found)
+    assert sum(result.num_accepted for result in results) == len(by_id)
+    num_sent = sum(map(len, sent))
+    assert sum(result.num_duplicates for result in results) == num_sent - len(by_id)
+    store.close()
+
+
+def test_what_is_closed_has_kept_its_pages_and_is_opened_as_it_was(places: Places) -> None:
+    config = places.new(pages_wait_ms=60_000)
+    store = places.open(config)
+    store.append([watch("w")])
+    store.log_pages([page("r", "a", "b"), page("r2", "c")])
+    store.close()
+    with pytest.raises(StoreError, match="closed"):
+        store.append([watch("late")])
+    with pytest.raises(StoreError, match="closed"):
+        past(store)
+    store.log_pages([page("r3", "late")])
+    assert store.num_lost_pages == 1
+
+    again = places.open(config)
+    assert past(again).watched == ["a"]
+    assert past(again).shown == ["a", "b", "c"]
+    assert again.append([watch("w")]) == Appended(num_accepted=0, num_duplicates=1)
+
+
+def test_pages_wait_for_nobody_and_go_with_the_next_events(places: Places) -> None:
+    store = places.open(places.new(pages_wait_ms=60_000))
+    store.log_pages([page("r", "a")])
+    store.append([watch("w")])
+    assert past(store).shown == ["a"]
+
+
+def test_impressions_take_the_place_of_their_page_whichever_comes_first(places: Places) -> None:
+    store = places.open(places.new())
+    store.log_pages([page("r1", "a", "b", "c"), page("r2", "d")])
+    store.append([impression("i1", "r1", item_id="b")])
+    store.append([impression("i2", "r3", item_id="f")])
+    store.log_pages([page("r3", "e", "f")])
+    store.append([impression("i3", "r2", user_id="ben", item_id="d")])
+    store.check()
+    assert past(store).shown == ["d", "b", "f"], "another user's impressions are not of this page"
+    assert past(store, "ben").shown == ["d"]
+
+
+def test_old_events_are_refused_and_forgotten_days_later(places: Places) -> None:
+    clock = [NOW_MS]
+    store = places.open(places.new(retention_days=10.0), lambda: clock[0])
+    noon_ms = NOW_MS // MS_PER_DAY * MS_PER_DAY + MS_PER_DAY // 2
+    for user_id in range(50):
+        store.append([watch(f"old {user_id}", user_id, noon_ms - 9 * MS_PER_DAY)])
+    store.append([watch("new", 3, noon_ms), impression("i", "r", shown_at_ms=noon_ms)])
+    for days in (-11, 2):
+        with pytest.raises(RequestError, match=r"events\[1\].*kept for 10 days|events\[1\]"):
+            store.append([watch("good"), watch("untimely", at_ms=NOW_MS + days * MS_PER_DAY)])
+    assert past(store).watched == [], "no event of a refused batch is taken"
+    assert len(list(store.users())) == 51
+
+    clock[0] += 3 * MS_PER_DAY
+    with pytest.raises(RequestError, match="events"):
+        store.append([watch("old 0", 0, noon_ms - 9 * MS_PER_DAY)])
+    wait_until(lambda: store.check() or len(list(store.users())) == 2)
+    kept_since_ms = store.kept_since_ms()
+    assert kept_since_ms is not None
+    assert kept_since_ms % MS_PER_DAY == 0
+    assert noon_ms - 9 * MS_PER_DAY < kept_since_ms <= noon_ms - 7 * MS_PER_DAY
+    assert past(store, 3, until_ms=clock[0]).watched == ["a"]
+    assert store.append([watch("new", 3, noon_ms)]).num_duplicates == 1
+
+
+def test_both_stores_collect_the_same_bytes(places: Places, tmp_path: Path) -> None:
+    store = places.open(places.new())
+    twin = SqliteStore(replace(places.new(), store="sqlite", path=str(tmp_path / "twin")))
+    for one in (store, twin):
+        if one is twin:
+            one.log_pages([page(f"r{n}", n, n + 1, user_id=f"u{n % 3}") for n in range(9)])
+        else:
+            one.log_pages([page(f"r{n}", n, n + 1, user_id=f"u{n % 3}") for n in reversed(range(9))])
+        one.append([watch(f"w{n}", f"u{n % 3}", NOW_MS - n, item_id=n) for n in range(9)])
+        one.check()
+        collect(one, tmp_path / str(one is twin), until_ms=NOW_MS, watched_within_ms=0)
+    twin.close()
+    written = [
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*.parquet")}
+        for name in ("True", "False")
+    ]
+    assert written[0] == written[1]
+    assert len(written[0]) > 0
+
+
+# Other processes: they append as well, and they are killed.
+
+APPENDING = """
+import json, sys
+from upnext.config import config_from_table
+from upnext.events.config import EventsConfig
+from upnext.events.event import WatchEvent
+from upnext.events.store import open_store
+
+config, name, num_events, at_ms = json.loads(sys.argv[1])
+store = open_store(config_from_table(config, EventsConfig, where="test"))
+print("open", flush=True)
+for number in range(num_events):
+    mine = f"{name}-{number}"
+    events = [
+        WatchEvent(
+            event_id=event_id, user_id=number % 7, item_id=number, started_at_ms=at_ms,
+            watch_time_s=1.0,
+        )
+        for event_id in (mine, f"shared-{number}")
+    ]
+    store.append(events)
+    print(mine, flush=True)
+store.close()
+"""
+
+
+def appending(config: EventsConfig, name: str, num_events: int) -> "subprocess.Popen[str]":
+    said = json.dumps([asdict(config), name, num_events, time.time_ns() // 10**6])
+    return subprocess.Popen(
+        [sys.executable, "-c", APPENDING, said], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_processes_append_at_once(places: Places) -> None:
+    config = places.new()
+    processes = [appending(config, name, 60) for name in ("p", "q", "r")]
+    for process in processes:
+        assert process.communicate(timeout=DEADLINE_S)[0].count("\n") == 61
+        assert process.returncode == 0
+    found = [event.event_id for event in everything(open_here(places, config))]
+    wanted = [f"{name}-{number}" for name in ("p", "q", "r", "shared") for number in range(60)]
+    assert sorted(found) == sorted(wanted)
+
+
+def test_what_was_acknowledged_is_there_once_after_kill_9(places: Places) -> None:
+    config = places.new()
+    drawn = random.Random(0)
+    acknowledged = set()
+    for attempt in range(4):
+        process = appending(config, f"k{attempt}", 100_000)
+        assert process.stdout is not None
+        for _ in range(drawn.randrange(1, 60)):
+            acknowledged.add(process.stdout.readline().strip())
+        process.send_signal(signal.SIGKILL)
+        acknowledged |= {line.strip() for line in process.stdout if line.endswith("\n")}
+        process.wait()
+        process.stdout.close()
+    acknowledged.discard("open")
+    found = [event.event_id for event in everything(open_here(places, config))]
+    assert len(found) == len(set(found))
+    assert acknowledged <= set(found)
+    per_attempt = [sum(one.startswith(f"k{attempt}-") for one in found) for attempt in range(4)]
+    num_shared = sum(one.startswith("shared") for one in found)
+    assert num_shared == max(per_attempt), "a batch is there whole or not at all"
+
+
+def open_here(places: Places, config: EventsConfig) -> EventStore:
+    return places.open(config, lambda: time.time_ns() // 10**6)
+
+
+@NO_REDIS
+def test_what_was_acknowledged_is_there_once_after_redis_was_killed(own_redis: RedisServer) -> None:
+    config = EventsConfig(store="redis", url=own_redis.url, retention_days=FOR_EVER_DAYS)
+    store = RedisStore(config, now_ms=lambda: NOW_MS)
+    acknowledged: set[str] = set()
+    for attempt in range(3):
+        killer = threading.Timer(0.1 + 0.1 * attempt, own_redis.kill)
+        killer.start()
+        for number in count():
+            try:
+                store.append([watch(f"{attempt}-{number}-{half}") for half in "ab"])
+            except StoreError:
+                break
+            acknowledged |= {f"{attempt}-{number}-{half}" for half in "ab"}
+        killer.join()
+        own_redis.start()
+    found = [event.event_id for event in everything(store)]
+    assert len(found) == len(set(found))
+    assert acknowledged <= set(found)
+    assert len([one for one in found if one.endswith("a")]) * 2 == len(found)
+    store.close()
+
+
+@NO_REDIS
+def test_a_redis_that_hangs_or_is_gone_is_an_error_and_then_forgotten(
+    own_redis: RedisServer,
+) -> None:
+    config = EventsConfig(store="redis", url=own_redis.url, write_timeout_ms=200)
+    store = RedisStore(config, now_ms=lambda: NOW_MS)
+    store.append([watch("w")])
+    own_redis.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(StoreError, match="Timeout"):
+        past(store)
+    with pytest.raises(StoreError, match="Timeout"):
+        store.check()
+    own_redis.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: succeeds(store.check))
+    assert past(store).watched == ["a"]
+
+    own_redis.kill()
+    store.log_pages([page("r", "a")])
+    for call in (lambda: past(store), store.check, lambda: store.append([watch("w2")])):
+        with pytest.raises(StoreError, match="redis at 127.0.0.1"):
+            call()
+    assert store.num_lost_pages == 1
+    own_redis.start()
+    assert past(store).watched == ["a"]
+    assert store.append([watch("w2")]).num_accepted == 1
+    store.close()
+
+
+def succeeds(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except StoreError:
+        return False
+    return True
+
+
+@NO_REDIS
+def test_a_redis_that_may_lose_events_is_refused(own_redis: RedisServer) -> None:
+    config = EventsConfig(store="redis", url=own_redis.url)
+    admin = RedisStore(config)._writer
+    admin.config_set("appendfsync", "everysec")
+    with pytest.raises(StoreError, match="appendfsync everysec"):
+        open_store(config)
+    open_store(replace(config, trust_durability=True)).close()
+
+    admin.config_set("appendfsync", "always")
+    admin.config_set("maxmemory", 10**9)
+    admin.config_set("maxmemory-policy", "allkeys-lru")
+    with pytest.raises(StoreError, match="maxmemory-policy allkeys-lru"):
+        open_store(config)
+    admin.config_set("maxmemory-policy", "noeviction")
+    open_store(config).close()
+
+    admin.execute_command("ACL", "SETUSER", "guest", "on", ">s3cret", "~*", "+@all", "-config")
+    guest = replace(config, url=own_redis.url.replace("//", "//guest:s3cret@"))
+    with pytest.raises(StoreError, match="trust_durability = true") as refused:
+        open_store(guest)
+    assert "s3cret" not in f"{refused.value}{guest}"
+    open_store(replace(guest, trust_durability=True)).close()
+
+    admin.set("upnext:format", 2)
+    with pytest.raises(StoreError, match="expected format 1, got 2"):
+        open_store(config)
+
+
+FILLING = """
+import json, resource, signal, sys
+from upnext.errors import StoreError
+from upnext.events.config import EventsConfig
+from upnext.events.event import ServedItem, ServedPage, WatchEvent
+from upnext.events.sqlite import SqliteStore
+
+path, at_ms = json.loads(sys.argv[1])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = SqliteStore(EventsConfig(path=path, pages_wait_ms=60_000))
+
+
+def append(number):
+    events = [
+        WatchEvent(
+            event_id=f"{number}-{half}", user_id=number % 7, item_id="x" * 200,
+            started_at_ms=at_ms, watch_time_s=1.0,
+        )
+        for half in range(10)
+    ]
+    store.append(events)
+
+
+limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+acknowledged, refused = [], []
+for room in (150_000, 400_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    while len(refused) % 3 < 2:
+        number = len(acknowledged) + len(refused)
+        try:
+            append(number)
+            acknowledged.append(number)
+        except StoreError as error:
+            refused.append(number)
+    one = ServedItem(item_id="x" * 200)
+    page = dict(user_id=1, served_at_ms=at_ms, release="1", label="stable", items=[one] * 5_000)
+    store.log_pages([ServedPage(request_id="r", **page)])
+    try:
+        store.check()
+    except StoreError:
+        refused.append(-1)
+    assert len(store.past_of(1, since_ms=0, until_ms=at_ms + 1).watched) > 0
+resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+append(1_000_000)
+acknowledged.append(1_000_000)
+print(json.dumps([acknowledged, refused, store.num_lost_pages]))
+store.close()
+"""
+
+
+def test_a_full_disk_refuses_events_and_loses_none(tmp_path: Path) -> None:
+    path, at_ms = str(tmp_path / "events.sqlite"), time.time_ns() // 10**6
+    done = subprocess.run(
+        [sys.executable, "-c", FILLING, json.dumps([path, at_ms])],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=DEADLINE_S,
+    )
+    acknowledged, refused, num_lost_pages = json.loads(done.stdout)
+    assert len(refused) == 6
+    assert num_lost_pages == 2
+    store = SqliteStore(EventsConfig(path=path))
+    found = {event.event_id for event in everything(store)}
+    assert found == {f"{number}-{half}" for number in acknowledged for half in range(10)}
+    with store._reading() as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    store.close()
