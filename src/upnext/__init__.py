@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from upnext.pipeline.prepare import prepare as prepare
     from upnext.pipeline.train import train as train
     from upnext.recommender import Recommender as Recommender
-    from upnext.registry.labels import move_label as move_label
-    from upnext.registry.labels import rollback as rollback
+    from upnext.registry.moves import move_label as move_label
+    from upnext.registry.moves import rollback as rollback
     from upnext.registry.release import list_releases as list_releases
     from upnext.registry.release import open_release as open_release
     from upnext.schema import ItemRules as ItemRules
@@ -65,8 +65,8 @@ _HOMES = {
     # releases
     "list_releases": "upnext.registry.release",
     "open_release": "upnext.registry.release",
-    "move_label": "upnext.registry.labels",
-    "rollback": "upnext.registry.labels",
+    "move_label": "upnext.registry.moves",
+    "rollback": "upnext.registry.moves",
     # recommending
     "Recommender": "upnext.recommender",
     "RecommendationRequest": "upnext.schema",

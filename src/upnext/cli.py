@@ -11,13 +11,13 @@ from typing import Annotated, Any, get_args
 
 import typer
 from rich.progress import Progress
-from rich.table import Table
 
 from upnext.cli_events import collect
 from upnext.cli_export import exports
 from upnext.cli_recommend import recommend
+from upnext.cli_releases import label, load, refuse_missing, releases, rollback, unload
 from upnext.config import read_config
-from upnext.errors import ConfigError, ReleaseError, RequestError, UpnextError
+from upnext.errors import ConfigError, RequestError, UpnextError
 from upnext.terminal import (
     AsJson,
     ConfigFile,
@@ -28,7 +28,6 @@ from upnext.terminal import (
     print_result,
     say,
     stderr,
-    stdout,
     version_of,
 )
 
@@ -204,85 +203,27 @@ def serve(
     allow_remote: Annotated[bool, typer.Option(help="Listen beyond this machine.")] = False,
 ) -> None:
     """Serve the labelled releases over HTTP, following labels as they move."""
-    from upnext.recommender import Recommender
-    from upnext.serving.live import LiveReleases
+    from upnext.recommender.warm import open_warm
+    from upnext.serving.following import Following
+    from upnext.serving.releases import LiveReleases
     from upnext.serving.server import serve as serve_
 
-    _refuse_missing(registry)
-    live = LiveReleases(lambda version: Recommender.open(registry, version), registry=registry)
-    live.follow_labels()
-    told = ", ".join(f"{label} = {version}" for label, version in live.state.labels.items())
-    serve_(
-        live,
-        host=host,
-        port=port,
-        allow_remote=allow_remote,
-        on_listening=lambda url: say(f"serving {registry} on {url} ({told or 'no label yet'})"),
-    )
-
-
-@app.command()
-def releases(registry: Registry, as_json: AsJson = False) -> None:
-    """List the releases and which labels point at them."""
-    from upnext.registry.labels import read_labels
-    from upnext.registry.release import list_releases, open_release
-
-    _refuse_missing(registry)
-    labels = read_labels(registry)
-    rows: list[dict[str, Any]] = []
-    for version in list_releases(registry):
-        one = open_release(registry, version, verify=False)
-        rows.append(
-            {
-                "version": version,
-                "labels": [label for label, there in labels.items() if there == version],
-                "created_at": one.created_at,
-                "train_until": one.metadata.get("train_until"),
-                "num_items": one.metadata.get("num_items"),
-                "size_bytes": sum(entry.size_bytes for entry in one.files.values()),
-            }
+    refuse_missing(registry)
+    live = LiveReleases(lambda version: open_warm(registry, version))
+    with Following(live, registry) as following:
+        following.wait()
+        told = ", ".join(f"{label} = {version}" for label, version in live.state.labels.items())
+        serve_(
+            live,
+            host=host,
+            port=port,
+            allow_remote=allow_remote,
+            on_listening=lambda url: say(f"serving {registry} on {url} ({told or 'no label yet'})"),
         )
-    if as_json:
-        print_result(rows)
-        return
-    table = Table("version", "labels", "created", "trained until", "items", "MB", box=None)
-    for row in rows:
-        table.add_row(
-            str(row["version"]),
-            ", ".join(row["labels"]),
-            str(row["created_at"]),
-            str(row["train_until"]),
-            str(row["num_items"]),
-            f"{row['size_bytes'] / 1e6:.1f}",
-        )
-    stdout.print(table)
 
 
-@app.command()
-def label(
-    registry: Registry,
-    name: Annotated[str, typer.Argument(metavar="LABEL", help="Such as `stable` or `canary`.")],
-    version: Annotated[int, typer.Argument(metavar="VERSION", help="The release to point at.")],
-    reason: Annotated[str, typer.Option(help="Kept in the journal.")] = "",
-) -> None:
-    """Point a label at a release, once its every file has been verified."""
-    from upnext.registry.labels import move_label
-
-    move = move_label(registry, name, version, reason=reason)
-    stderr.print(f"{name}: {move.from_version or 'nothing'} → {move.to_version}")
-
-
-@app.command()
-def rollback(
-    registry: Registry,
-    name: Annotated[str, typer.Argument(metavar="LABEL", help="Such as `stable`.")],
-    reason: Annotated[str, typer.Option(help="Kept in the journal.")] = "",
-) -> None:
-    """Point a label at the release that it pointed at before."""
-    from upnext.registry.labels import rollback as rollback_
-
-    move = rollback_(registry, name, reason=reason)
-    stderr.print(f"{name}: {move.from_version} → {move.to_version}")
+for verb in (releases, load, label, rollback, unload):
+    app.command()(verb)
 
 
 @app.command()
@@ -303,8 +244,3 @@ def _logs_config(path: Path) -> Any:
     from upnext.logs.read import LogsConfig
 
     return config_from_table(read_toml(path).get("logs", {}), LogsConfig, where=f"{path} [logs]")
-
-
-def _refuse_missing(registry: Path) -> None:
-    if not registry.is_dir():
-        raise ReleaseError(str(registry), expected="a directory of releases", got="none")

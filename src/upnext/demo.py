@@ -20,7 +20,7 @@ from upnext.logs.simulation.world import SimulationConfig
 from upnext.pipeline.config import RunConfig
 from upnext.pipeline.evaluate import evaluate
 from upnext.pipeline.train import train
-from upnext.registry.labels import move_label
+from upnext.registry.moves import move_label
 from upnext.registry.release import open_release
 
 Say = Callable[[str], None]

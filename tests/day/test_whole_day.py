@@ -16,9 +16,11 @@ from upnext.logs.simulation.world import Behaviour
 from upnext.pipeline.config import EvaluationConfig
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
 from upnext.recommender import RecommenderConfig
+from upnext.recommender.warm import open_warm
 from upnext.retrieval.config import RetrievalConfig
 from upnext.serving.app import create_app
-from upnext.serving.live import LiveReleases
+from upnext.serving.following import Following
+from upnext.serving.releases import LiveReleases
 from upnext.serving.server import running_server
 
 WORLD = upnext.SimulationConfig(
@@ -63,12 +65,11 @@ def day(tmp_path_factory: pytest.TempPathFactory) -> Day:
 def url(day: Day) -> Iterator[str]:
     """A server that follows the labels, `stable` being release 1."""
     upnext.move_label(day.registry, "stable", 1, reason="the first")
-    live = LiveReleases(
-        lambda version: upnext.Recommender.open(day.registry, version), registry=day.registry
-    )
-    live.follow_labels()
-    with running_server(create_app(live, follow_every_s=0.01)) as url:
-        yield url
+    live = LiveReleases(lambda version: open_warm(day.registry, version))
+    with Following(live, day.registry) as following:
+        following.wait()
+        with running_server(create_app(live)) as url:
+            yield url
 
 
 def test_retrieval_finds_more_than_what_is_most_watched(day: Day) -> None:
@@ -108,9 +109,9 @@ def test_the_label_moves_to_the_next_release_and_back_while_people_ask(day: Day,
     assert second.version == 2
     assert ask(url)["release"] == "1"
     upnext.move_label(day.registry, "stable", 2, reason="fresher")
-    assert ask_until(url, release="2")["items"][0]["expected_watch_time_s"] is None
+    assert _ask_now(url, release="2")["items"][0]["expected_watch_time_s"] is None
     upnext.rollback(day.registry, "stable", reason="no ranker")
-    assert ask_until(url, release="1")["items"][0]["expected_watch_time_s"] > 0
+    assert _ask_now(url, release="1")["items"][0]["expected_watch_time_s"] > 0
     assert httpx.get(f"{url}/readyz").json()["problems"] == {}
 
 
@@ -122,10 +123,8 @@ def ask(url: str, **request: Any) -> dict[str, Any]:
     return answer
 
 
-def ask_until(url: str, *, release: str) -> dict[str, Any]:
-    """Asks on and on until that release answers; every answer on the way is a whole one."""
-    for _ in range(2_000):
-        answer = ask(url)
-        if answer["release"] == release:
-            return answer
-    raise AssertionError(f"release {release} never answered")
+def _ask_now(url: str, *, release: str) -> dict[str, Any]:
+    """A move that returned has been followed, so the very next answer is from there."""
+    answer = ask(url)
+    assert answer["release"] == release
+    return answer

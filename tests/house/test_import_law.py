@@ -15,8 +15,15 @@ SOURCE = REPOSITORY / "src" / "upnext"
 
 GROUND = {"schema", "errors", "config"}
 DOORS = {
-    *("__init__", "__main__", "cli", "cli_events", "cli_export", "cli_recommend"),
-    *("demo", "terminal"),
+    "__init__",
+    "__main__",
+    "cli",
+    "cli_events",
+    "cli_export",
+    "cli_recommend",
+    "cli_releases",
+    "demo",
+    "terminal",
 }
 """From here everything may be imported, and nothing imports these but each other."""
 ALSO_MAY_IMPORT: Mapping[str, set[str]] = {

@@ -15,12 +15,11 @@ from upnext.errors import ReleaseError
 from upnext.registry.labels import (
     LabelMove,
     journal_path,
-    move_label,
     read_labels,
     read_moves,
     resolve,
-    rollback,
 )
+from upnext.registry.moves import move_label, rollback
 from upnext.registry.release import publish
 
 NUM_RELEASES = 3
@@ -54,7 +53,7 @@ def test_a_label_stands_where_it_was_moved(registry: Path) -> None:
 
 def test_a_move_tells_and_journals_what_happened(registry: Path) -> None:
     move_label(registry, "stable", 1)
-    move = move_label(registry, "stable", 2, actor="ada", reason="better recall")
+    move = move_label(registry, "stable", 2, actor="ada", reason="better recall").move
     assert (move.from_version, move.to_version, move.kind) == (1, 2, "move")
     assert (move.actor, move.reason) == ("ada", "better recall")
     lines = journal_path(registry).read_text(encoding="utf-8").splitlines()
@@ -64,8 +63,8 @@ def test_a_move_tells_and_journals_what_happened(registry: Path) -> None:
 def test_rollbacks_go_back_step_by_step(registry: Path) -> None:
     for version in (1, 2, 3):
         move_label(registry, "stable", version)
-    assert rollback(registry, "stable").to_version == 2
-    assert rollback(registry, "stable", reason="this one too").to_version == 1
+    assert rollback(registry, "stable").move.to_version == 2
+    assert rollback(registry, "stable", reason="this one too").move.to_version == 1
     with pytest.raises(ReleaseError, match="only version 1"):
         rollback(registry, "stable")
     assert read_labels(registry) == {"stable": 1}
@@ -76,13 +75,13 @@ def test_after_a_rollback_a_move_starts_from_there(registry: Path) -> None:
     move_label(registry, "stable", 2)
     rollback(registry, "stable")
     move_label(registry, "stable", 3)
-    assert rollback(registry, "stable").to_version == 1
+    assert rollback(registry, "stable").move.to_version == 1
 
 
 def test_a_move_to_where_it_stands_does_not_eat_a_rollback(registry: Path) -> None:
     for version in (1, 2, 2):
         move_label(registry, "stable", version)
-    assert rollback(registry, "stable").to_version == 1
+    assert rollback(registry, "stable").move.to_version == 1
 
 
 def test_an_unknown_label_does_not_roll_back(registry: Path) -> None:

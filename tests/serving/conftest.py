@@ -18,7 +18,7 @@ from upnext.schema import (
     RecommendationRequest,
     Recommendations,
 )
-from upnext.serving.live import Recommender
+from upnext.serving.releases import Recommender
 
 Send = Callable[..., httpx.Response]
 

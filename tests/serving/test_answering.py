@@ -11,7 +11,7 @@ from upnext.errors import RequestError, UpnextError
 from upnext.schema import Id, LivePast, RecommendationRequest
 from upnext.serving.answering import Answered, Answering, AnsweringConfig, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig
-from upnext.serving.live import LiveReleases, NotServedError
+from upnext.serving.releases import LiveReleases, NotServedError
 from upnext.serving.traffic import Traffic
 
 SOON_S = 10.0

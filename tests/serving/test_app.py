@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -16,15 +16,12 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from upnext.errors import DataError, RequestError
-from upnext.registry.labels import move_label
-from upnext.registry.release import publish
 from upnext.schema import RecommendationRequest
 from upnext.serving.app import MAX_BODY_BYTES, create_app
-from upnext.serving.live import LiveReleases
+from upnext.serving.releases import LiveReleases
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
     from tests.serving.conftest import FakeReleases, Send
 
@@ -243,24 +240,6 @@ def test_health_answers_while_every_thread_computes(app: Starlette, fakes: FakeR
     assert asyncio.run(ask_meanwhile()) == (200, [200] * 5)
 
 
-def test_the_running_application_follows_the_registry(fakes: FakeReleases, tmp_path: Path) -> None:
-    def write(directory: Path) -> dict[str, Any]:
-        (directory / "a.txt").touch()
-        return {}
-
-    publish(tmp_path, write)
-    move_label(tmp_path, "stable", 1)
-    loaded = threading.Event()
-    fakes.on_request[1] = loaded.set
-    app = create_app(LiveReleases(fakes.open, registry=tmp_path), follow_every_s=0.001)
-
-    async def run() -> bool:
-        async with app.router.lifespan_context(app):
-            return await asyncio.to_thread(loaded.wait, 60)
-
-    assert asyncio.run(run())
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
@@ -289,7 +268,7 @@ def test_no_body_makes_the_server_fail(app: Starlette, send: Send, body: bytes) 
 
 def test_serving_needs_no_torch() -> None:
     program = (
-        "import sys, upnext.serving.app, upnext.serving.server, upnext.serving.live;"
+        "import sys, upnext.serving.app, upnext.serving.server, upnext.serving.releases;"
         "print([name for name in ('torch', 'onnx', 'matplotlib') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)

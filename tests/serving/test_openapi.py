@@ -14,13 +14,13 @@ from upnext.errors import RequestError
 from upnext.recommender import Recommender as ReleaseRecommender
 from upnext.schema import RecommendationRequest
 from upnext.serving.app import create_app
-from upnext.serving.live import LiveReleases, Recommender
 from upnext.serving.openapi import (
     EXAMPLE_ANSWER,
     EXAMPLE_ERROR,
     EXAMPLE_REQUEST,
     openapi_document,
 )
+from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.wire import AnswerBody, ErrorBody, decode_request, encode_error
 from upnext.sources import NOMINATORS
 

@@ -18,14 +18,14 @@ from starlette.applications import Starlette
 
 from upnext.errors import ConfigError
 from upnext.serving.app import create_app
-from upnext.serving.live import LiveReleases
+from upnext.serving.releases import LiveReleases
 from upnext.serving.server import is_loopback, running_server, serve
 
 if TYPE_CHECKING:
     from tests.serving.conftest import FakeReleases
 
 SERVE = """
-from upnext.serving.live import LiveReleases
+from upnext.serving.releases import LiveReleases
 from upnext.serving.server import serve
 
 serve(LiveReleases(lambda version: None), port=0, on_listening=lambda url: print(url, flush=True))

@@ -1,7 +1,8 @@
 """Labels: movable names for releases. Every move is a line of a journal, and only that is true.
 
 `REGISTRY/labels.journal.jsonl` grows by one line a move; where the labels stand follows from
-replaying it, so that state and record can never disagree.
+replaying it, so that state and record can never disagree. Here is the journal alone; what has to
+happen around a move while servers run, and in which order, is told in `moves.py`.
 """
 
 import fcntl
@@ -16,7 +17,7 @@ import msgspec
 
 from upnext.errors import ReleaseError
 from upnext.registry.files import force_to_disk
-from upnext.registry.release import list_releases, open_release
+from upnext.registry.release import list_releases
 
 Previous = int | Literal["any"] | None
 """A version, no version yet, or whichever it may be."""
@@ -39,7 +40,33 @@ class LabelMove:
     reason: str = ""
 
 
-def move_label(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a label stands, and how it came there.
+
+    `versions`: those that it would roll back along, the current one last. `num_lines`: how many
+    lines the journal had when the label last moved.
+    """
+
+    versions: Sequence[int]
+    num_lines: int
+
+    @property
+    def version(self) -> int:
+        """Where it stands now."""
+        return self.versions[-1]
+
+    @property
+    def rollback_version(self) -> int | None:
+        """Where a rollback would take it; None where it has never stood elsewhere."""
+        return self.versions[-2] if len(self.versions) > 1 else None
+
+
+class LabelConflictError(ReleaseError):
+    """What was asked for does not go with where the labels stand now; nothing has changed."""
+
+
+def append_move(
     registry: Path,
     label: str,
     version: int,
@@ -48,38 +75,74 @@ def move_label(
     actor: str = "",
     reason: str = "",
 ) -> LabelMove:
-    """Points a label at a release, once its files are verified; safe on disk on return.
+    """Writes down that a label points at a release from now on; safe on disk on return.
+
+    Nothing is verified and no server is asked: that is for `moves.move_label`.
 
     `expected_previous`: the move happens only if the label stands there now (None: only if it
     does not exist yet), so that two operators cannot undo each other unawares.
 
     Raises:
-        ReleaseError: the name is no label, the release is missing or damaged, or the label
-            stands elsewhere than expected. The label then stays where it was.
+        LabelConflictError: the label stands elsewhere than expected.
+        ReleaseError: the name is no label, or the journal is damaged.
     """
-    _check_label(label)
-    open_release(registry, version)
+    check_label(label)
     return _append(registry, label, "move", version, expected_previous, actor, reason)
 
 
-def rollback(registry: Path, label: str, *, actor: str = "", reason: str = "") -> LabelMove:
-    """Points a label at the version it had before; a second rollback goes one further back.
+def append_rollback(
+    registry: Path,
+    label: str,
+    version: int,
+    *,
+    expected_previous: Previous,
+    actor: str = "",
+    reason: str = "",
+) -> LabelMove:
+    """Writes down that a label went back to the version that it had before.
 
     Raises:
-        ReleaseError: the label has no earlier version, the earlier release is missing or
-            damaged, or another move came in between.
+        LabelConflictError: the label stands elsewhere than expected.
+        ReleaseError: that was not its version before, or the journal is damaged.
     """
-    versions = _replay(read_moves(registry), journal_path(registry)).get(label, [])
-    if len(versions) < 2:
-        raise ReleaseError(
+    return _append(registry, label, "rollback", version, expected_previous, actor, reason)
+
+
+def rollback_of(registry: Path, label: str) -> tuple[int, int]:
+    """Where a label stands, and where a rollback would take it.
+
+    Raises: LabelConflictError: it has no earlier version, or there is no such label.
+    """
+    standing = read_standings(registry).get(label)
+    if standing is None or standing.rollback_version is None:
+        raise LabelConflictError(
             f"label {label}",
             expected="an earlier version to go back to",
-            got=f"only version {versions[0]}" if versions else "no such label",
+            got=f"only version {standing.version}" if standing else "no such label",
             hint="move the label to a version instead.",
         )
-    current, previous = versions[-1], versions[-2]
-    open_release(registry, previous)
-    return _append(registry, label, "rollback", previous, current, actor, reason)
+    return standing.version, standing.rollback_version
+
+
+def check_expected(label: str, expected: Previous, version: int | None) -> None:
+    """Raises LabelConflictError: the label stands elsewhere than where it was expected."""
+    if expected not in ("any", version):
+        raise LabelConflictError(
+            f"label {label}",
+            expected=_standing(expected),
+            got=_standing(version),
+            hint="it moved in the meantime; look at the journal, then decide anew.",
+        )
+
+
+def check_label(label: str) -> None:
+    """Raises ReleaseError: this cannot be the name of a label."""
+    if not re.fullmatch("[a-z][a-z0-9-]{0,31}", label):
+        raise ReleaseError(
+            "label",
+            expected="a small letter, then up to 31 small letters, digits or hyphens",
+            got=repr(label),
+        )
 
 
 def read_labels(registry: Path) -> dict[str, int]:
@@ -88,8 +151,22 @@ def read_labels(registry: Path) -> dict[str, int]:
     Raises:
         ReleaseError: the journal is damaged.
     """
-    stacks = _replay(read_moves(registry), journal_path(registry))
-    return {label: stacks[label][-1] for label in sorted(stacks)}
+    return {label: standing.version for label, standing in read_standings(registry).items()}
+
+
+def read_standings(registry: Path) -> dict[str, Standing]:
+    """Where every label stands and where it would roll back to, by name.
+
+    Raises:
+        ReleaseError: the journal is damaged.
+    """
+    moves = read_moves(registry)
+    stacks = _replay(moves, journal_path(registry))
+    last_lines = {move.label: number for number, move in enumerate(moves, start=1)}
+    return {
+        label: Standing(versions=tuple(stacks[label]), num_lines=last_lines[label])
+        for label in sorted(stacks)
+    }
 
 
 def read_moves(registry: Path) -> list[LabelMove]:
@@ -145,11 +222,12 @@ def _append(
         content = _whole_lines(journal.read())
         moves = _parse(content, path)
         versions = _replay(moves, path).get(label, [None])
-        if expected_previous not in ("any", versions[-1]):
-            raise ReleaseError(
+        check_expected(label, expected_previous, versions[-1])
+        if kind == "rollback" and versions[-2:-1] != [version]:
+            raise LabelConflictError(
                 f"label {label}",
-                expected=_standing(expected_previous),
-                got=_standing(versions[-1]),
+                expected=f"version {version} as the one before",
+                got=f"the versions {versions}",
                 hint="it moved in the meantime; look at the journal, then decide anew.",
             )
         move = LabelMove(
@@ -208,12 +286,3 @@ def _replay(moves: Sequence[LabelMove], path: Path) -> dict[str, list[int]]:
 
 def _standing(version: Previous) -> str:
     return "nowhere" if version is None else f"version {version}"
-
-
-def _check_label(label: str) -> None:
-    if not re.fullmatch("[a-z][a-z0-9-]{0,31}", label):
-        raise ReleaseError(
-            "label",
-            expected="a small letter, then up to 31 small letters, digits or hyphens",
-            got=repr(label),
-        )

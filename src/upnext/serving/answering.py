@@ -13,7 +13,7 @@ from upnext.config import require
 from upnext.errors import UpnextError
 from upnext.schema import Id, LivePast, RecommendationRequest, Recommendations
 from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
-from upnext.serving.live import LiveReleases, Recommender
+from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.traffic import STABLE, Traffic
 
 __all__ = ["Answered", "Answering", "AnsweringConfig", "Asked", "OverloadedError"]

@@ -1,10 +1,9 @@
 """HTTP over the live releases: recommendations, health, readiness, and a description of itself."""
 
 import asyncio
-import contextlib
 import logging
 import reprlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
@@ -15,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from upnext.errors import RequestError, UpnextError
-from upnext.serving.live import DEFAULT_LABEL, LiveReleases
 from upnext.serving.openapi import openapi_document
+from upnext.serving.releases import DEFAULT_LABEL, LiveReleases, NotServedError
 from upnext.serving.wire import decode_request, encode_answer, encode_error
 
 logger = logging.getLogger(__name__)
@@ -24,10 +23,8 @@ logger = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 
 
-def create_app(
-    live: LiveReleases, *, num_threads: int = 2, follow_every_s: float = 1.0
-) -> Starlette:
-    """The application; `live.registry`, if any, is looked at for moved labels as it runs.
+def create_app(live: LiveReleases, *, num_threads: int = 2) -> Starlette:
+    """The application; who keeps `live` as a registry wants it is told in `following.py`.
 
     Recommenders compute for some milliseconds, so they run in `num_threads` threads of their
     own and the event loop stays free for health checks. Few threads: NumPy, faiss and
@@ -42,7 +39,6 @@ def create_app(
     ]
     app = Starlette(
         routes=routes,
-        lifespan=_lifespan,
         exception_handlers={
             UpnextError: _on_upnext_error,
             HTTPException: _on_http_exception,
@@ -51,7 +47,6 @@ def create_app(
         },
     )
     app.state.live = live
-    app.state.follow_every_s = follow_every_s
     app.state.threads = ThreadPoolExecutor(num_threads, thread_name_prefix="recommend")
     return app
 
@@ -59,19 +54,21 @@ def create_app(
 async def _recommend(request: Request) -> Response:
     asked, label = decode_request(await _read_body(request))
     live: LiveReleases = request.app.state.live
-    state = live.state
-    recommender = state.recommender(label)
-    if recommender is None:
-        error = RequestError(
-            "body.label",
-            expected=f"one of {', '.join(state.labels)}" if state.labels else "a loaded release",
+    loop = asyncio.get_running_loop()
+    try:
+        with live.acquire(label) as route:
+            answer = await loop.run_in_executor(
+                request.app.state.threads, route.recommender.recommend, asked
+            )
+    except NotServedError as error:
+        told = RequestError(
+            f"body.{error.where}",
+            expected=error.expected,
             got=reprlib.repr(label),
             hint="GET /readyz tells which releases are loaded.",
         )
         # Clients that name no label did nothing wrong: the server is not ready for them.
-        return _error(503 if label == DEFAULT_LABEL else 404, error)
-    loop = asyncio.get_running_loop()
-    answer = await loop.run_in_executor(request.app.state.threads, recommender.recommend, asked)
+        return _error(503 if label == DEFAULT_LABEL else 404, told)
     content = encode_answer(answer, label)
     return _json(content, headers={"X-Upnext-Release": answer.release})
 
@@ -156,21 +153,3 @@ def _json(
     content: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     return Response(content, status, headers, media_type="application/json")
-
-
-@contextlib.asynccontextmanager
-async def _lifespan(app: Starlette) -> AsyncIterator[None]:
-    following = asyncio.create_task(_follow_labels(app.state.live, app.state.follow_every_s))
-    yield
-    following.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await following
-
-
-async def _follow_labels(live: LiveReleases, every_s: float) -> None:
-    while True:
-        try:
-            await asyncio.to_thread(live.follow_labels)
-        except Exception:  # a follower that dies would follow no label ever after
-            logger.exception("the registry could not be followed")
-        await asyncio.sleep(every_s)

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from upnext.errors import ConfigError
 from upnext.serving.app import create_app
-from upnext.serving.live import LiveReleases
+from upnext.serving.releases import LiveReleases
 
 
 def serve(

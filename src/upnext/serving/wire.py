@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from upnext.errors import RequestError, UpnextError
 from upnext.schema import Id, RecommendationRequest, Recommendations
-from upnext.serving.live import DEFAULT_LABEL
+from upnext.serving.releases import DEFAULT_LABEL
 
 ID_MAX_BYTES = 256
 """As long as the ids of logs may be."""

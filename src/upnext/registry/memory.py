@@ -1,0 +1,105 @@
+"""Whether a release fits into memory beside what is there, told before it is opened.
+
+Arrays and indexes are mapped: their pages come from the file as they are read, are shared by all
+processes, and the system drops them when others need the room. Networks are read into the process.
+So a release that does not fit its networks would end the server and all its answers, and is
+refused; one whose arrays do not fit would only be slow.
+"""
+
+from pathlib import Path
+
+from upnext.errors import ReleaseError
+from upnext.registry.release import Release
+
+NETWORK_COPIES = 3
+"""Of a network: its file, the weights read out of it, and those laid out for the processor."""
+MAPPED_SHARE = 0.1
+"""Of mapped files: pages that nearly every request reads; without room for them it is slow."""
+FIXED_BYTES = 64 * 1024 * 1024
+"""Whatever the release is: buffers for answers of each thread, the manifest, small objects."""
+
+_MAPPED = frozenset({".npy", ".faiss"})
+_UNTOUCHED = frozenset({".html", ".png", ".parquet", ".toml", ".txt"})
+
+
+def needed_bytes(release: Release) -> int:
+    """How much memory has to be free for a release to be loaded and to answer."""
+    needed = float(FIXED_BYTES)
+    for name, entry in release.files.items():
+        suffix = Path(name).suffix
+        if suffix in _MAPPED:
+            needed += MAPPED_SHARE * entry.size_bytes
+        elif suffix not in _UNTOUCHED:
+            needed += NETWORK_COPIES * entry.size_bytes
+    return int(needed)
+
+
+def available_bytes(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """How much memory this process may still take: of the machine, or of its container.
+
+    Pages of files that can be dropped count as free. A machine that tells nothing has no limit.
+    """
+    return min([_free_of_machine(proc), *_free_of_groups(proc, cgroups)])
+
+
+def require_memory(release: Release, available: int | None = None) -> None:
+    """Refuses to load what would not fit.
+
+    Args:
+        available: bytes, where not what the system tells.
+
+    Raises: ReleaseError: it says what is needed and what there is.
+    """
+    needed, there = needed_bytes(release), available_bytes() if available is None else available
+    if needed > there:
+        raise ReleaseError(
+            f"release {release.version}",
+            expected=f"{needed / 1e6:,.0f} MB of free memory to load it",
+            got=f"{there / 1e6:,.0f} MB",
+            hint="unload a release, raise the container's limit, or take a larger machine.",
+        )
+
+
+def _free_of_machine(proc: Path) -> int:
+    for line in _text(proc / "meminfo").splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            return int(rest.split()[0]) * 1024
+    return 2**63 - 1
+
+
+def _free_of_groups(proc: Path, cgroups: Path) -> list[int]:
+    """Of every control group that this process is in; a group is also bound by those above it."""
+    free = []
+    for line in _text(proc / "self" / "cgroup").splitlines():
+        _, controllers, inside = line.split(":", 2)
+        if controllers == "":
+            top, names = cgroups, ("memory.max", "memory.current")
+        elif "memory" in controllers.split(","):
+            top, names = cgroups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        group = top / inside.strip("/")
+        for directory in (group, *group.parents):
+            if directory.is_relative_to(top):
+                free += _free_of(directory, *names)
+    return free
+
+
+def _free_of(group: Path, limit_name: str, usage_name: str) -> list[int]:
+    limit, usage = _text(group / limit_name).strip(), _text(group / usage_name).strip()
+    if not (limit.isdigit() and usage.isdigit()):
+        return []
+    counts = dict(line.split() for line in _text(group / "memory.stat").splitlines())
+    dropped = sum(
+        int(counts.get(f"total_{kind}", counts.get(kind, 0)))
+        for kind in ("inactive_file", "active_file")
+    )
+    return [max(0, int(limit) - int(usage) + dropped)]
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
