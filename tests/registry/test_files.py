@@ -69,7 +69,7 @@ def test_an_array_comes_back_mapped_and_read_only(tmp_path: Path) -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     np.save(tmp_path / "a.npy", values)
     array = map_array(tmp_path / "a.npy")
-    assert isinstance(array, np.memmap)
+    assert isinstance(array.base, np.memmap)
     assert not array.flags.writeable
     np.testing.assert_array_equal(array, values)
 
