@@ -19,7 +19,8 @@ from starlette.applications import Starlette
 from upnext.errors import ConfigError
 from upnext.serving.app import create_app
 from upnext.serving.releases import LiveReleases
-from upnext.serving.server import is_loopback, running_server, serve
+from upnext.serving.security import is_loopback
+from upnext.serving.server import running_server, serve
 
 if TYPE_CHECKING:
     from tests.serving.conftest import FakeReleases

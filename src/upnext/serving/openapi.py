@@ -1,132 +1,129 @@
-"""The description of the HTTP interface that machines read: OpenAPI 3.1, made from the types."""
+"""The description of the HTTP interface that machines read: OpenAPI 3.1, made from the routes."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from upnext.serving.wire import AnswerBody, ErrorBody, RequestBody
+from upnext.serving.endpoints import Endpoint, tells_errors_as_text
+from upnext.serving.examples import ANSWERS, BODIES, EXAMPLE_ERROR, EXAMPLE_TEXT_ERROR
+from upnext.serving.models import MODELS
+from upnext.serving.wire import (
+    AnswerBody,
+    BatchAnswerBody,
+    BatchBody,
+    ErrorBody,
+    RefusalBody,
+    RequestBody,
+    TextErrorBody,
+)
 
-EXAMPLE_REQUEST: Mapping[str, Any] = {
-    "user_id": "u00017",
-    "history": [{"item_id": "v00421", "watch_time_s": 312.5}, {"item_id": "v00007"}],
-    "searches": ["slow ramen"],
-    "user_features": {"region": "north"},
-    "k": 2,
-    "page": {"diversity": 0.2, "max_per_channel": 2, "num_explored": 1},
-    "rules": {"blocked_tags": ["clickbait"], "max_duration_s": 1800},
-    "num_reasons": 2,
-    "label": "stable",
+REF = "#/components/schemas/{name}"
+
+FAILURES: Mapping[int, str] = {
+    400: "Something in the request is wrong, or the server is called by a foreign name.",
+    401: "The token is missing or wrong.",
+    403: "A web page of a site that is not allowed made the request.",
+    404: "There is no such release, model or item.",
+    408: "The body came too slowly.",
+    413: "The body is over 1 MiB.",
+    415: "The body is compressed, or not declared as JSON where that is required.",
+    429: "More requests wait than can be answered in time; Retry-After says when to come back.",
+    500: "The server failed; its log says why.",
+    501: "The server runs without a live store.",
+    503: "No release is loaded yet, or the live store failed; Retry-After says when to come back.",
 }
-EXAMPLE_ANSWER: Mapping[str, Any] = {
-    "items": [
-        {
-            "item_id": "v00312",
-            "title": "Slow ramen for beginners, part 3",
-            "expected_watch_time_s": 87.2,
-            "retrieval_score": 5.31,
-            "retrieval_rank": 4,
-            "sources": ["retrieval", "together"],
-            "reasons": [
-                {"about": "watching", "item_id": "v00421", "watch_time_s": 21.4},
-                {"about": "how long it is", "item_id": None, "watch_time_s": -3.8},
-            ],
-            "propensity": 1.0,
-            "explored": False,
-        },
-        {
-            "item_id": "v01101",
-            "title": None,
-            "expected_watch_time_s": 61.0,
-            "retrieval_score": 1.02,
-            "retrieval_rank": None,
-            "sources": ["fresh"],
-            "reasons": [
-                {"about": "how new it is", "item_id": None, "watch_time_s": 9.6},
-                {"about": "all that was watched", "item_id": None, "watch_time_s": 7.1},
-            ],
-            "propensity": 0.0093,
-            "explored": True,
-        },
-    ],
-    "release": "8",
-    "num_candidates": 300,
-    "timings_ms": {
-        "past": 0.1,
-        "user_vector": 0.3,
-        "candidates": 0.9,
-        "ranking": 2.6,
-        "reasons": 8.5,
-        "page": 0.2,
-        "total": 12.6,
-    },
-    "degraded": [],
-    "label": "stable",
-}
-EXAMPLE_ERROR: Mapping[str, Any] = {
-    "error": {
-        "where": "body",
-        "expected": "one of user_id, history, searches, user_features, k, at_ms, "
-        "exclude_watched, page, rules, num_reasons, label",
-        "got": "the unknown field 'user'",
-        "hint": "did you mean 'user_id'?",
-    }
+OF_EVERY_ROUTE = (400, 500)
+OF_EVERY_BODY = (403, 408, 413, 415)
+PATH_PARTS: Mapping[str, Mapping[str, Any]] = {
+    "item_id": {"type": "string", "minLength": 1, "examples": ["v00312"]},
+    "model": {"type": "string", "enum": list(MODELS), "examples": ["recommend"]},
+    "version": {"type": "integer", "minimum": 1, "examples": [1]},
+    "label": {"type": "string", "minLength": 1, "examples": ["stable"]},
 }
 
 
-def openapi_document() -> dict[str, Any]:
-    """Every route, what it takes and what it answers, with an example of each."""
-    (request, answer, error), schemas = msgspec.json.schema_components(
-        [RequestBody, AnswerBody, ErrorBody], ref_template="#/components/schemas/{name}"
-    )
-    recommendations = {
-        "summary": "Recommends items to a user",
-        "operationId": "recommend",
-        "requestBody": {"required": True, "content": _json(request, EXAMPLE_REQUEST)},
-        "responses": {
-            "200": {
-                "description": "The items, best first. An unknown user gets them too.",
-                "headers": {
-                    "X-Upnext-Release": {
-                        "description": "The version of the release that answered.",
-                        "schema": {"type": "string"},
-                    }
-                },
-                "content": _json(answer, EXAMPLE_ANSWER),
-            },
-            "400": _failure("The body is no request.", error),
-            "404": _failure("No release has this label.", error),
-            "413": _failure("The body is over 1 MiB.", error),
-            "500": _failure("The server failed; its log says why.", error),
-            "503": _failure("No release is loaded yet.", error),
-        },
+def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """Every route, what it needs, what it takes and what it answers, with examples."""
+    types = {t for e in endpoints for t in (e.takes, e.query, e.answers) if t is not None}
+    types |= {RequestBody, AnswerBody, RefusalBody, ErrorBody, TextErrorBody}
+    ordered = sorted(types, key=lambda one: one.__name__)
+    references, schemas = msgspec.json.schema_components(ordered, ref_template=REF)
+    by_type = dict(zip(ordered, references, strict=True))
+    # Each request of a batch is decoded and answered by itself, so the structs do not say as what.
+    schemas[BatchBody.__name__]["properties"]["requests"]["items"] = by_type[RequestBody]
+    schemas[BatchAnswerBody.__name__]["properties"]["answers"]["items"] = {
+        "anyOf": [by_type[AnswerBody], by_type[RefusalBody]]
     }
-    state = {"type": "object"}
-    health = {"200": {"description": "The process lives.", "content": _json(state)}}
-    readiness = {
-        "200": {"description": "Requests are answered.", "content": _json(state)},
-        "503": {"description": "No release is loaded yet.", "content": _json(state)},
-    }
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in endpoints:
+        operation = _operation(endpoint, by_type, schemas)
+        paths.setdefault(endpoint.shown_path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {"title": "upnext", "version": "1"},
-        "paths": {
-            "/v1/recommendations": {"post": recommendations},
-            "/healthz": {"get": _question("Is the process alive?", "healthz", health)},
-            "/readyz": {"get": _question("Which releases answer?", "readyz", readiness)},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
-        "components": {"schemas": schemas},
     }
 
 
-def _json(schema: Mapping[str, Any], example: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _operation(
+    endpoint: Endpoint, by_type: Mapping[Any, Any], schemas: Mapping[str, Any]
+) -> dict[str, Any]:
+    name = endpoint.handler.__name__
+    parts = re.findall(r"{(\w+)}", endpoint.shown_path)
+    operation: dict[str, Any] = {
+        "summary": endpoint.summary,
+        "operationId": "_of_".join([name, *(part for part in parts if part in _NAMES_A_RELEASE)]),
+        "parameters": [
+            {"name": part, "in": "path", "required": True, "schema": PATH_PARTS[part]}
+            for part in parts
+        ],
+        "responses": _responses(endpoint, by_type),
+    }
+    if endpoint.query is not None:
+        operation["parameters"] += [
+            {"name": field, "in": "query", "required": False, "schema": schema}
+            for field, schema in schemas[endpoint.query.__name__]["properties"].items()
+        ]
+    if endpoint.takes is not None:
+        content = _json(by_type[endpoint.takes], BODIES.get(name))
+        operation["requestBody"] = {"required": True, "content": content}
+    if endpoint.needs != "public":
+        operation["security"] = [{"token": []}, {}]  # whether one is needed is the owner's choice
+    return operation
+
+
+def _responses(endpoint: Endpoint, by_type: Mapping[Any, Any]) -> dict[str, Any]:
+    answer = by_type.get(endpoint.answers, {"type": "object"})
+    content = _json(answer, ANSWERS.get(endpoint.handler.__name__))
+    responses = {"200": {"description": "The answer.", "content": content}}
+    statuses = {*OF_EVERY_ROUTE, *endpoint.failures}
+    if endpoint.method == "POST":
+        statuses |= set(OF_EVERY_BODY)
+    if endpoint.needs != "public":
+        statuses.add(401)
+    is_text = tells_errors_as_text(endpoint.shown_path)
+    error = _json(
+        by_type[TextErrorBody if is_text else ErrorBody],
+        EXAMPLE_TEXT_ERROR if is_text else EXAMPLE_ERROR,
+    )
+    if endpoint.method == "GET" and endpoint.needs == "public" and 503 in statuses:
+        # Not ready is an answer like ready.
+        statuses.remove(503)
+        responses["503"] = {"description": FAILURES[503], "content": content}
+    for status in sorted(statuses):
+        responses[str(status)] = {"description": FAILURES[status], "content": error}
+    return responses
+
+
+def _json(schema: Mapping[str, Any], example: Mapping[str, Any] | None) -> dict[str, Any]:
     content = {"schema": schema} if example is None else {"schema": schema, "example": example}
     return {"application/json": content}
 
 
-def _failure(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": _json(schema, EXAMPLE_ERROR)}
-
-
-def _question(summary: str, operation_id: str, responses: Mapping[str, Any]) -> dict[str, Any]:
-    return {"summary": summary, "operationId": operation_id, "responses": responses}
+_NAMES_A_RELEASE = ("version", "label")

@@ -1,19 +1,19 @@
 """Runs the application on a socket: in the foreground, or in a thread for a demo or a test."""
 
 import contextlib
-import ipaddress
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import uvicorn
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp
 
 from upnext.errors import ConfigError
+from upnext.serving.answering import Answering
 from upnext.serving.app import create_app
 from upnext.serving.releases import LiveReleases
+from upnext.serving.security import SecurityConfig, is_loopback, open_security
 
 
 def serve(
@@ -43,11 +43,12 @@ def serve(
             hint="anyone who reaches it can ask for anybody's recommendations; "
             "allow it explicitly, behind a proxy that knows who may.",
         )
+    app = create_app(Answering(live), security=open_security(SecurityConfig(), host=host))
     listener = _listen(host, port)
     if on_listening is not None:
         on_listening(_url(host, listener))
     with contextlib.suppress(KeyboardInterrupt):
-        _server(create_app(live), host).run(sockets=[listener])
+        _server(app).run(sockets=[listener])
 
 
 @contextlib.contextmanager
@@ -63,7 +64,7 @@ def running_server(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> I
     if not is_loopback(host):
         raise ConfigError("host", expected="a loopback address", got=repr(host))
     listener = _listen(host, port)
-    server = _server(app, host)
+    server = _server(app)
     thread = threading.Thread(target=_run, args=(server, listener), daemon=True)
     thread.start()
     try:
@@ -76,18 +77,6 @@ def running_server(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> I
         server.should_exit = True
         thread.join()
         listener.close()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server on this host.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "10.0.0.7")]
-    [True, True, True, False, False]
-    """
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -111,11 +100,7 @@ def _run(server: uvicorn.Server, listener: socket.socket) -> None:
         server.run(sockets=[listener])
 
 
-def _server(app: ASGIApp, host: str) -> uvicorn.Server:
-    if is_loopback(host):
-        # A web page may give its own name our address; the Host header shows it.
-        names = sorted({"localhost", "127.0.0.1", "[::1]", host})
-        app = TrustedHostMiddleware(app, allowed_hosts=names)
+def _server(app: ASGIApp) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_config=None,

@@ -1,38 +1,46 @@
-"""The JSON that clients send and get: its fields, its limits, and what is said of a wrong one."""
+"""The JSON that clients send and get: its fields and its limits."""
 
 import dataclasses
-import difflib
 import re
-import reprlib
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from upnext.errors import RequestError, UpnextError
+from upnext.errors import UpnextError
+from upnext.events.event import Event, KeyField
 from upnext.schema import Id, RecommendationRequest, Recommendations
-from upnext.serving.releases import DEFAULT_LABEL
+from upnext.serving.answering import Answered, Asked
 
 ID_MAX_BYTES = 256
 """As long as the ids of logs may be."""
 MAX_NAMES = 10_000
 """Ids or tags that one rule may list."""
+MAX_BATCH = 100
+"""Requests that one body may hold."""
+MAX_EVENTS = 1_000
+"""Events that one body may hold."""
+MAX_WAIT_MS = 60_000.0
+"""The longest that a request may ask to wait for its answer."""
 
 _IdNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-_Id = Annotated[str, Meta(description=f"Up to {ID_MAX_BYTES} bytes.")] | _IdNumber
+IdField = Annotated[str, Meta(description=f"Up to {ID_MAX_BYTES} bytes.")] | _IdNumber
 _Query = Annotated[str, Meta(max_length=1000)]
 _TimeMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC, up to year 9999.")]
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
-_Ids = Annotated[list[_Id], Meta(max_length=MAX_NAMES)]
+_Ids = Annotated[list[IdField], Meta(max_length=MAX_NAMES)]
 _Tag = Annotated[str, Meta(max_length=ID_MAX_BYTES)]
 _Tags = Annotated[list[_Tag], Meta(max_length=MAX_NAMES)]
+_Number = Annotated[int, Meta(ge=1, le=1000, description="How many items.")]
+_Label = Annotated[str, Meta(min_length=1, max_length=100)]
+_Version = Annotated[int, Meta(ge=1, le=2**31 - 1, description="Of a release; not with a label.")]
 _Slots = Annotated[int, Meta(ge=0, le=1000, description="How many slots of the page.")]
 
 
 class PastWatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A watch that a request brings along."""
 
-    item_id: _Id
+    item_id: IdField
     started_at_ms: _TimeMs | None = None
     watch_time_s: Annotated[float, Meta(ge=0, le=86_400)] | None = None
 
@@ -72,13 +80,16 @@ class RulesBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who asks, for how many, and under which label; every field may be left out."""
+    """Who asks, for how many, and of which release; every field may be left out.
 
-    user_id: _Id | None = None
+    A page that is logged counts as shown to its user, and becomes training data.
+    """
+
+    user_id: IdField | None = None
     history: list[PastWatchBody] | None = None
     searches: list[_Query] | None = None
     user_features: dict[str, str] = {}
-    k: Annotated[int, Meta(ge=1, le=1000, description="How many items.")] = 10
+    k: _Number = 10
     at_ms: _TimeMs | None = None
     exclude_watched: bool = True
     page: PageBody = PageBody()
@@ -86,17 +97,59 @@ class RequestBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     num_reasons: Annotated[
         int, Meta(ge=0, le=50, description="Reasons an item; takes some times as long.")
     ] = 0
-    label: str = DEFAULT_LABEL
+    label: _Label | None = None
+    version: _Version | None = None
+    deadline_ms: Annotated[float, Meta(gt=0, le=MAX_WAIT_MS)] | None = None
+    request_id: KeyField | None = None
+    is_logged: bool = True
 
     def __post_init__(self) -> None:
         _refuse_long_id("user_id", self.user_id)
+        _refuse_label_and_version(self.label, self.version)
+        if self.request_id is not None and not re.fullmatch("[ -~]+", self.request_id):
+            raise ValueError("Expected request_id of printable ASCII, got something else")
+
+
+class BatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Some requests, each as if asked alone."""
+
+    requests: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class SimilarQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many items like one item, and of which release."""
+
+    k: _Number = 10
+    label: _Label | None = None
+    version: _Version | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_label_and_version(self.label, self.version)
+
+
+class EventsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happened; all of it is taken, or nothing is."""
+
+    events: Annotated[list[Event], Meta(min_length=1, max_length=MAX_EVENTS)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class AppendedBody:
+    """How many events were new, and how many had been told before; all are durable."""
+
+    num_accepted: int
+    num_duplicates: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerBody(Recommendations):
-    """The recommendations, and the label under which they were asked for."""
+    """The recommendations, the label that led to their release, and the request's id.
 
-    label: str
+    `label` is null where the request named a version.
+    """
+
+    label: str | None
+    request_id: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,33 +169,49 @@ class ErrorBody:
     error: ErrorDetail
 
 
-def decode_request(body: bytes) -> tuple[RecommendationRequest, str]:
-    """A request and its label out of a JSON body.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class TextErrorBody:
+    """What every answer but 200 holds where the protocol is another server's."""
 
-    Raises:
-        RequestError: it is no JSON, a field is unknown, or a value has the wrong type or size, or
-            does not go with another.
-    """
-    try:
-        decoded = msgspec.json.decode(body, type=RequestBody)
-    except msgspec.ValidationError as error:
-        raise _wrong_value(str(error), body) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RequestError("body", expected="JSON", got=str(error)) from None
-    request = msgspec.convert(decoded, RecommendationRequest, from_attributes=True)
-    return request, decoded.label
+    error: str
 
 
-def encode_answer(answer: Recommendations, label: str) -> bytes:
-    """The JSON of an answer."""
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalBody(ErrorBody):
+    """What is said of one request of a batch: the status that it would have had alone, and why."""
+
+    status: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class BatchAnswerBody:
+    """For each request of a batch, in its order, an `AnswerBody` or a `RefusalBody`."""
+
+    answers: list[Any]
+
+
+def asked_of(body: RequestBody) -> Asked:
+    """What a body asks. Raises RequestError: two of its fields do not go together."""
+    return Asked(
+        request=msgspec.convert(body, RecommendationRequest, from_attributes=True),
+        label=body.label,
+        version=body.version,
+        deadline_ms=body.deadline_ms,
+        request_id=body.request_id,
+        is_logged=body.is_logged,
+    )
+
+
+def answer_body(answered: Answered) -> AnswerBody:
+    """What is told of an answer."""
+    answer = answered.recommendations
     fields = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
-    return msgspec.json.encode(AnswerBody(**fields, label=label))
+    return AnswerBody(**fields, label=answered.label, request_id=answered.request_id)
 
 
-def encode_error(error: UpnextError) -> bytes:
-    """The JSON of an error."""
-    detail = ErrorDetail(where=error.where, expected=error.expected, got=error.got, hint=error.hint)
-    return msgspec.json.encode(ErrorBody(error=detail))
+def error_detail(error: UpnextError) -> ErrorDetail:
+    """What is told of an error."""
+    return ErrorDetail(where=error.where, expected=error.expected, got=error.got, hint=error.hint)
 
 
 def _refuse_long_id(name: str, one_id: Id | None) -> None:
@@ -151,39 +220,9 @@ def _refuse_long_id(name: str, one_id: Id | None) -> None:
         raise ValueError(f"Expected {name} of up to {ID_MAX_BYTES} bytes, got {num_bytes:,}")
 
 
-_BODIES = {"$.history": PastWatchBody, "$.page": PageBody, "$.rules": RulesBody}
-_ANSWER_FIELDS = [answer_field.name for answer_field in dataclasses.fields(Recommendations)]
+def _refuse_label_and_version(label: str | None, version: int | None) -> None:
+    if label is not None and version is not None:
+        raise ValueError("Expected a label or a version, got both")
 
 
-def _wrong_value(message: str, body: bytes) -> RequestError:
-    """Tells a `msgspec.ValidationError` in our own four parts.
-
-    Its messages read "Expected `int`, got `str` - at `$.k`" or "Object contains unknown field
-    `kk`"; the value itself is looked up where the message leaves it out.
-    """
-    what, _, path = message.partition(" - at ")
-    path = path.strip("`") or "$"
-    where = path.replace("$", "body", 1)
-    if unknown := re.fullmatch("Object contains unknown field `(.*)`", what, re.DOTALL):
-        names = _BODIES.get(re.sub(r"\[.*", "", path), RequestBody).__struct_fields__
-        near = difflib.get_close_matches(unknown[1], names, n=1)
-        return RequestError(
-            where,
-            expected=f"one of {', '.join(names)}",
-            got=f"the unknown field {reprlib.repr(unknown[1])}",
-            hint=f"did you mean {near[0]!r}?" if near else "",
-        )
-    if missing := re.fullmatch("Object missing required field `(.*)`", what):
-        return RequestError(where, expected=f"a field {missing[1]}", got="none")
-    expected, _, got = what.replace("`", "").removeprefix("Expected ").partition(", got ")
-    return RequestError(where, expected=expected, got=got or _value_at(path, body))
-
-
-def _value_at(path: str, body: bytes) -> str:
-    try:
-        value: Any = msgspec.json.decode(body)
-        for name, position in re.findall(r"\.(\w+)|\[(\d+)\]", path):
-            value = value[name] if name else value[int(position)]
-        return reprlib.repr(value)
-    except (ValueError, LookupError, TypeError, RecursionError):
-        return "another value"
+_ANSWER_FIELDS = [field.name for field in dataclasses.fields(Recommendations)]

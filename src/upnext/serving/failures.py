@@ -1,0 +1,102 @@
+"""What a client is told when it gets no answer: which status, which headers, and which words."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from upnext.errors import RequestError, StoreError, UpnextError
+from upnext.serving.answering import NotServedError, OverloadedError
+from upnext.serving.endpoints import (
+    answering_of,
+    is_answering,
+    json_response,
+    tells_errors_as_text,
+)
+from upnext.serving.security import RefusedError
+from upnext.serving.wire import ErrorBody, TextErrorBody, error_detail
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A status, what is told, and headers beside it."""
+
+    status: int
+    told: UpnextError
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def failure_of(error: Exception, where: str, *, is_ready: bool) -> Failure:
+    """What an error means to the client; of one that is not its fault it learns no details.
+
+    Args:
+        where: what was asked, such as a path: all that is told of a failure of the server.
+        is_ready: whether clients that name no release are answered; if not, a release that is not
+            there may still be loading.
+    """
+    match error:
+        case RefusedError():
+            return Failure(status=error.status, told=error, headers=error.headers)
+        case RequestError():
+            return Failure(status=400, told=error)
+        case NotServedError() if is_ready:
+            return Failure(status=404, told=error)
+        case NotServedError():
+            return Failure(status=503, told=error, headers={"Retry-After": "1"})
+        case OverloadedError():
+            return Failure(
+                status=429, told=error, headers={"Retry-After": f"{error.retry_after_s}"}
+            )
+        case StoreError():
+            logger.error("%s failed", where, exc_info=error)
+            hint = "send the events again; those that were taken count once."
+            told = StoreError("the live store", expected="an answer", got="a failure", hint=hint)
+            return Failure(status=503, told=told, headers={"Retry-After": "1"})
+        case _:
+            logger.error("%s failed", where, exc_info=error)
+            return _failed(where)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """The answer to a request whose handler raised; a failure is logged, and then known here."""
+    match error:
+        case ClientDisconnect():
+            return Response(status_code=400)  # nobody is left to read it
+        case HTTPException(status_code=405):
+            told = RequestError(request.url.path, expected="another method", got=request.method)
+            return error_response(
+                request, Failure(status=405, told=told, headers=error.headers or {})
+            )
+        case HTTPException():
+            told = RequestError(request.url.path, expected="a route", got="none", hint="see GET /.")
+            return error_response(request, Failure(status=404, told=told))
+        case _:
+            is_ready = is_answering(answering_of(request))
+            return error_response(request, failure_of(error, request.url.path, is_ready=is_ready))
+
+
+async def on_foreign_error(request: Request, _error: Exception) -> Response:
+    """The answer where a library raised; Starlette raises it once more, and the server logs it."""
+    return error_response(request, _failed(request.url.path))
+
+
+def _failed(where: str) -> Failure:
+    hint = "the server's log says why."
+    told = UpnextError(where, expected="an answer", got="a failure", hint=hint)
+    return Failure(status=500, told=told)
+
+
+def error_response(request: Request, failure: Failure) -> Response:
+    """A failure in the shape of the protocol that the path belongs to."""
+    told = failure.told
+    content = (
+        TextErrorBody(error=str(told))
+        if tells_errors_as_text(request.url.path)
+        else ErrorBody(error=error_detail(told))
+    )
+    return json_response(content, status=failure.status, headers=failure.headers)
