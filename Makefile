@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# A client that a test speaks to the server with; it wants other versions of libraries than we do.
+TRITON := .venv-tritonclient
 
 .PHONY: demo test lint types format docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/upnext demo demo $(if $(ONCE),--once)
 
-test: lint types $(INSTALLED)
+test: lint types $(INSTALLED) $(TRITON)/.installed
 	$(BIN)/python -m pytest -n 2
 
 lint: $(INSTALLED)
@@ -32,5 +34,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,test]'
 	touch $@
 
+$(TRITON)/.installed: Makefile
+	test -x $(TRITON)/bin/python || $(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip install --quiet 'tritonclient[http]==2.73.0'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TRITON) demo .mypy_cache .pytest_cache .ruff_cache .hypothesis

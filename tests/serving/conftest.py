@@ -10,6 +10,7 @@ import pytest
 from starlette.types import ASGIApp
 
 from upnext.errors import RequestError
+from upnext.events.event import Event
 from upnext.schema import (
     Floats,
     Id,
@@ -18,7 +19,8 @@ from upnext.schema import (
     RecommendationRequest,
     Recommendations,
 )
-from upnext.serving.releases import Recommender
+from upnext.serving.answering import Answered, Answering, Asked
+from upnext.serving.releases import LiveReleases, NotServedError, Recommender
 
 Send = Callable[..., httpx.Response]
 
@@ -102,6 +104,117 @@ class _FakeRecommender:
         )
 
 
+class FakeAnswering(Answering):
+    """Answers by rules that tests can tell beforehand, and remembers what it was asked.
+
+    Items are "v0", "v1", …, as many as asked; expected watch times fall from 60 s by one; an item
+    that is ranked is expected to be watched for as many seconds as its number; a user vector is the
+    lengths of user id and history.
+    """
+
+    def __init__(self, live: LiveReleases) -> None:
+        self.live = live
+        self.asked: list[Asked] = []
+        self.failure: Exception | None = None
+
+    async def recommend(self, asked: Asked) -> Answered:
+        version, label = self._route(asked.label, asked.version)
+        self.asked.append(asked)
+        items = [
+            Recommendation(
+                item_id=f"v{number}",
+                title=None,
+                expected_watch_time_s=60.0 - number,
+                retrieval_score=2.0,
+                retrieval_rank=number + 1,
+                sources=("retrieval",),
+            )
+            for number in range(asked.request.k)
+        ]
+        answer = Recommendations(
+            items=items,
+            release=str(version),
+            num_candidates=300,
+            timings_ms={"total": 0.5},
+            degraded=["on purpose"],
+        )
+        request_id = asked.request_id or f"made up {len(self.asked)}"
+        return Answered(recommendations=answer, label=label, request_id=request_id)
+
+    async def similar(
+        self, item_id: Id, k: int, *, label: str | None = None, version: int | None = None
+    ) -> Answered:
+        if item_id == "unknown":
+            raise RequestError("item_id", expected="an item of the release", got="'unknown'")
+        asked = Asked(request=RecommendationRequest(k=k), label=label, version=version)
+        answered = await self.recommend(asked)
+        items = [replace(item, title=str(item_id)) for item in answered.recommendations.items]
+        return replace(answered, recommendations=replace(answered.recommendations, items=items))
+
+    async def user_vectors(self, asked: Sequence[Asked]) -> tuple[list[list[float]], str]:
+        version, _ = self._route(asked[0].label, asked[0].version)
+        self.asked += asked
+        vectors = [
+            [float(len(str(one.request.user_id))), float(len(one.request.history or ()))]
+            for one in asked
+        ]
+        return vectors, str(version)
+
+    async def rank(self, asked: Asked, item_ids: Sequence[Id]) -> tuple[list[float], str]:
+        version, _ = self._route(asked.label, asked.version)
+        self.asked.append(asked)
+        return [float(str(item_id).lstrip("v")) for item_id in item_ids], str(version)
+
+    def _route(self, label: str | None, version: int | None) -> tuple[int, str | None]:
+        if self.failure is not None:
+            raise self.failure
+        state = self.live.state
+        label = (label or "stable") if version is None else None
+        found = version if label is None else state.labels.get(label)
+        if found is None or found not in state.recommenders:
+            got = repr(label or version)
+            raise NotServedError("label", expected="a loaded release", got=got)
+        return found, label
+
+
+@dataclass(frozen=True)
+class FakeAppended:
+    num_accepted: int
+    num_duplicates: int
+
+
+@dataclass
+class FakeStore:
+    """Keeps what it is given; `failure` is raised in place of that."""
+
+    events: dict[str, Event] = field(default_factory=dict)
+    failure: Exception | None = None
+    on_append: Callable[[], None] = lambda: None
+
+    def append(self, events: Sequence[Event], /) -> FakeAppended:
+        self.on_append()
+        if self.failure is not None:
+            raise self.failure
+        new = {event.event_id: event for event in events if event.event_id not in self.events}
+        self.events = {**new, **self.events}
+        return FakeAppended(num_accepted=len(new), num_duplicates=len(events) - len(new))
+
+
+@pytest.fixture
+def answering(fakes: FakeReleases) -> FakeAnswering:
+    """Release 1 is stable, 2 is canary."""
+    live = LiveReleases(fakes.open)
+    for name, version in (("stable", 1), ("canary", 2)):
+        live.load(version)
+        live.label(name, version)
+    return FakeAnswering(live)
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
 @pytest.fixture
 def fakes() -> FakeReleases:
     return FakeReleases()
@@ -120,7 +233,9 @@ def send() -> Send:
     ) -> httpx.Response:
         async def send_and_wait() -> httpx.Response:
             transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(
+                transport=transport, base_url="http://localhost"
+            ) as client:
                 return await client.request(method, path, content=body, headers=headers)
 
         return asyncio.run(send_and_wait())

@@ -6,26 +6,25 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import jsonschema_rs
 import msgspec
 import pytest
-from starlette.routing import Route
 
 from upnext.errors import RequestError
 from upnext.recommender import Recommender as ReleaseRecommender
 from upnext.schema import RecommendationRequest
 from upnext.serving.app import create_app
-from upnext.serving.openapi import (
-    EXAMPLE_ANSWER,
-    EXAMPLE_ERROR,
-    EXAMPLE_REQUEST,
-    openapi_document,
-)
-from upnext.serving.releases import LiveReleases, Recommender
-from upnext.serving.wire import AnswerBody, ErrorBody, decode_request, encode_error
+from upnext.serving.decoding import decode
+from upnext.serving.endpoints import Endpoint
+from upnext.serving.examples import EXAMPLE_ANSWER, EXAMPLE_ERROR, EXAMPLE_REQUEST
+from upnext.serving.openapi import openapi_document
+from upnext.serving.routes import ENDPOINTS
+from upnext.serving.wire import AnswerBody, ErrorBody, RequestBody, error_detail
 from upnext.sources import NOMINATORS
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
+    from tests.serving.conftest import FakeAnswering, FakeStore, Send
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:
@@ -36,25 +35,22 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
             yield from _nodes(child)
 
 
-def _open(version: int) -> Recommender:
-    raise NotImplementedError(version)
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(msgspec.json.encode(openapi_document(ENDPOINTS)))
+    return document
 
 
-def test_every_route_is_described_with_its_method() -> None:
-    app = create_app(LiveReleases(_open))
-    routes = {
-        (route.path, method.lower())
-        for route in app.routes
-        if isinstance(route, Route)
-        for method in (route.methods or set()) - {"HEAD"}
-    }
-    paths = openapi_document()["paths"]
-    described = {(path, method) for path, methods in paths.items() for method in methods}
-    assert described == routes - {("/", "get"), ("/openapi.json", "get")}
+def test_every_route_is_described_with_its_method(
+    document: dict[str, Any], answering: FakeAnswering, send: Send
+) -> None:
+    described = {(path, method) for path, one in document["paths"].items() for method in one}
+    front = send(create_app(answering), "GET", "/").json()["routes"]
+    assert described == {(path, m.lower()) for path, methods in front.items() for m in methods}
+    assert send(create_app(answering), "GET", "/openapi.json").json() == document
 
 
-def test_every_reference_leads_to_a_schema() -> None:
-    document = openapi_document()
+def test_every_reference_leads_to_a_schema(document: dict[str, Any]) -> None:
     references = [node["$ref"] for node in _nodes(document) if "$ref" in node]
     assert len(references) > 3
     for reference in references:
@@ -64,8 +60,7 @@ def test_every_reference_leads_to_a_schema() -> None:
         assert place["type"] == "object"
 
 
-def test_every_operation_has_what_openapi_3_1_demands() -> None:
-    document = json.loads(msgspec.json.encode(openapi_document()))
+def test_every_operation_has_what_openapi_3_1_demands(document: dict[str, Any]) -> None:
     assert document["openapi"] == "3.1.0"
     assert {"title", "version"} <= set(document["info"])
     operations = [operation for path in document["paths"].values() for operation in path.values()]
@@ -78,11 +73,60 @@ def test_every_operation_has_what_openapi_3_1_demands() -> None:
 
 
 def test_the_examples_are_of_their_types() -> None:
-    decode_request(json.dumps(EXAMPLE_REQUEST).encode())
     answer = msgspec.convert(EXAMPLE_ANSWER, AnswerBody)
     assert msgspec.to_builtins(answer) == EXAMPLE_ANSWER
     error = msgspec.convert(EXAMPLE_ERROR, ErrorBody)
     assert msgspec.to_builtins(error) == EXAMPLE_ERROR
+
+
+@pytest.mark.parametrize("endpoint", ENDPOINTS, ids=lambda endpoint: endpoint.path)
+def test_the_server_answers_the_examples_as_the_examples_say(
+    endpoint: Endpoint,
+    document: dict[str, Any],
+    answering: FakeAnswering,
+    store: FakeStore,
+    send: Send,
+) -> None:
+    """What is sent is taken; what comes is valid, and shaped like the example of an answer."""
+    app = create_app(answering, store=store)
+    operation = document["paths"][endpoint.shown_path][endpoint.method.lower()]
+    parts = {part["name"]: part["schema"] for part in operation["parameters"]}
+    path = endpoint.shown_path.format(
+        **{name: schema["examples"][0] for name, schema in parts.items() if "examples" in schema}
+    )
+    body = None
+    if endpoint.takes is not None:
+        content = operation["requestBody"]["content"]["application/json"]
+        _check(content["example"], content["schema"], document)
+        body = json.dumps(content["example"]).encode()
+    response = send(app, endpoint.method, path, body, {"Content-Type": "application/json"})
+    assert response.status_code == 200, response.text
+    told = operation["responses"]["200"]["content"]["application/json"]
+    _check(response.json(), told["schema"], document)
+    if "example" in told:
+        _check(told["example"], told["schema"], document)
+        assert _shape(response.json()) == _shape(told["example"])
+
+
+def _check(value: object, schema: dict[str, Any], document: dict[str, Any]) -> None:
+    whole = {**schema, "components": document["components"]}
+    jsonschema_rs.Draft202012Validator(whole).validate(value)
+
+
+def _shape(value: object) -> object:
+    """The names of all fields; of a list that of its first element, of a mapping by name none."""
+    match value:
+        case {"labels": _, "problems": _}:
+            return sorted(value)
+        case dict():
+            open_ones = ("timings_ms",)
+            return {name: None if name in open_ones else _shape(v) for name, v in value.items()}
+        case [first, *_] if isinstance(first, dict):
+            shape = _shape(first)
+            assert isinstance(shape, dict)
+            return {name: kind for name, kind in shape.items() if name != "reasons"}
+        case _:
+            return None
 
 
 def test_the_example_of_an_answer_times_the_stages_that_really_come(
@@ -95,23 +139,23 @@ def test_the_example_of_an_answer_times_the_stages_that_really_come(
 
 def test_the_example_of_an_error_is_what_really_comes() -> None:
     with pytest.raises(RequestError) as caught:
-        decode_request(b'{"user": "u00017"}')
-    assert json.loads(encode_error(caught.value)) == EXAMPLE_ERROR
+        decode(b'{"user": "u00017"}', RequestBody)
+    assert msgspec.to_builtins(error_detail(caught.value)) == EXAMPLE_ERROR["error"]
 
 
-def test_the_limits_of_rules_are_in_the_description() -> None:
-    rules = openapi_document()["components"]["schemas"]["RulesBody"]["properties"]
+def test_the_limits_of_rules_are_in_the_description(document: dict[str, Any]) -> None:
+    rules = document["components"]["schemas"]["RulesBody"]["properties"]
     (names, _nothing) = rules["blocked_items"]["anyOf"]
     assert (names["type"], names["maxItems"]) == ("array", 10_000)
 
 
-def test_the_limits_of_k_are_in_the_description() -> None:
-    k = openapi_document()["components"]["schemas"]["RequestBody"]["properties"]["k"]
+def test_the_limits_of_k_are_in_the_description(document: dict[str, Any]) -> None:
+    k = document["components"]["schemas"]["RequestBody"]["properties"]["k"]
     assert (k["minimum"], k["maximum"], k["default"]) == (1, 1000, 10)
 
 
-def test_the_limits_of_reasons_are_in_the_description() -> None:
-    properties = openapi_document()["components"]["schemas"]["RequestBody"]["properties"]
+def test_the_limits_of_reasons_are_in_the_description(document: dict[str, Any]) -> None:
+    properties = document["components"]["schemas"]["RequestBody"]["properties"]
     reasons = properties["num_reasons"]
     assert (reasons["minimum"], reasons["maximum"], reasons["default"]) == (0, 50, 0)
 

@@ -17,6 +17,7 @@ import pytest
 from starlette.applications import Starlette
 
 from upnext.errors import ConfigError
+from upnext.serving.answering import Answering
 from upnext.serving.app import create_app
 from upnext.serving.releases import LiveReleases
 from upnext.serving.security import is_loopback
@@ -38,7 +39,7 @@ def app(fakes: FakeReleases) -> Starlette:
     live = LiveReleases(fakes.open)
     live.load(1)
     live.label("stable", 1)
-    return create_app(live)
+    return create_app(Answering(live))
 
 
 def test_it_answers_over_a_socket_and_is_gone_afterwards(app: Starlette) -> None:

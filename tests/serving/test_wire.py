@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -17,18 +19,32 @@ from upnext.schema import (
     RecommendationRequest,
     Recommendations,
 )
+from upnext.serving.answering import Answered, Asked
+from upnext.serving.decoding import convert, decode
 from upnext.serving.wire import (
+    EventsBody,
     PageBody,
     PastWatchBody,
     RequestBody,
     RulesBody,
-    decode_request,
-    encode_answer,
+    SimilarQuery,
+    answer_body,
+    asked_of,
 )
 
 
+def decode_request(body: bytes) -> Asked:
+    return asked_of(decode(body, RequestBody))
+
+
+def told(answer: Recommendations) -> dict[str, Any]:
+    answered = Answered(recommendations=answer, label="stable", request_id="r")
+    content: dict[str, Any] = json.loads(msgspec.json.encode(answer_body(answered)))
+    return content
+
+
 def test_an_empty_object_asks_for_the_defaults() -> None:
-    assert decode_request(b"{}") == (RecommendationRequest(), "stable")
+    assert decode_request(b"{}") == Asked(request=RecommendationRequest())
 
 
 def test_every_field_arrives() -> None:
@@ -62,10 +78,14 @@ def test_every_field_arrives() -> None:
         },
         "num_reasons": 4,
         "label": "canary",
+        "deadline_ms": 50,
+        "request_id": "r-1",
+        "is_logged": False,
     }
-    request, label = decode_request(json.dumps(body).encode())
-    assert label == "canary"
-    assert request == RecommendationRequest(
+    asked = decode_request(json.dumps(body).encode())
+    assert (asked.label, asked.version, asked.deadline_ms) == ("canary", None, 50.0)
+    assert (asked.request_id, asked.is_logged) == ("r-1", False)
+    assert asked.request == RecommendationRequest(
         user_id=7,
         history=[
             PastWatch(item_id="v1", started_at_ms=5, watch_time_s=2.0),
@@ -102,13 +122,14 @@ def test_every_field_arrives() -> None:
 
 def test_ids_and_queries_may_be_as_long_as_the_limits() -> None:
     body = {"user_id": "u" * 256, "history": [{"item_id": "é" * 128}], "searches": ["s" * 1_000]}
-    request, _ = decode_request(json.dumps(body).encode())
+    request = decode_request(json.dumps(body).encode()).request
     assert request.history == [PastWatch(item_id="é" * 128)]
 
 
 def test_the_wire_has_the_fields_of_the_schema() -> None:
     asked = [field.name for field in dataclasses.fields(RecommendationRequest)]
-    assert list(RequestBody.__struct_fields__) == [*asked, "label"]
+    how = [field.name for field in dataclasses.fields(Asked) if field.name != "request"]
+    assert list(RequestBody.__struct_fields__) == [*asked, *how]
     for body, told in ((PastWatchBody, PastWatch), (PageBody, PageOptions), (RulesBody, ItemRules)):
         names = [field.name for field in dataclasses.fields(told)]
         assert list(body.__struct_fields__) == names
@@ -177,6 +198,14 @@ def test_the_wire_has_the_fields_of_the_schema() -> None:
             "60 or more",
             "30.0",
         ),
+        (b'{"deadline_ms": 0}', "body.deadline_ms", "float > 0.0", "0"),
+        (b'{"version": 0}', "body.version", "int >= 1", "0"),
+        (b'{"version": 1, "label": "a"}', "body", "a label or a version", "both"),
+        (b'{"request_id": ""}', "body.request_id", "str of length >= 1", None),
+        (b'{"request_id": "a\\n"}', "body", "request_id of printable ASCII", "something else"),
+        (b'{"k": 1, "user_id": 1, "k": 1}', "body", "each field once", "'k' twice"),
+        (b'{"k": 1, "\\u006b": 1}', "body", "each field once", "'k' twice"),
+        (b'{"page": {"seed": 1, "seed": 2}}', "body", "each field once", "'seed' twice"),
         (b"[]", "body", "object", "array"),
         (b"", "body", "JSON", "Input data was truncated"),
         (b"{", "body", "JSON", None),
@@ -250,10 +279,7 @@ def test_an_answer_is_the_recommendations_and_the_label() -> None:
     answer = Recommendations(
         items=[item], release="8", num_candidates=1, timings_ms={"retrieval": 0.5}, degraded=[]
     )
-    assert json.loads(encode_answer(answer, "stable")) == {
-        **dataclasses.asdict(answer),
-        "label": "stable",
-    }
+    assert told(answer) == {**dataclasses.asdict(answer), "label": "stable", "request_id": "r"}
 
 
 def test_what_nobody_nominated_or_explained_is_an_empty_list() -> None:
@@ -265,11 +291,38 @@ def test_what_nobody_nominated_or_explained_is_an_empty_list() -> None:
         retrieval_rank=1,
     )
     answer = Recommendations(items=[item], release="8", num_candidates=1, timings_ms={})
-    (told,) = json.loads(encode_answer(answer, "stable"))["items"]
-    assert (told["sources"], told["reasons"]) == ([], [])
+    (item_told,) = told(answer)["items"]
+    assert (item_told["sources"], item_told["reasons"]) == ([], [])
 
 
 @pytest.mark.parametrize("num_reasons", [0, 50])
 def test_reasons_may_be_as_many_as_the_limits(num_reasons: int) -> None:
-    request, _ = decode_request(json.dumps({"num_reasons": num_reasons}).encode())
+    request = decode_request(json.dumps({"num_reasons": num_reasons}).encode()).request
     assert request.num_reasons == num_reasons
+
+
+def test_an_object_of_several_kinds_is_told_by_its_kind() -> None:
+    with pytest.raises(RequestError) as caught:
+        decode(b'{"events": [{"kind": "like"}]}', EventsBody)
+    assert (caught.value.where, caught.value.got) == ("body.events[0].kind", "'like'")
+    assert caught.value.expected == "one of watch, impression, search"
+    with pytest.raises(RequestError, match="a field kind"):
+        decode(b'{"events": [{}]}', EventsBody)
+
+
+def test_texts_of_a_url_become_numbers() -> None:
+    assert convert({"k": "3"}, SimilarQuery, where="query", are_texts=True) == SimilarQuery(k=3)
+    with pytest.raises(RequestError, match=r"query.k: expected int, got str"):
+        convert({"k": "3"}, SimilarQuery, where="query")
+
+
+@given(
+    value=st.recursive(
+        st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_no_json_of_unique_fields_counts_as_repeated(value: object) -> None:
+    """Whatever the values: what msgspec takes for JSON, the search for repeated fields does too."""
+    body = json.dumps({"anything": value}).encode()
+    assert decode(body, dict) == {"anything": value}

@@ -50,11 +50,13 @@ EXAMPLE_ANSWER: Mapping[str, Any] = {
     "release": "8",
     "num_candidates": 300,
     "timings_ms": {
-        "user_vector": 0.6,
-        "candidates": 0.3,
-        "ranking": 3.1,
+        "past": 0.1,
+        "user_vector": 0.3,
+        "candidates": 0.9,
+        "ranking": 2.6,
         "reasons": 8.5,
-        "total": 12.5,
+        "page": 0.2,
+        "total": 12.6,
     },
     "degraded": [],
     "label": "stable",
@@ -76,7 +78,7 @@ EXAMPLE_TEXT_ERROR: Mapping[str, Any] = {
 
 BODIES: Mapping[str, Mapping[str, Any]] = {
     "recommend": EXAMPLE_REQUEST,
-    "recommend_batch": {"requests": [{"user_id": "u00017", "k": 2}, {"k": 0}]},
+    "recommend_batch": {"requests": [{"user_id": "u00017", "k": 2}, {"label": "beta"}]},
     "collect": {
         "events": [
             {
@@ -136,12 +138,12 @@ ANSWERS: Mapping[str, Mapping[str, Any]] = {
             EXAMPLE_ANSWER,
             {
                 "error": {
-                    "where": "body.requests[1].k",
-                    "expected": "int >= 1",
-                    "got": "0",
+                    "where": "label",
+                    "expected": "a loaded release",
+                    "got": "'beta'",
                     "hint": "",
                 },
-                "status": 400,
+                "status": 404,
             },
         ]
     },
