@@ -166,8 +166,8 @@ def test_texts_may_come_as_base64(app: Starlette, send: Send, answering: FakeAns
     [
         ({}, "instances or inputs"),
         ({"instances": [{}], "inputs": {}}, "instances or inputs"),
-        ({"instances": []}, "1 to 100 rows"),
-        ({"instances": [{}] * 101}, "1 to 100 rows"),
+        ({"instances": []}, "length >= 1"),
+        ({"instances": [{}] * 101}, "length <= 100"),
         ({"inputs": {"user_id": ["u"] * 101}}, "1 to 100 rows"),
         ({"instances": ["u1"]}, "body.instances[0]"),
         ({"instances": [{"k": 0}]}, "body.instances[0].k"),

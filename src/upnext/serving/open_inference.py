@@ -35,6 +35,7 @@ from upnext.serving.wire import MAX_BATCH, MAX_WAIT_MS
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 """How many bytes of a body are JSON; the binary tensors come behind them."""
+MAX_TENSORS = 32
 EXTENSIONS = ("binary_tensor_data",)
 
 _Size = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -81,8 +82,8 @@ class OutputTensor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class InferBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tensors of the inputs that are given, and which outputs are asked; without a list, all."""
 
-    inputs: list[InputTensor]
-    outputs: list[OutputTensor] | None = None
+    inputs: Annotated[list[InputTensor], Meta(max_length=MAX_TENSORS)]
+    outputs: Annotated[list[OutputTensor], Meta(max_length=MAX_TENSORS)] | None = None
     id: str | None = None
     parameters: InferParameters = InferParameters()
 

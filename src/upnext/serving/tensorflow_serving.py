@@ -8,9 +8,10 @@ model here has. NaN and Infinity, which that page allows, are refused: they are 
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -28,6 +29,7 @@ from upnext.serving.models import (
     version_wanted,
     wanted_by_path,
 )
+from upnext.serving.wire import MAX_BATCH
 
 SIGNATURE = "serving_default"
 _DTYPES: Mapping[Datatype, str] = {
@@ -46,7 +48,9 @@ class PredictBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
 
     signature_name: str = SIGNATURE
-    instances: list[dict[str, Any]] | None = None
+    instances: Annotated[list[dict[str, Any]], Meta(min_length=1, max_length=MAX_BATCH)] | None = (
+        None
+    )
     inputs: dict[str, Any] | None = None
 
 
