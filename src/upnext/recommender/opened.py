@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +19,7 @@ from upnext.recommender.config import RecommenderConfig
 from upnext.recommender.files import arrays_in
 from upnext.recommender.ranker import Ranker
 from upnext.recommender.retriever import Retriever
-from upnext.registry.release import open_release
+from upnext.registry.release import Release, open_release
 from upnext.schema import NUM_RESERVED_ROWS, Floats, LivePast, RecommendationRequest, Rows
 from upnext.sources import Moments, SourcesConfig
 
@@ -28,6 +29,7 @@ class OpenedRelease:
     """Both stages of one release, and the histories that it was published with."""
 
     version: int
+    known_until_ms: int
     config: RecommenderConfig
     encoder: Encoder
     users: Vocabulary
@@ -60,6 +62,7 @@ class OpenedRelease:
         sources = config_of_release(kept.get("sources", {}), SourcesConfig, where=where)
         return cls(
             version=version,
+            known_until_ms=_known_until_ms(release),
             config=config,
             encoder=encoder,
             users=Vocabulary(**arrays_in(release, "users")),
@@ -112,3 +115,9 @@ class OpenedRelease:
         """How many items retrieval finds for a page of at least so many slots."""
         num_items = self.encoder.catalogue.num_rows - NUM_RESERVED_ROWS
         return min(max(self.config.num_candidates, at_least), num_items)
+
+
+def _known_until_ms(release: Release) -> int:
+    """The end of the logs that the users' past is from; 0 where the release does not tell."""
+    until = release.metadata.get("history_until")
+    return int(datetime.fromisoformat(until).timestamp() * 1000) if isinstance(until, str) else 0

@@ -1,6 +1,7 @@
 """One request's way through the server: which release, whose past, by when, and what if not."""
 
 import asyncio
+import contextlib
 import logging
 import time
 import uuid
@@ -11,7 +12,9 @@ from typing import Any, Protocol
 
 from upnext.config import require
 from upnext.errors import UpnextError
-from upnext.schema import Id, LivePast, RecommendationRequest, Recommendations
+from upnext.schema import MS_PER_DAY, Id, LivePast, RecommendationRequest, Recommendations
+from upnext.serving.aftermath import Aftermath
+from upnext.serving.asked import Answered, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
 from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.traffic import STABLE, Traffic
@@ -23,6 +26,9 @@ logger = logging.getLogger(__name__)
 NO_STORE = "the live store could not be read: what happened since the release was made is missing"
 TOO_LATE = "not answered in time: what is watched most"
 FAILED = "answering failed: what is watched most"
+LATE_MS = MS_PER_DAY
+"""An event may come so late that the logs of a release miss it, though it was before their end."""
+LAST_TIME_MS = 253_402_300_799_999
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,44 +44,18 @@ class AnsweringConfig:
         require("answering", self, above={"deadline_ms": 0, "max_deadline_ms": 0})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
-    """A request, and how it wants to be served.
-
-    `label` or `version` names the release; without either, traffic decides by the user.
-    `deadline_ms`: how long the answer may take; None takes the server's own limit.
-    `request_id`: told in the answer and kept with what was served; made up where it is None.
-    `is_logged`: whether the page counts as shown to its user, and becomes tomorrow's training data.
-    """
-
-    request: RecommendationRequest
-    label: str | None = None
-    version: int | None = None
-    deadline_ms: float | None = None
-    request_id: str | None = None
-    is_logged: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
-    """An answer, the label that led to its release (None: a version was named), and an id."""
-
-    recommendations: Recommendations
-    label: str | None
-    request_id: str
-
-
 class Pasts(Protocol):
     """What a live store knows of users; it may fail."""
 
-    def past_of(self, user_id: Id) -> LivePast:
-        """All that one user did lately."""
+    def past_of(self, user_id: Id, *, since_ms: int, until_ms: int) -> LivePast:
+        """What one user did from `since_ms` on and before `until_ms`."""
 
 
 class Answering:
     """Answers requests from the live releases; see `recommend` for what happens to one.
 
-    `pasts`: where the live past of users is found; None knows of nothing.
+    `pasts`: where the live past of users is found; None knows of nothing. `aftermath`: what is done
+    once a page is answered.
     """
 
     def __init__(
@@ -85,13 +65,15 @@ class Answering:
         queue: QueueConfig | None = None,
         *,
         pasts: Pasts | None = None,
+        aftermath: Aftermath | None = None,
     ) -> None:
         self.live, self.config, self.traffic = live, config or AnsweringConfig(), Traffic()
         self.queue = WorkQueue(queue or QueueConfig())
-        self._pasts = pasts
+        self._pasts, self._aftermath = pasts, aftermath or Aftermath()
         # Of its own, so that what is watched most can be told however busy the others are.
         self._otherwise = ThreadPoolExecutor(1, thread_name_prefix="otherwise")
         self._ranking_s = 0.0
+        self._shadows: set[asyncio.Task[None]] = set()
 
     async def recommend(self, asked: Asked) -> Answered:
         """The page of one request.
@@ -115,11 +97,16 @@ class Answering:
             )
             answer = await self._in_time(waiting, by_s, route.recommender, asked.request)
         timings_ms = {**answer.timings_ms, "served": (time.monotonic() - began_s) * 1e3}
-        return Answered(
+        answered = Answered(
             recommendations=replace(answer, timings_ms=timings_ms),
             label=route.label,
+            version=route.version,
             request_id=asked.request_id or uuid.uuid4().hex,
         )
+        self._aftermath.of(asked, answered)
+        if self.traffic.is_shadowed() and self.queue.is_idle:
+            self._ask_shadow(asked, answered)
+        return answered
 
     async def recommend_many(self, asked: Sequence[Asked]) -> list[Answered | UpnextError]:
         """The page of each request, or why it has none."""
@@ -139,14 +126,14 @@ class Answering:
         label = label or (self.traffic.label_of(None) if version is None else None)
         with self.live.acquire(label, version) as route:
             answer = await self._alone(lambda: route.recommender.similar(item_id, k))
-        return Answered(recommendations=answer, label=route.label, request_id=uuid.uuid4().hex)
+        return Answered(recommendations=answer, label=route.label, version=route.version, request_id=uuid.uuid4().hex)
 
     async def user_vectors(self, asked: Sequence[Asked]) -> tuple[list[list[float]], str]:
         """The user vectors [B, D] of some requests for one release, and which that is."""
         with self.live.acquire(self._label_of(asked[0]), asked[0].version) as route:
             requests = [one.request for one in asked]
             vectors = await self._alone(
-                lambda: route.recommender.user_vectors(requests, self._live_pasts(requests)[0])
+                lambda: route.recommender.user_vectors(requests, self._live_pasts(route.recommender, requests)[0])
             )
         return vectors.tolist(), route.recommender.release
 
@@ -158,10 +145,33 @@ class Answering:
         with self.live.acquire(self._label_of(asked), asked.version) as route:
             seconds = await self._alone(
                 lambda: route.recommender.rank(
-                    asked.request, self._live_pasts([asked.request])[0][0], item_ids
+                    asked.request, self._live_pasts(route.recommender, [asked.request])[0][0], item_ids
                 )
             )
         return seconds.tolist(), route.recommender.release
+
+    def _ask_shadow(self, asked: Asked, answered: Answered) -> None:
+        """Lets the shadow answer too, while nobody else waits; who asked has the answer already."""
+        shadow = self.traffic.shadow
+        version = None if shadow is None else self.live.state.labels.get(shadow.label)
+        if shadow is None or version is None or version == answered.version:
+            return
+        unseen = replace(asked, label=shadow.label, version=None, is_logged=False)
+        task = asyncio.create_task(self._shadow(unseen, shadow.label, answered))
+        self._shadows.add(task)  # the loop itself keeps no hold of its tasks
+        task.add_done_callback(self._shadows.discard)
+
+    async def _shadow(self, unseen: Asked, label: str, answered: Answered) -> None:
+        by_s = time.monotonic() + self._allowed_s(unseen)
+        with contextlib.suppress(UpnextError), self.live.acquire(label) as route:
+            waiting = self.queue.submit(
+                lambda some: self._recommend_all(route.recommender, some, by_s),
+                unseen.request,
+                kind=route.recommender,
+                give_up_s=by_s,
+            )
+            answer = await self._in_time(waiting, by_s, route.recommender, unseen.request)
+            self._aftermath.of_shadow(label, answered.recommendations, answer)
 
     def close(self) -> None:
         """Ends once all that waits is answered."""
@@ -207,7 +217,7 @@ class Answering:
         self, recommender: Recommender, requests: Sequence[RecommendationRequest], by_s: float
     ) -> Sequence[Recommendations]:
         """In a thread of the queue; `by_s` is the deadline of the first, which came first."""
-        live, causes = self._live_pasts(requests)
+        live, causes = self._live_pasts(recommender, requests)
         rank_before_s = by_s - self._ranking_s
         answers = recommender.recommend_all(requests, live, rank_before_s=rank_before_s)
         ranking_s = answers[0].timings_ms.get("ranking", 0.0) / 1e3
@@ -217,14 +227,21 @@ class Answering:
         return [replace(one, degraded=[*one.degraded, *causes]) for one in answers]
 
     def _live_pasts(
-        self, requests: Sequence[RecommendationRequest]
+        self, recommender: Recommender, requests: Sequence[RecommendationRequest]
     ) -> tuple[list[LivePast | None], list[str]]:
         """What happened lately to who asks, and why that is not known."""
         if self._pasts is None:
             return [None] * len(requests), []
+        since_ms = max(0, recommender.known_until_ms - LATE_MS)
         try:
             return [
-                None if one.user_id is None else self._pasts.past_of(one.user_id)
+                None
+                if one.user_id is None
+                else self._pasts.past_of(
+                    one.user_id,
+                    since_ms=since_ms,
+                    until_ms=LAST_TIME_MS if one.at_ms is None else one.at_ms,
+                )
                 for one in requests
             ], []
         except UpnextError:
@@ -234,6 +251,6 @@ class Answering:
     def _popular(
         self, recommender: Recommender, request: RecommendationRequest, cause: str
     ) -> Recommendations:
-        live, causes = self._live_pasts([request])
+        live, causes = self._live_pasts(recommender, [request])
         answer = recommender.popular(request, live[0], cause)
         return replace(answer, degraded=[*answer.degraded, *causes])

@@ -1,6 +1,7 @@
 """What each source thinks of a candidate, as ranking is told it, in training and in serving."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,11 @@ class SourceScorer:
     yardstick_rows: Rows
     known: NDArray[np.bool_]
 
+    @cached_property
+    def _yardstick_vectors(self) -> Floats:
+        """[D, Y], side by side once and not scattered over the catalogue at each request."""
+        return np.ascontiguousarray(self.item_vectors[self.yardstick_rows].T)
+
     def scores(
         self,
         user_vectors: Floats,
@@ -48,7 +54,7 @@ class SourceScorer:
             request_index: [M] whose candidate each is.
         """
         told = np.zeros((len(item_rows), len(SOURCE_FEATURES)), np.float32)
-        of_yardstick = np.sort(user_vectors @ self.item_vectors[self.yardstick_rows].T, axis=1)
+        of_yardstick = np.sort(user_vectors @ self._yardstick_vectors, axis=1)
         products = np.einsum("md,md->m", user_vectors[request_index], self.item_vectors[item_rows])
         deviation = np.maximum(of_yardstick.std(axis=1), 1e-6)[request_index]
         told[:, 0] = (products - of_yardstick.mean(axis=1)[request_index]) / deviation
