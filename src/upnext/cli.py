@@ -15,7 +15,8 @@ from rich.progress import Progress
 from upnext.cli_events import collect
 from upnext.cli_export import exports
 from upnext.cli_recommend import recommend
-from upnext.cli_releases import label, load, refuse_missing, releases, rollback, unload
+from upnext.cli_releases import label, load, releases, rollback, unload
+from upnext.cli_serve import serve, traffic
 from upnext.config import read_config
 from upnext.errors import ConfigError, RequestError, UpnextError
 from upnext.terminal import (
@@ -195,34 +196,7 @@ app.command()(recommend)
 app.command()(collect)
 
 
-@app.command()
-def serve(
-    registry: Registry,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 8080,
-    allow_remote: Annotated[bool, typer.Option(help="Listen beyond this machine.")] = False,
-) -> None:
-    """Serve the labelled releases over HTTP, following labels as they move."""
-    from upnext.recommender.warm import open_warm
-    from upnext.serving.following import Following
-    from upnext.serving.releases import LiveReleases
-    from upnext.serving.server import serve as serve_
-
-    refuse_missing(registry)
-    live = LiveReleases(lambda version: open_warm(registry, version))
-    with Following(live, registry) as following:
-        following.wait()
-        told = ", ".join(f"{label} = {version}" for label, version in live.state.labels.items())
-        serve_(
-            live,
-            host=host,
-            port=port,
-            allow_remote=allow_remote,
-            on_listening=lambda url: say(f"serving {registry} on {url} ({told or 'no label yet'})"),
-        )
-
-
-for verb in (releases, load, label, rollback, unload):
+for verb in (serve, traffic, releases, load, label, rollback, unload):
     app.command()(verb)
 
 

@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,7 +29,6 @@ from upnext.events.event import (
     SearchEvent,
     ServedItem,
     ServedPage,
-    UserEvents,
     WatchEvent,
 )
 from upnext.events.redis import RedisStore
@@ -143,7 +141,9 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
         store.close()
 
 
-def watch(event_id: str, user_id: Id = "ann", at_ms: int = NOW_MS - 1, **more: object) -> WatchEvent:
+def watch(
+    event_id: str, user_id: Id = "ann", at_ms: int = NOW_MS - 1, **more: object
+) -> WatchEvent:
     about = {"item_id": "a", "watch_time_s": 1.5} | more
     return WatchEvent(event_id=event_id, user_id=user_id, started_at_ms=at_ms, **about)  # type: ignore[arg-type]
 
@@ -288,7 +288,9 @@ searches = st.builds(
 )
 batches = st.lists(watches | impressions | searches, max_size=8)
 pages = st.builds(
-    lambda user_id, request_id, at_ms, items: page(request_id, *items, user_id=user_id, at_ms=at_ms),
+    lambda user_id, request_id, at_ms, items: page(
+        request_id, *items, user_id=user_id, at_ms=at_ms
+    ),
     users,
     requests,
     times_ms,
@@ -430,7 +432,9 @@ def test_both_stores_collect_the_same_bytes(places: Places, tmp_path: Path) -> N
         if one is twin:
             one.log_pages([page(f"r{n}", n, n + 1, user_id=f"u{n % 3}") for n in range(9)])
         else:
-            one.log_pages([page(f"r{n}", n, n + 1, user_id=f"u{n % 3}") for n in reversed(range(9))])
+            one.log_pages(
+                [page(f"r{n}", n, n + 1, user_id=f"u{n % 3}") for n in reversed(range(9))]
+            )
         one.append([watch(f"w{n}", f"u{n % 3}", NOW_MS - n, item_id=n) for n in range(9)])
         one.check()
         collect(one, tmp_path / str(one is twin), until_ms=NOW_MS, watched_within_ms=0)

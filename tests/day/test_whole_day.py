@@ -18,6 +18,7 @@ from upnext.ranking.config import RankingConfig, RankingNetworkConfig
 from upnext.recommender import RecommenderConfig
 from upnext.recommender.warm import open_warm
 from upnext.retrieval.config import RetrievalConfig
+from upnext.serving.answering import Answering
 from upnext.serving.app import create_app
 from upnext.serving.following import Following
 from upnext.serving.releases import LiveReleases
@@ -68,7 +69,7 @@ def url(day: Day) -> Iterator[str]:
     live = LiveReleases(lambda version: open_warm(day.registry, version))
     with Following(live, day.registry) as following:
         following.wait()
-        with running_server(create_app(live)) as url:
+        with running_server(create_app(Answering(live))) as url:
             yield url
 
 

@@ -53,6 +53,10 @@ class _FakeRecommender:
     def release(self) -> str:
         return str(self.version)
 
+    @property
+    def known_until_ms(self) -> int:
+        return 0
+
     def recommend_all(
         self,
         requests: Sequence[RecommendationRequest],

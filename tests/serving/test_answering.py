@@ -26,7 +26,7 @@ class Pasts:
     def __init__(self) -> None:
         self.is_broken = False
 
-    def past_of(self, user_id: Id) -> LivePast:
+    def past_of(self, user_id: Id, *, since_ms: int, until_ms: int) -> LivePast:
         if self.is_broken:
             raise UpnextError("the live store", expected="an answer", got="none")
         return PAST
@@ -182,14 +182,6 @@ def test_beyond_capacity_a_request_is_refused(live: LiveReleases, fakes: Any) ->
 
     run(ask())
     answering.close()
-
-
-def test_of_many_each_is_answered_or_refused_by_itself(answering: Answering) -> None:
-    many = run(answering.recommend_many([asked(), asked(label="gone"), asked(version=2)]))
-    first, refused, last = many
-    assert first.recommendations.release == "1"
-    assert isinstance(refused, NotServedError)
-    assert last.recommendations.release == "2"
 
 
 def test_each_stage_answers_by_itself(answering: Answering) -> None:

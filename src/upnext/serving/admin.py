@@ -34,7 +34,7 @@ from upnext.registry.moves import (
 from upnext.registry.overview import overview
 from upnext.registry.release import list_releases
 from upnext.registry.servers import read_servers
-from upnext.serving.wire import encode_error
+from upnext.serving.wire import ErrorBody, error_detail
 
 logger = logging.getLogger(__name__)
 
@@ -229,7 +229,7 @@ async def _on_upnext_error(request: Request, error: Exception) -> Response:
         case _:
             logger.error("%s failed", request.url.path, exc_info=error)
             return _failed(request)
-    return Response(encode_error(error), status, media_type="application/json")
+    return Response(_told(error), status, media_type="application/json")
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
@@ -243,7 +243,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
             told = RequestError(request.url.path, expected="another method", got=request.method)
         case _:
             told = RequestError(request.url.path, expected="a route", got="none")
-    return Response(encode_error(told), error.status_code, headers, media_type="application/json")
+    return Response(_told(told), error.status_code, headers, media_type="application/json")
 
 
 async def _on_disconnect(_request: Request, _error: Exception) -> Response:
@@ -258,8 +258,12 @@ def _failed(request: Request) -> Response:
     told = UpnextError(
         request.url.path, expected="an answer", got="a failure", hint="the server's log says why."
     )
-    return Response(encode_error(told), 500, media_type="application/json")
+    return Response(_told(told), 500, media_type="application/json")
 
 
 def _json(content: object) -> Response:
     return Response(msgspec.json.encode(content), media_type="application/json")
+
+
+def _told(error: UpnextError) -> bytes:
+    return msgspec.json.encode(ErrorBody(error=error_detail(error)))

@@ -15,11 +15,9 @@ from upnext.errors import UpnextError
 from upnext.schema import MS_PER_DAY, Id, LivePast, RecommendationRequest, Recommendations
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.asked import Answered, Asked
-from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
+from upnext.serving.batching import QueueConfig, WorkQueue
 from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.traffic import STABLE, Traffic
-
-__all__ = ["Answered", "Answering", "AnsweringConfig", "Asked", "OverloadedError"]
 
 logger = logging.getLogger(__name__)
 
@@ -108,14 +106,6 @@ class Answering:
             self._ask_shadow(asked, answered)
         return answered
 
-    async def recommend_many(self, asked: Sequence[Asked]) -> list[Answered | UpnextError]:
-        """The page of each request, or why it has none."""
-        answers = await asyncio.gather(*map(self.recommend, asked), return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, UpnextError):
-                raise answer
-        return answers  # type: ignore[return-value]
-
     async def similar(
         self, item_id: Id, k: int, *, label: str | None = None, version: int | None = None
     ) -> Answered:
@@ -126,14 +116,21 @@ class Answering:
         label = label or (self.traffic.label_of(None) if version is None else None)
         with self.live.acquire(label, version) as route:
             answer = await self._alone(lambda: route.recommender.similar(item_id, k))
-        return Answered(recommendations=answer, label=route.label, version=route.version, request_id=uuid.uuid4().hex)
+        return Answered(
+            recommendations=answer,
+            label=route.label,
+            version=route.version,
+            request_id=uuid.uuid4().hex,
+        )
 
     async def user_vectors(self, asked: Sequence[Asked]) -> tuple[list[list[float]], str]:
         """The user vectors [B, D] of some requests for one release, and which that is."""
         with self.live.acquire(self._label_of(asked[0]), asked[0].version) as route:
             requests = [one.request for one in asked]
             vectors = await self._alone(
-                lambda: route.recommender.user_vectors(requests, self._live_pasts(route.recommender, requests)[0])
+                lambda: route.recommender.user_vectors(
+                    requests, self._live_pasts(route.recommender, requests)[0]
+                )
             )
         return vectors.tolist(), route.recommender.release
 
@@ -145,7 +142,9 @@ class Answering:
         with self.live.acquire(self._label_of(asked), asked.version) as route:
             seconds = await self._alone(
                 lambda: route.recommender.rank(
-                    asked.request, self._live_pasts(route.recommender, [asked.request])[0][0], item_ids
+                    asked.request,
+                    self._live_pasts(route.recommender, [asked.request])[0][0],
+                    item_ids,
                 )
             )
         return seconds.tolist(), route.recommender.release

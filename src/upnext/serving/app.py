@@ -1,9 +1,6 @@
 """HTTP over the live releases: the application that is made of the table of routes."""
 
-import asyncio
-import contextlib
-import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,11 +12,9 @@ from upnext.errors import UpnextError
 from upnext.serving.answering import Answering
 from upnext.serving.collecting import Collector, EventStore
 from upnext.serving.failures import on_error, on_foreign_error
-from upnext.serving.releases import LiveReleases
+from upnext.serving.metrics import Metrics
 from upnext.serving.routes import ENDPOINTS
 from upnext.serving.security import Security, SecurityConfig, open_security
-
-logger = logging.getLogger(__name__)
 
 
 def create_app(
@@ -27,16 +22,16 @@ def create_app(
     *,
     store: EventStore | None = None,
     security: Security | None = None,
-    follow_every_s: float = 1.0,
+    metrics: Metrics | None = None,
 ) -> Starlette:
-    """The application; the registry of `answering.live`, if any, is followed as it runs.
+    """The application; who keeps its releases as a registry wants them is told in `following.py`.
 
     `store`: where events go; None takes none. `security`: None is that of a loopback address.
+    `metrics`: where events are counted.
     """
     security = security or open_security(SecurityConfig())
     app = Starlette(
         routes=[endpoint.route(security) for endpoint in ENDPOINTS],
-        lifespan=_lifespan,
         middleware=_cors(security),
         exception_handlers={
             UpnextError: on_error,
@@ -48,8 +43,7 @@ def create_app(
     app.router.redirect_slashes = False  # a path is right or wrong
     app.state.endpoints = ENDPOINTS
     app.state.answering = answering
-    app.state.collector = None if store is None else Collector(store)
-    app.state.follow_every_s = follow_every_s
+    app.state.collector = None if store is None else Collector(store, metrics)
     return app
 
 
@@ -66,22 +60,3 @@ def _cors(security: Security) -> Sequence[Middleware]:
             expose_headers=["X-Upnext-Release", "Retry-After"],
         )
     ]
-
-
-@contextlib.asynccontextmanager
-async def _lifespan(app: Starlette) -> AsyncIterator[None]:
-    live = app.state.answering.live
-    following = asyncio.create_task(_follow_labels(live, app.state.follow_every_s))
-    yield
-    following.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await following
-
-
-async def _follow_labels(live: LiveReleases, every_s: float) -> None:
-    while True:
-        try:
-            await asyncio.to_thread(live.follow_labels)
-        except Exception:  # a follower that dies would follow no label ever after
-            logger.exception("the registry could not be followed")
-        await asyncio.sleep(every_s)

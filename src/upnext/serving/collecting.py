@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upnext.events.event import Event
-from upnext.serving.answering import OverloadedError
+from upnext.serving.batching import OverloadedError
 from upnext.serving.decoding import decode
 from upnext.serving.endpoints import json_response, read_body
+from upnext.serving.metrics import Metrics
 from upnext.serving.security import RefusedError
 from upnext.serving.wire import AppendedBody, EventsBody
 
@@ -43,8 +44,8 @@ class EventStore(Protocol):
 class Collector:
     """Hands events to a store, in threads of its own: what is durable waits for the disk."""
 
-    def __init__(self, store: EventStore) -> None:
-        self._store = store
+    def __init__(self, store: EventStore, metrics: Metrics | None = None) -> None:
+        self._store, self._metrics = store, metrics
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="events")
         self._num_waiting = 0
 
@@ -60,9 +61,14 @@ class Collector:
         self._num_waiting += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, self._store.append, events)
+            appended = await loop.run_in_executor(self._threads, self._store.append, events)
         finally:
             self._num_waiting -= 1
+        if self._metrics is not None:
+            self._metrics.took_events(
+                num_accepted=appended.num_accepted, num_duplicates=appended.num_duplicates
+            )
+        return appended
 
 
 async def collect(request: Request) -> Response:

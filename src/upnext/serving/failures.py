@@ -9,13 +9,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from upnext.errors import RequestError, StoreError, UpnextError
-from upnext.serving.answering import NotServedError, OverloadedError
+from upnext.serving.batching import OverloadedError
 from upnext.serving.endpoints import (
     answering_of,
     is_answering,
     json_response,
     tells_errors_as_text,
 )
+from upnext.serving.releases import NotServedError
 from upnext.serving.security import RefusedError
 from upnext.serving.wire import ErrorBody, TextErrorBody, error_detail
 

@@ -6,14 +6,24 @@ above `stable`'s by `max_more_degraded`, or whose slow answers (the 95th percent
 `max_times_slower` as long, is no longer trusted.
 """
 
+import logging
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from upnext.config import require
+from upnext.errors import ReleaseError
+from upnext.registry.labels import read_standings
+from upnext.registry.moves import move_label, rollback
 from upnext.serving.traffic import STABLE
+
+logger = logging.getLogger(__name__)
+
+ACTOR = "health gate"
+"""As the journal names who took a label back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,24 @@ class Gate:
             if slow_ms > bound_ms:
                 return f"its slow answers take {slow_ms:.0f} ms, {STABLE}'s {_slow_ms(other):.0f}"
         return None
+
+
+def take_back(registry: Path, label: str, version: int, reason: str) -> None:
+    """Rolls a label back, or where it has no earlier version points it at what is `stable`.
+
+    Only if it stands at `version` still: another process may have seen the same, and been quicker.
+    """
+    try:
+        standings = read_standings(registry)
+        if standings[label].rollback_version is not None:
+            rollback(registry, label, expected_previous=version, actor=ACTOR, reason=reason)
+        else:
+            stable = standings[STABLE].version
+            move_label(
+                registry, label, stable, expected_previous=version, actor=ACTOR, reason=reason
+            )
+    except ReleaseError:
+        logger.exception("label %s could not be taken back from release %d", label, version)
 
 
 def _share_less(seen: Sequence[Seen]) -> float:

@@ -15,6 +15,7 @@ from prometheus_client import (
     generate_latest,
     multiprocess,
 )
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from upnext.schema import Recommendations
 
@@ -58,7 +59,6 @@ class Metrics:
         self._responses = Counter(
             "upnext_responses", "HTTP responses.", ["route", "status"], registry=own
         )
-        self._refused = Counter("upnext_refused", "Requests beyond capacity.", registry=own)
         self._waiting = Gauge(
             "upnext_waiting",
             "Requests that no thread has taken yet.",
@@ -105,13 +105,19 @@ class Metrics:
         for cause in causes_of(answer.degraded):
             self._degraded.labels(cause, release, told).inc()
 
-    def responded(self, route: str, status: int) -> None:
-        """An HTTP response was sent."""
-        self._responses.labels(route, str(status)).inc()
+    def counting(self, app: ASGIApp) -> ASGIApp:
+        """The application, its responses counted by the name of what handled the request."""
 
-    def refused(self) -> None:
-        """A request was beyond capacity."""
-        self._refused.inc()
+        async def counted(scope: Scope, receive: Receive, send: Send) -> None:
+            async def tell(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    route = getattr(scope.get("endpoint"), "__name__", "none")
+                    self._responses.labels(route, str(message["status"])).inc()
+                await send(message)
+
+            await app(scope, receive, tell if scope["type"] == "http" else send)
+
+        return counted
 
     def waiting(self, num_waiting: int) -> None:
         """So many requests wait now."""

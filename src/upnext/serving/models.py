@@ -13,9 +13,10 @@ import msgspec
 from msgspec import Meta
 
 from upnext.errors import RequestError
-from upnext.serving.answering import Answered, Answering, Asked, NotServedError
+from upnext.serving.answering import Answering
+from upnext.serving.asked import Answered, Asked
 from upnext.serving.decoding import convert
-from upnext.serving.releases import DEFAULT_LABEL
+from upnext.serving.releases import DEFAULT_LABEL, NotServedError
 from upnext.serving.security import RefusedError
 from upnext.serving.wire import MAX_BATCH, IdField, RequestBody, asked_of
 

@@ -7,7 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upnext.errors import RequestError
-from upnext.serving.answering import Answered, Answering
+from upnext.serving.answering import Answering
+from upnext.serving.asked import Answered
 from upnext.serving.decoding import convert, decode, decode_part
 from upnext.serving.endpoints import answering_of, is_answering, json_response, read_body
 from upnext.serving.failures import failure_of

@@ -27,6 +27,10 @@ class Recommender(Protocol):
     def release(self) -> str:
         """The version of the release, as it stands in every answer."""
 
+    @property
+    def known_until_ms(self) -> int:
+        """The end of the logs that the release knows users' past from."""
+
     def recommend(self, request: RecommendationRequest) -> Recommendations:
         """Answers one request."""
 

@@ -10,7 +10,7 @@ from msgspec import Meta
 from upnext.errors import UpnextError
 from upnext.events.event import Event, KeyField
 from upnext.schema import Id, RecommendationRequest, Recommendations
-from upnext.serving.answering import Answered, Asked
+from upnext.serving.asked import Answered, Asked
 
 ID_MAX_BYTES = 256
 """As long as the ids of logs may be."""

@@ -1,0 +1,120 @@
+"""The verbs that serve: the server itself, and which label answers whom."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from upnext.cli_releases import refuse_missing
+from upnext.config import read_config
+from upnext.errors import ConfigError
+from upnext.terminal import AsJson, Registry, print_result, say
+
+if TYPE_CHECKING:
+    from upnext.serving.config import ServingConfig
+    from upnext.serving.traffic import ShadowConfig
+
+ServeConfig = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="SERVE.TOML", help="All settings; flags go before them."),
+]
+
+
+def serve(
+    registry: Registry,
+    config: ServeConfig = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")
+    ] = None,
+    admin_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65_535, help="Port for releases, labels and metrics."),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Processes that answer.")
+    ] = None,
+    allow_remote: Annotated[bool, typer.Option(help="Listen beyond this machine.")] = False,
+) -> None:
+    """Serve the labelled releases over HTTP, following labels as they move.
+
+    Without a configuration it listens on 127.0.0.1:8080, and keeps events in the registry.
+    """
+    from upnext.recommender.warm import open_warm
+    from upnext.serving.server import serve as serve_
+
+    refuse_missing(registry)
+    settings = _settings(config, host, port, admin_port, processes, allow_remote)
+    serve_(
+        registry,
+        lambda version: open_warm(registry, version),
+        settings,
+        command=[sys.executable, "-m", "upnext", *sys.argv[1:]],
+        say=say,
+    )
+
+
+def traffic(
+    registry: Registry,
+    shares: Annotated[
+        list[str] | None, typer.Argument(metavar="LABEL=SHARE...", help="Such as stable=95.")
+    ] = None,
+    shadow: Annotated[
+        str | None,
+        typer.Option(metavar="LABEL=PERCENT", help="Answers so many requests too, unseen."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Split users between labels, or tell how they are split; servers follow at once."""
+    from upnext.serving.traffic import Traffic, read_traffic, traffic_of, write_traffic
+
+    refuse_missing(registry)
+    if shares or shadow:
+        asked = dict(_share(text) for text in shares or ["stable=100"])
+        write_traffic(registry, traffic_of(asked, None if shadow is None else _shadow(shadow)))
+    now: Traffic = read_traffic(registry)
+    if as_json:
+        told = None if now.shadow is None else {now.shadow.label: now.shadow.share}
+        print_result({"split": now.split, "shadow": told})
+        return
+    parts = [f"{label} {share:.1%}" for label, share in now.split.items()]
+    if now.shadow is not None:
+        parts.append(f"unseen: {now.shadow.label} {now.shadow.share:.1%}")
+    print_result(", ".join(parts))
+
+
+def _settings(
+    config: Path | None,
+    host: str | None,
+    port: int | None,
+    admin_port: int | None,
+    processes: int | None,
+    allow_remote: bool,
+) -> "ServingConfig":
+    from dataclasses import replace
+
+    from upnext.serving.config import ServingConfig
+
+    settings = read_config(config, ServingConfig) if config else ServingConfig()
+    told = {"host": host, "port": port, "admin_port": admin_port, "num_processes": processes}
+    flags = {name: value for name, value in told.items() if value is not None}
+    http = replace(settings.http, **flags)  # type: ignore[arg-type]
+    if allow_remote:
+        http = replace(http, allow_remote=True)
+    return replace(settings, http=http)
+
+
+def _share(text: str) -> tuple[str, float]:
+    label, _, share = text.partition("=")
+    try:
+        return label, float(share.removesuffix("%"))
+    except ValueError:
+        raise ConfigError(text, expected="a label and its share, as stable=95", got=text) from None
+
+
+def _shadow(text: str) -> "ShadowConfig":
+    from upnext.serving.traffic import ShadowConfig
+
+    label, percent = _share(text)
+    return ShadowConfig(label=label, share=percent / 100)
