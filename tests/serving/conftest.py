@@ -19,7 +19,8 @@ from upnext.schema import (
     RecommendationRequest,
     Recommendations,
 )
-from upnext.serving.answering import Answered, Answering, Asked
+from upnext.serving.answering import Answering
+from upnext.serving.asked import Answered, Asked
 from upnext.serving.releases import LiveReleases, NotServedError, Recommender
 
 Send = Callable[..., httpx.Response]

@@ -9,7 +9,8 @@ import pytest
 
 from upnext.errors import RequestError, UpnextError
 from upnext.schema import Id, LivePast, RecommendationRequest
-from upnext.serving.answering import Answered, Answering, AnsweringConfig, Asked
+from upnext.serving.answering import Answering, AnsweringConfig
+from upnext.serving.asked import Answered, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig
 from upnext.serving.releases import LiveReleases, NotServedError
 from upnext.serving.traffic import Traffic

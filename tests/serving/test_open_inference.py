@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 
 from upnext.schema import PastWatch, RecommendationRequest
-from upnext.serving.answering import Asked
 from upnext.serving.app import create_app
+from upnext.serving.asked import Asked
 from upnext.serving.releases import LiveReleases
 
 if TYPE_CHECKING:

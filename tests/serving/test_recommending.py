@@ -9,8 +9,9 @@ import pytest
 from starlette.applications import Starlette
 
 from upnext.schema import RecommendationRequest
-from upnext.serving.answering import Asked, OverloadedError
 from upnext.serving.app import create_app
+from upnext.serving.asked import Asked
+from upnext.serving.batching import OverloadedError
 
 if TYPE_CHECKING:
     import httpx

@@ -10,8 +10,9 @@ import pytest
 from starlette.applications import Starlette
 
 from upnext.schema import PastWatch, RecommendationRequest
-from upnext.serving.answering import Asked, OverloadedError
 from upnext.serving.app import create_app
+from upnext.serving.asked import Asked
+from upnext.serving.batching import OverloadedError
 from upnext.serving.releases import LiveReleases
 
 if TYPE_CHECKING:

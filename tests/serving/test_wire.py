@@ -19,7 +19,7 @@ from upnext.schema import (
     RecommendationRequest,
     Recommendations,
 )
-from upnext.serving.answering import Answered, Asked
+from upnext.serving.asked import Answered, Asked
 from upnext.serving.decoding import convert, decode
 from upnext.serving.wire import (
     EventsBody,
