@@ -2,7 +2,11 @@
 
 import json
 import os
+import shutil
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +93,45 @@ class Ended:
 
 
 Upnext = Callable[..., Ended]
+
+
+class RedisServer:
+    """A Redis of our own, which syncs every write; it may be killed and started again."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        command = f"redis-server --bind 127.0.0.1 --port {self.port} --appendonly yes"
+        self.process = subprocess.Popen(
+            [*command.split(), "--appendfsync", "always", "--save", "", "--dir", self.directory],
+            stdout=subprocess.DEVNULL,
+        )
+        deadline_s = time.monotonic() + 60
+        while not self._answers():
+            assert time.monotonic() < deadline_s, "redis-server does not answer"
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, "redis-server has ended"
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(5) == b"+PONG"
+        except OSError:
+            return False
 
 
 @pytest.fixture(autouse=True)
@@ -213,6 +256,26 @@ def upnext(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
         return Ended(status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One that tests share, each with keys of its own."""
+    yield from _redis(tmp_path_factory.mktemp("redis"))
+
+
+@pytest.fixture
+def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """One that a test may ill-treat."""
+    yield from _redis(tmp_path_factory.mktemp("redis"))
+
+
+def _redis(directory: Path) -> Iterator[RedisServer]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("there is no redis-server on this machine")
+    server = RedisServer(directory)
+    yield server
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -3,18 +3,16 @@
 import json
 import os
 import random
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -33,50 +31,15 @@ from upnext.events.event import (
 )
 from upnext.events.redis import RedisStore
 from upnext.events.sqlite import SqliteStore
-from upnext.events.store import Appended, EventStore, open_store
+from upnext.events.store import Appended, EventStore
 from upnext.schema import MS_PER_DAY, Id, LivePast
+
+if TYPE_CHECKING:
+    from tests.conftest import RedisServer
 
 NOW_MS = 1_790_000_000_000
 FOR_EVER_DAYS = 40_000.0
 DEADLINE_S = 60.0
-REDIS = shutil.which("redis-server")
-NO_REDIS = pytest.mark.skipif(REDIS is None, reason="there is no redis-server on this machine")
-
-
-class RedisServer:
-    """A Redis of our own, which syncs every write; it may be killed and started again."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    def start(self) -> None:
-        command = f"{REDIS} --bind 127.0.0.1 --port {self.port} --appendonly yes"
-        self.process = subprocess.Popen(
-            [*command.split(), "--appendfsync", "always", "--save", "", "--dir", self.directory],
-            stdout=subprocess.DEVNULL,
-        )
-        wait_until(self._answers)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def _answers(self) -> bool:
-        assert self.process.poll() is None, "redis-server has ended"
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(b"PING\r\n")
-                return connection.recv(5) == b"+PONG"
-        except OSError:
-            return False
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -92,7 +55,7 @@ class Places:
 
     kind: str
     directory: Path
-    redis: RedisServer | None
+    redis: "RedisServer | None"
     opened: list[EventStore] = field(default_factory=list)
     numbers: Iterator[int] = field(default_factory=count)
 
@@ -116,23 +79,7 @@ class Places:
         return store
 
 
-@pytest.fixture(scope="module")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """One that a test may ill-treat."""
-    (tmp_path / "own").mkdir()
-    server = RedisServer(tmp_path / "own")
-    yield server
-    server.kill()
-
-
-@pytest.fixture(params=["sqlite", pytest.param("redis", marks=NO_REDIS)])
+@pytest.fixture(params=["sqlite", "redis"])
 def places(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Places]:
     redis = request.getfixturevalue("redis_server") if request.param == "redis" else None
     there = Places(request.param, tmp_path, redis)
@@ -170,11 +117,10 @@ def past(store: EventStore, user_id: Id = "ann", **window: int) -> LivePast:
 
 
 def everything(store: EventStore) -> list[Event]:
-    return [
-        event
-        for user in store.users()
-        for event in (*user.watches, *user.impressions, *user.searches)
-    ]
+    found: list[Event] = []
+    for user in store.users():
+        found += [*user.watches, *user.impressions, *user.searches]
+    return found
 
 
 # What any history of calls must come to, told by a model in plain Python.
@@ -200,7 +146,7 @@ class Model:
         self.pages.setdefault((one.user_id, one.served_at_ms, one.request_id), one)
 
     def past_of(self, user_id: Id, since_ms: int, until_ms: int) -> LivePast:
-        def newest(kind: type, most: int) -> list:  # type: ignore[type-arg]
+        def newest(kind: type, most: int) -> list[Any]:
             there = [
                 event
                 for event in self.events.values()
@@ -416,7 +362,12 @@ def test_old_events_are_refused_and_forgotten_days_later(places: Places) -> None
     clock[0] += 3 * MS_PER_DAY
     with pytest.raises(RequestError, match="events"):
         store.append([watch("old 0", 0, noon_ms - 9 * MS_PER_DAY)])
-    wait_until(lambda: store.check() or len(list(store.users())) == 2)
+
+    def is_forgotten() -> bool:
+        store.check()
+        return len(list(store.users())) == 2
+
+    wait_until(is_forgotten)
     kept_since_ms = store.kept_since_ms()
     assert kept_since_ms is not None
     assert kept_since_ms % MS_PER_DAY == 0
@@ -516,161 +467,3 @@ def test_what_was_acknowledged_is_there_once_after_kill_9(places: Places) -> Non
 
 def open_here(places: Places, config: EventsConfig) -> EventStore:
     return places.open(config, lambda: time.time_ns() // 10**6)
-
-
-@NO_REDIS
-def test_what_was_acknowledged_is_there_once_after_redis_was_killed(own_redis: RedisServer) -> None:
-    config = EventsConfig(store="redis", url=own_redis.url, retention_days=FOR_EVER_DAYS)
-    store = RedisStore(config, now_ms=lambda: NOW_MS)
-    acknowledged: set[str] = set()
-    for attempt in range(3):
-        killer = threading.Timer(0.1 + 0.1 * attempt, own_redis.kill)
-        killer.start()
-        for number in count():
-            try:
-                store.append([watch(f"{attempt}-{number}-{half}") for half in "ab"])
-            except StoreError:
-                break
-            acknowledged |= {f"{attempt}-{number}-{half}" for half in "ab"}
-        killer.join()
-        own_redis.start()
-    found = [event.event_id for event in everything(store)]
-    assert len(found) == len(set(found))
-    assert acknowledged <= set(found)
-    assert len([one for one in found if one.endswith("a")]) * 2 == len(found)
-    store.close()
-
-
-@NO_REDIS
-def test_a_redis_that_hangs_or_is_gone_is_an_error_and_then_forgotten(
-    own_redis: RedisServer,
-) -> None:
-    config = EventsConfig(store="redis", url=own_redis.url, write_timeout_ms=200)
-    store = RedisStore(config, now_ms=lambda: NOW_MS)
-    store.append([watch("w")])
-    own_redis.process.send_signal(signal.SIGSTOP)
-    with pytest.raises(StoreError, match="Timeout"):
-        past(store)
-    with pytest.raises(StoreError, match="Timeout"):
-        store.check()
-    own_redis.process.send_signal(signal.SIGCONT)
-    wait_until(lambda: succeeds(store.check))
-    assert past(store).watched == ["a"]
-
-    own_redis.kill()
-    store.log_pages([page("r", "a")])
-    for call in (lambda: past(store), store.check, lambda: store.append([watch("w2")])):
-        with pytest.raises(StoreError, match="redis at 127.0.0.1"):
-            call()
-    assert store.num_lost_pages == 1
-    own_redis.start()
-    assert past(store).watched == ["a"]
-    assert store.append([watch("w2")]).num_accepted == 1
-    store.close()
-
-
-def succeeds(call: Callable[[], object]) -> bool:
-    try:
-        call()
-    except StoreError:
-        return False
-    return True
-
-
-@NO_REDIS
-def test_a_redis_that_may_lose_events_is_refused(own_redis: RedisServer) -> None:
-    config = EventsConfig(store="redis", url=own_redis.url)
-    admin = RedisStore(config)._writer
-    admin.config_set("appendfsync", "everysec")
-    with pytest.raises(StoreError, match="appendfsync everysec"):
-        open_store(config)
-    open_store(replace(config, trust_durability=True)).close()
-
-    admin.config_set("appendfsync", "always")
-    admin.config_set("maxmemory", 10**9)
-    admin.config_set("maxmemory-policy", "allkeys-lru")
-    with pytest.raises(StoreError, match="maxmemory-policy allkeys-lru"):
-        open_store(config)
-    admin.config_set("maxmemory-policy", "noeviction")
-    open_store(config).close()
-
-    admin.execute_command("ACL", "SETUSER", "guest", "on", ">s3cret", "~*", "+@all", "-config")
-    guest = replace(config, url=own_redis.url.replace("//", "//guest:s3cret@"))
-    with pytest.raises(StoreError, match="trust_durability = true") as refused:
-        open_store(guest)
-    assert "s3cret" not in f"{refused.value}{guest}"
-    open_store(replace(guest, trust_durability=True)).close()
-
-    admin.set("upnext:format", 2)
-    with pytest.raises(StoreError, match="expected format 1, got 2"):
-        open_store(config)
-
-
-FILLING = """
-import json, resource, signal, sys
-from upnext.errors import StoreError
-from upnext.events.config import EventsConfig
-from upnext.events.event import ServedItem, ServedPage, WatchEvent
-from upnext.events.sqlite import SqliteStore
-
-path, at_ms = json.loads(sys.argv[1])
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-store = SqliteStore(EventsConfig(path=path, pages_wait_ms=60_000))
-
-
-def append(number):
-    events = [
-        WatchEvent(
-            event_id=f"{number}-{half}", user_id=number % 7, item_id="x" * 200,
-            started_at_ms=at_ms, watch_time_s=1.0,
-        )
-        for half in range(10)
-    ]
-    store.append(events)
-
-
-limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-acknowledged, refused = [], []
-for room in (150_000, 400_000):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
-    while len(refused) % 3 < 2:
-        number = len(acknowledged) + len(refused)
-        try:
-            append(number)
-            acknowledged.append(number)
-        except StoreError as error:
-            refused.append(number)
-    one = ServedItem(item_id="x" * 200)
-    page = dict(user_id=1, served_at_ms=at_ms, release="1", label="stable", items=[one] * 5_000)
-    store.log_pages([ServedPage(request_id="r", **page)])
-    try:
-        store.check()
-    except StoreError:
-        refused.append(-1)
-    assert len(store.past_of(1, since_ms=0, until_ms=at_ms + 1).watched) > 0
-resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-append(1_000_000)
-acknowledged.append(1_000_000)
-print(json.dumps([acknowledged, refused, store.num_lost_pages]))
-store.close()
-"""
-
-
-def test_a_full_disk_refuses_events_and_loses_none(tmp_path: Path) -> None:
-    path, at_ms = str(tmp_path / "events.sqlite"), time.time_ns() // 10**6
-    done = subprocess.run(
-        [sys.executable, "-c", FILLING, json.dumps([path, at_ms])],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        timeout=DEADLINE_S,
-    )
-    acknowledged, refused, num_lost_pages = json.loads(done.stdout)
-    assert len(refused) == 6
-    assert num_lost_pages == 2
-    store = SqliteStore(EventsConfig(path=path))
-    found = {event.event_id for event in everything(store)}
-    assert found == {f"{number}-{half}" for number in acknowledged for half in range(10)}
-    with store._reading() as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    store.close()
