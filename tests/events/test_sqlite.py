@@ -21,6 +21,18 @@ def watch(event_id: str) -> WatchEvent:
     )
 
 
+def test_every_commit_is_synced_before_it_is_acknowledged(tmp_path: Path) -> None:
+    store = SqliteStore(EventsConfig(path=str(tmp_path / "events.sqlite")))
+    store.append([watch("w")])
+    assert store._writer is not None
+    settings = [
+        store._writer.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous")
+    ]
+    assert settings == ["wal", 2], "2 is FULL: the log is synced at every commit"
+    store.close()
+
+
 def test_another_programs_database_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "theirs.sqlite"
     with sqlite3.connect(path) as theirs:
@@ -62,6 +74,15 @@ def test_a_file_that_another_process_holds_is_waited_for_only_so_long(tmp_path: 
     assert store.append([watch("w")]).num_accepted == 1
     assert store.past_of(1, since_ms=0, until_ms=10**15).watched == [1]
     store.close()
+
+
+@pytest.mark.parametrize(
+    "settings", [{"key_prefix": "a:b"}, {"store": "redis", "url": "http://:s3cret@nowhere"}]
+)
+def test_a_config_that_no_store_understands_is_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        open_store(EventsConfig(**settings))  # type: ignore[arg-type]
+    assert "s3cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("name", ["retention_days", "max_past_events", "write_timeout_ms"])

@@ -1,11 +1,12 @@
 """The section [events] of `serve.toml`: which store, what it keeps, how long it may take."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from upnext.config import require
-from upnext.errors import RequestError
+from upnext.errors import ConfigError, RequestError
 from upnext.events.event import Event
 from upnext.schema import MS_PER_DAY
 
@@ -57,6 +58,9 @@ class EventsConfig:
         positive = ["max_past_events", "max_past_pages", "max_waiting_pages", "read_timeout_ms"]
         at_least = dict.fromkeys([*positive, "write_timeout_ms"], 1) | {"pages_wait_ms": 0}
         require("events", self, at_least=at_least, above={"retention_days": 0})
+        if not re.fullmatch("[A-Za-z0-9_.-]+", self.key_prefix):
+            expected = "letters, digits, dots, hyphens and underscores"
+            raise ConfigError("[events] key_prefix", expected=expected, got=repr(self.key_prefix))
 
     def kept_since_ms(self, now_ms: int) -> int:
         """The start of the first UTC day that may not be forgotten yet.

@@ -11,6 +11,10 @@ from upnext.events.event import Event, ServedPage
 
 Batch = Sequence[Event]
 
+EVENTS_A_GROUP = 2_000
+PAGES_A_GROUP = 1_000
+"""Once a commit has so many it takes no more, so that nobody waits for everybody."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appended:
@@ -20,14 +24,15 @@ class Appended:
     num_duplicates: int
 
 
+Waiting = tuple[Batch, "Future[Appended]"]
 Commit = Callable[[Sequence[Batch], Sequence[ServedPage]], Sequence[Appended]]
 """Makes batches and pages durable, all or none; one result a batch. Raises StoreError."""
 
 
 class GroupWriter:
-    """Batches wait for the disk, pages wait for company; one thread commits all that waits.
+    """Batches wait for the disk, pages wait for company; one thread commits what waits.
 
-    `num_lost_pages`: pages that did not fit into the queue, or that could not be written.
+    `num_lost_pages`: pages that did not fit into the queue, or are not known to have been written.
 
     Args:
         max_waiting_pages: more are lost.
@@ -38,7 +43,7 @@ class GroupWriter:
         self.num_lost_pages = 0
         self._commit = commit
         self._max_waiting_pages, self._pages_wait_s = max_waiting_pages, pages_wait_s
-        self._batches: list[tuple[Batch, Future[Appended]]] = []
+        self._batches: deque[Waiting] = deque()
         self._pages: deque[ServedPage] = deque()
         self._changed = threading.Condition()
         self._is_closing = False
@@ -46,7 +51,7 @@ class GroupWriter:
         self._thread.start()
 
     def append(self, events: Batch) -> Appended:
-        """Returns when the events are durable, and with them all pages that waited.
+        """Returns when the events are durable, and with them the pages that waited.
 
         Raises: StoreError: they could not be written, or the writer is closed.
         """
@@ -81,21 +86,23 @@ class GroupWriter:
                 return
             self._write(batches, pages)
 
-    def _wait(self) -> tuple[list[tuple[Batch, "Future[Appended]"]], list[ServedPage]]:
-        """All that waits, once there is a batch, or the first page has waited long enough."""
+    def _wait(self) -> tuple[list[Waiting], list[ServedPage]]:
+        """What is next, once there is a batch, or the first page has waited long enough."""
         with self._changed:
             self._changed.wait_for(lambda: self._batches or self._pages or self._is_closing)
             if not self._batches:
-                is_due = lambda: self._batches or self._is_closing  # noqa: E731
-                self._changed.wait_for(is_due, self._pages_wait_s)
-            batches, pages = self._batches, list(self._pages)
-            self._batches = []
-            self._pages.clear()
-        return batches, pages
+                self._changed.wait_for(
+                    lambda: self._batches or self._is_closing, self._pages_wait_s
+                )
+            batches: list[Waiting] = []
+            num_events = 0
+            while self._batches and num_events < EVENTS_A_GROUP:
+                batches.append(self._batches.popleft())
+                num_events += len(batches[-1][0])
+            num_pages = min(len(self._pages), PAGES_A_GROUP)
+            return batches, [self._pages.popleft() for _ in range(num_pages)]
 
-    def _write(
-        self, batches: Sequence[tuple[Batch, "Future[Appended]"]], pages: Sequence[ServedPage]
-    ) -> None:
+    def _write(self, batches: Sequence[Waiting], pages: Sequence[ServedPage]) -> None:
         try:
             results = self._commit([batch for batch, _ in batches], pages)
         except Exception as error:  # whatever it is, nobody may wait for ever

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
-from upnext.errors import StoreError
+from upnext.errors import ConfigError, StoreError
 from upnext.events.config import EventsConfig, refuse_untimely
 from upnext.events.event import Event, ImpressionEvent, ServedPage, UserEvents
 from upnext.events.group import Appended, Batch, GroupWriter
@@ -191,32 +191,38 @@ class RedisStore:
 
     def _commit(self, batches: Sequence[Batch], pages: Sequence[ServedPage]) -> Sequence[Appended]:
         now_ms = self._now_ms()
-        before_ms = self._config.kept_since_ms(now_ms)
-        is_due = self._forgotten_before_ms is None or before_ms > self._forgotten_before_ms
-        start = b"(" + self._walked_to if self._walked_to else b"-"
-        arguments: list[Any] = [self._config.key_prefix, now_ms, before_ms if is_due else ""]
-        arguments += [start, USERS_A_STEP]
+        rows: list[Any] = []
         for event in (event for batch in batches for event in batch):
             seen = event.request_id if isinstance(event, ImpressionEvent) else None
             row = event_row(event)
-            arguments += self._arguments(event.user_id, row, row.event_id, seen or "", now_ms)
+            rows += self._arguments(event.user_id, row, row.event_id, seen or "", now_ms)
         for page in pages:
             row = page_row(page)
             row_id = f"{_user_key(page.user_id)}\0{row.at_ms}\0{row.event_id}"
-            arguments += self._arguments(page.user_id, row, row_id, "", now_ms)
+            rows += self._arguments(page.user_id, row, row_id, "", now_ms)
+        fresh = iter(self._append_rows(rows, now_ms))
+        results = []
+        for batch in batches:
+            num_accepted = sum(next(fresh) for _ in batch)
+            num_duplicates = len(batch) - num_accepted
+            results.append(Appended(num_accepted=num_accepted, num_duplicates=num_duplicates))
+        return results
+
+    def _append_rows(self, rows: Sequence[Any], now_ms: int) -> Sequence[int]:
+        """1 for each new row; days that are over are forgotten as well, of the next few users."""
+        before_ms = self._config.kept_since_ms(now_ms)
+        is_due = self._forgotten_before_ms is None or before_ms > self._forgotten_before_ms
+        start = b"(" + self._walked_to if self._walked_to else b"-"
+        walk = [before_ms if is_due else "", start, USERS_A_STEP]
         with self._as_store_error():
-            fresh, walked_to = self._append_script(args=arguments)
+            fresh, walked_to = self._append_script(
+                args=[self._config.key_prefix, now_ms, *walk, *rows]
+            )
         if is_due:
             self._walked_to = walked_to
             if not walked_to:
                 self._forgotten_before_ms = before_ms
-        flags = iter(fresh)
-        results = []
-        for batch in batches:
-            num_accepted = sum(next(flags) for _ in batch)
-            num_duplicates = len(batch) - num_accepted
-            results.append(Appended(num_accepted=num_accepted, num_duplicates=num_duplicates))
-        return results
+        return cast(list[int], fresh)
 
     def _arguments(self, user_id: Id, row: Row, row_id: str, seen: str, now_ms: int) -> list[Any]:
         # An id may be forgotten once its event would be refused as too old.
@@ -266,15 +272,22 @@ class RedisStore:
 
 
 def _client(config: EventsConfig, timeout_ms: int) -> Redis:
-    """A pool of connections. One that broke while it lay idle is opened anew, once; none waits."""
-    return Redis.from_url(
-        config.url,
-        protocol=2,
-        socket_timeout=timeout_ms / 1_000,
-        socket_connect_timeout=timeout_ms / 1_000,
-        retry=Retry(NoBackoff(), 1, supported_errors=(NotConnected,)),
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
+    """A pool of connections. One that broke while it lay idle is opened anew, once; none waits.
+
+    Raises: ConfigError: the URL cannot be understood.
+    """
+    try:
+        return Redis.from_url(
+            config.url,
+            protocol=2,
+            socket_timeout=timeout_ms / 1_000,
+            socket_connect_timeout=timeout_ms / 1_000,
+            retry=Retry(NoBackoff(), 1, supported_errors=(NotConnected,)),
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        )
+    except ValueError:  # which may quote the URL, and so a password
+        expected = "redis://, rediss:// or unix:// and where Redis listens"
+        raise ConfigError("[events] url", expected=expected, got="another form") from None
 
 
 def _check_server(client: Redis, config: EventsConfig, where: str) -> None:

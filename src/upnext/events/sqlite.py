@@ -63,9 +63,9 @@ WHERE user_id = ? ORDER BY kind, at_ms, event_id
 
 
 def _newest(kind: Kind, items: str, amounts: str = "'[]'", condition: str = "true") -> str:
-    """One row: times, items and amounts as JSON lists, the newest first."""
+    """One row: the kind, and times, items and amounts as JSON lists, the newest first."""
     return f"""
-    SELECT json_group_array(at_ms), {items}, {amounts} FROM (
+    SELECT {kind:d}, json_group_array(at_ms), {items}, {amounts} FROM (
         SELECT user_id, at_ms, event_id, item, amount FROM happened
         WHERE user_id = :user_id AND kind = {kind:d} AND at_ms >= :since_ms AND at_ms < :until_ms
         ORDER BY at_ms DESC, event_id DESC LIMIT {":max_pages" if kind == Kind.PAGE else ":most"}
@@ -89,7 +89,7 @@ _pages = msgspec.json.Decoder(list[list[Id]]).decode
 
 
 class SqliteStore:
-    """An `EventStore` in a file. Several processes may have it open.
+    """An `EventStore` in a file. Several processes may have it open, each opened after its fork.
 
     Args:
         now_ms: the clock.
@@ -140,7 +140,9 @@ class SqliteStore:
         asked = {"user_id": user_id, "since_ms": since_ms, "until_ms": until_ms}
         with self._reading() as connection:
             rows = connection.execute(_PAST, asked | {"most": most, "max_pages": max_pages})
-            watches, impressions, searches, pages = rows.fetchall()
+            of_kind = {kind: columns for kind, *columns in rows.fetchall()}
+        watches, impressions = of_kind[Kind.WATCH], of_kind[Kind.IMPRESSION]
+        searches, pages = of_kind[Kind.SEARCH], of_kind[Kind.PAGE]
         return live_past(
             watches=Found(_numbers(watches[0]), decode_ids(watches[1])),
             watch_ms=_numbers(watches[2]),

@@ -48,10 +48,7 @@ class EventStore(Protocol):
         """Events before this time may be forgotten already; None: nothing ever was."""
 
     def check(self) -> None:
-        """Writes a line, and all pages that wait: durable on return.
-
-        Raises: StoreError: the store cannot be written.
-        """
+        """Writes a line, durably, as an append would. Raises: StoreError: it cannot be written."""
 
     def close(self) -> None:
         """Writes what waits, then closes. What comes later is refused."""
