@@ -44,7 +44,8 @@ def collect(
     from upnext.events.store import open_store
     from upnext.schema import MS_PER_HOUR
 
-    until_ms = round(time.time() * 1_000) if until is None else time_ms(until, flag="--until")
+    now_ms = time.time_ns() // 10**6
+    until_ms = now_ms if until is None else min(now_ms, time_ms(until, flag="--until"))
     since_ms = 0 if since is None else time_ms(since, flag="--since")
     opened = open_store(_config(store))
     try:

@@ -112,7 +112,8 @@ def collect(
     forgotten are left as they are.
 
     Args:
-        until_ms: what happened then or later is left for a later run.
+        until_ms: what happened then or later is left for a later run; now at the latest, as what
+            is not watched yet would count as never watched.
         since_ms: only the day that this is in, and later ones.
         watched_within_ms: how long after it was shown an item may be watched because of that, if
             the watch names no request. An impression is written once that time is over.

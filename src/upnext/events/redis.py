@@ -299,9 +299,9 @@ def _check_server(client: Redis, config: EventsConfig, where: str) -> None:
         _check_durability(client, where)
     key = f"{config.key_prefix}:format"
     client.set(key, FORMAT, nx=True)
-    if (found := int(cast(bytes, client.get(key)))) != FORMAT:
+    if (found := cast(bytes, client.get(key)).decode()) != str(FORMAT):
         hint = "is another version of upnext meant, or another `key_prefix`?"
-        raise StoreError(where, expected=f"format {FORMAT}", got=str(found), hint=hint)
+        raise StoreError(where, expected=f"format {FORMAT}", got=found, hint=hint)
 
 
 def _check_durability(client: Redis, where: str) -> None:

@@ -52,8 +52,6 @@ INSERT INTO seen VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET at_ms = max(at_ms, excluded.at_ms)
 """
 _FORGET = "DELETE FROM happened WHERE user_id = ? AND kind = ? AND at_ms < ? RETURNING event_id"
-
-
 _NEXT_USER = "SELECT min(user_id) FROM happened WHERE user_id > ?"
 _FIRST_USER = "SELECT min(user_id) FROM happened"
 _ALL_OF_USER = """
