@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -50,8 +51,11 @@ def test_what_waits_while_the_disk_is_busy_goes_in_one_commit_and_each_gets_its_
         batches = [[event(number)] * number for number in range(1, 8)]
         others = [pool.submit(writer.append, batch) for batch in batches]
         writer.log_pages([PAGE] * 3)
+        deadline_s = time.monotonic() + 60
         while len(writer._batches) < 7:
-            assert not first.done()
+            assert time.monotonic() < deadline_s
+            time.sleep(0.001)
+        assert not first.done()
         disk.may_go_on.set()
         counts = [other.result(60).num_accepted for other in others]
     writer.close()
