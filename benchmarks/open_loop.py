@@ -13,8 +13,10 @@ into asking: what it took is told as CPU milliseconds a request. USERS.txt holds
 """
 
 import argparse
+import contextlib
 import gc
 import json
+import os
 import select
 import socket
 import sys
@@ -112,6 +114,7 @@ def main() -> None:
     users, kept = given.pop("users").read_text().split("\n"), given.pop("records")
     warm_up_s = given.pop("warm_up_s")
     load = Load(**given)
+    hurry()
     began_cpu_s = time.process_time()
     records = ask(load, [user for user in users if user])
     cpu_ms = 1e3 * (time.process_time() - began_cpu_s) / max(1, len(records))
@@ -120,6 +123,12 @@ def main() -> None:
     told = asdict(summary_of(records, warm_up_s=warm_up_s))
     json.dump(told | {"generator_cpu_ms": round(cpu_ms, 4)}, sys.stdout)
     print()
+
+
+def hurry() -> None:
+    """Lets this process go first where that is allowed: clients do not wait for a server's CPU."""
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def ask(load: Load, users: Sequence[str]) -> Records:
