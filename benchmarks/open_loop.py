@@ -8,8 +8,10 @@ that a server which stalls is charged for everybody who came meanwhile (else: co
 Connections are kept alive; where all are busy, another one is opened.
 
 One thread, plain sockets and epoll, so that little of the machine, which the server shares, goes
-into asking: what it took is told as CPU milliseconds a request. USERS.txt holds an id a line.
-`--records FILE.npy` keeps a line for each request: see `RECORD`.
+into asking: what it took is told as CPU milliseconds a request. It goes before all other processes
+where it may, so that a busy machine does not make it late. USERS.txt holds an id a line.
+`--records FILE.npy` keeps a line for each request: see `RECORD`. SIGTERM ends a run early: what was
+asked is still waited for and told.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import gc
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -137,6 +140,7 @@ def ask(load: Load, users: Sequence[str]) -> Records:
     due_s = arrivals(load.rate, load.seconds, rng)
     drawn = draw_users(len(users), len(due_s), load.zipf, rng)
     generator = _Generator(load, users, drawn, due_s)
+    signal.signal(signal.SIGTERM, lambda *_: generator.stop())
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -200,19 +204,29 @@ class _Generator:
         self._waiting: deque[int] = deque()
         self._under_way: dict[int, _Connection] = {}
         self._epoll = select.epoll()
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Nothing more is asked."""
+        self._is_stopped = True
 
     def run(self) -> Records:
+        """Asks until all is answered, or given up."""
         began_s = time.perf_counter() + 0.05
         due = (began_s + self._due_s).tolist()
         self._records["scheduled_s"] = due
         next_up = 0
         while next_up < len(due) or self._under_way or self._waiting:
             now = time.perf_counter()
+            if self._is_stopped:
+                del due[next_up:]
             while next_up < len(due) and due[next_up] <= now:
                 self._start(next_up)
                 next_up += 1
             self._give_up(now)
-            until_due_s = due[next_up] - time.perf_counter() if next_up < len(due) else 0.1
+            until_due_s = 0.1
+            if next_up < len(due):
+                until_due_s = min(until_due_s, due[next_up] - time.perf_counter())
             # epoll counts in milliseconds, select in microseconds.
             if select.select([self._epoll], [], [], max(0.0, until_due_s))[0]:
                 for number, event in self._epoll.poll(0):
@@ -220,7 +234,7 @@ class _Generator:
         for connection in list(self._connections.values()):
             self._close(connection)
         self._epoll.close()
-        return self._records
+        return self._records[: len(due)]
 
     def _start(self, request: int) -> None:
         if self._idle:

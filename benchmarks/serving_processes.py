@@ -1,0 +1,194 @@
+"""What the benchmarks of serving share: processes that serve, load on them, registries of their own."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from benchmarks.load_report import Records, Summary, summary_of
+from benchmarks.open_loop import Load
+
+from upnext.registry.release import open_release
+
+READY_WITHIN_S = 180.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """A server that answers."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    started_in_s: float
+
+    def memory_mib(self, what: str = "VmRSS") -> float:
+        """Of the process: `VmRSS` with mapped files, `RssAnon` without."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(f"{what}:"):
+                return int(line.split()[1]) / 1024
+        raise ValueError(f"/proc/{self.process.pid}/status: expected {what}, got none")
+
+    def cpu_s(self) -> float:
+        """Processor seconds that it has used."""
+        told = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def upnext_command(registry: Path, port: int, options: Sequence[str] = ()) -> list[str]:
+    """How upnext's server is started."""
+    return [sys.executable, "-m", "upnext", "serve", str(registry), "--port", str(port), *options]
+
+
+def rival_command(python: Path, registry: Path, index: Path, port: int) -> list[str]:
+    """How the rival is started, in the environment that has what it needs."""
+    module = "benchmarks.rivals.fastapi_torch_faiss"
+    return [str(python), "-m", module, str(registry), "--port", str(port), "--index", str(index)]
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], port: int) -> Iterator[Served]:
+    """A server on a port of this machine, from when it is ready until the end of the block.
+
+    Raises: RuntimeError: it is not ready in time; what it said stands in the error.
+    """
+    served = start(command, port)
+    try:
+        yield served
+    finally:
+        stop(served)
+
+
+def start(command: Sequence[str], port: int) -> Served:
+    """The same without an end."""
+    began_s = time.perf_counter()
+    said = tempfile.TemporaryFile()
+    process = subprocess.Popen(command, stdout=said, stderr=said)
+    url = f"http://127.0.0.1:{port}"
+    while not _is_ready(url):
+        if process.poll() is not None or time.perf_counter() - began_s > READY_WITHIN_S:
+            process.kill()
+            said.seek(0)
+            raise RuntimeError(f"{' '.join(command)} is not ready: {said.read().decode()[-2000:]}")
+        time.sleep(0.02)
+    return Served(url=url, process=process, started_in_s=time.perf_counter() - began_s)
+
+
+def stop(served: Served) -> None:
+    """Terminates a server, if it lives, and waits."""
+    if served.process.poll() is None:
+        served.process.terminate()
+        try:
+            served.process.wait(30)
+        except subprocess.TimeoutExpired:
+            served.process.kill()
+    served.process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class RunningLoad:
+    """A process of `open_loop` at work."""
+
+    def __init__(self, load: Load, users: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._records = Path(self._folder.name) / "records.npy"
+        options = [
+            f"--{field.name.replace('_', '-')}={value}"
+            for field in fields(load)
+            if field.name != "url" and (value := getattr(load, field.name)) is not None
+        ]
+        command = [sys.executable, "-m", "benchmarks.open_loop", load.url, f"--users={users}"]
+        command += [*options, f"--records={self._records}"]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE)
+
+    def stop(self) -> None:
+        """Nothing more is asked."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def records(self) -> Records:
+        """Waits for the end. Raises RuntimeError where it failed."""
+        told, _ = self._process.communicate()
+        if self._process.returncode:
+            raise RuntimeError(f"open_loop failed: {told.decode()}")
+        self.generator_cpu_ms = float(json.loads(told)["generator_cpu_ms"])
+        records: Records = np.load(self._records)
+        self._folder.cleanup()
+        return records
+
+
+def measured(load: Load, users: Path, *, warm_up_s: float) -> Summary:
+    """One run from beginning to end, the warm-up left out."""
+    return summary_of(RunningLoad(load, users).records(), warm_up_s=warm_up_s)
+
+
+def write_users(registry: Path, version: int, path: Path, *, most: int | None = None) -> Path:
+    """The ids of a release's users, a line each, those with most events first."""
+    ids = open_release(registry, version, verify=False).array("users/ids.npy")[:most]
+    lines = [one.decode() if isinstance(one, bytes) else str(one) for one in ids.tolist()]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def linked_registry(registry: Path, folder: Path, versions: Sequence[int]) -> Path:
+    """A registry with the same releases, by hard links, and no labels: nobody else's labels move."""
+    own = folder / "registry"
+    for version in versions:
+        source = registry / "releases" / str(version)
+        shutil.copytree(source, own / "releases" / str(version), copy_function=os.link)
+    return own
+
+
+def add_broken(registry: Path, version: int, like: int, *, is_sealed: bool) -> None:
+    """One more version whose ranking network is damaged.
+
+    `is_sealed`: its manifest knows the damaged file, so that only loading it finds out; without,
+    the file is not what the manifest says.
+    """
+    source, target = (registry / "releases" / str(one) for one in (like, version))
+    shutil.copytree(source, target, copy_function=os.link)
+    for directory in (target, target / "ranking"):
+        directory.chmod(0o755)
+    network = target / "ranking" / "network.onnx"
+    content = bytearray(network.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 4_000] = bytes(4_000)
+    _replace(network, bytes(content))
+    manifest = json.loads((target / "manifest.json").read_bytes())
+    manifest["version"] = version
+    if is_sealed:
+        manifest["files"]["ranking/network.onnx"]["sha256"] = hashlib.sha256(content).hexdigest()
+    told = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
+    _replace(target / "manifest.json", told)
+    seal = f"{hashlib.sha256(told).hexdigest()}  manifest.json\n"
+    _replace(target / "manifest.sha256", seal.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """A new file in place of a link, which others share."""
+    path.unlink()
+    path.write_bytes(content)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
