@@ -1,4 +1,4 @@
-"""What a run of `open_loop` says: rates, latencies, errors; and the highest rate that a server bears.
+"""What a run of `open_loop` says: rates, latencies, errors; and the highest rate that is borne.
 
 Latency counts from when a request was due, not from when it was sent.
 """

@@ -96,9 +96,7 @@ def publish_versions(
     versions = []
     for seed in seeds:
         config = RunConfig(
-            retrieval=RetrievalConfig(
-                num_epochs=1, examples_per_user=EXAMPLES_PER_USER, seed=seed
-            ),
+            retrieval=RetrievalConfig(num_epochs=1, examples_per_user=EXAMPLES_PER_USER, seed=seed),
             ranking=RankingConfig(num_epochs=1, seed=seed),
         )
         learned = _learned(known, config, say)

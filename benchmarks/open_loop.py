@@ -49,9 +49,9 @@ RECORD = np.dtype(
         ("is_right", np.bool_),
     ]
 )
-"""Times are those of the monotonic clock, the same for all processes of a machine. `status`: 0 where
-no answer came. `page`: a checksum of the item ids. `is_right`: 200, as many items as asked for, the
-label asked for, and one release in header and body."""
+"""Times are those of the monotonic clock, the same for all processes of a machine. `status`: 0
+where no answer came. `page`: a checksum of the item ids. `is_right`: 200, as many items as asked
+for, the label asked for, and one release in header and body."""
 
 NO_ANSWER = 0
 MOST_CONNECTIONS = 4_000

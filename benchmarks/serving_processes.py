@@ -1,4 +1,4 @@
-"""What the benchmarks of serving share: processes that serve, load on them, registries of their own."""
+"""What the benchmarks of serving share: processes that serve, load on them, own registries."""
 
 import contextlib
 import hashlib
@@ -74,15 +74,16 @@ def running(command: Sequence[str], port: int) -> Iterator[Served]:
 def start(command: Sequence[str], port: int) -> Served:
     """The same without an end."""
     began_s = time.perf_counter()
-    said = tempfile.TemporaryFile()
-    process = subprocess.Popen(command, stdout=said, stderr=said)
     url = f"http://127.0.0.1:{port}"
-    while not _is_ready(url):
-        if process.poll() is not None or time.perf_counter() - began_s > READY_WITHIN_S:
-            process.kill()
-            said.seek(0)
-            raise RuntimeError(f"{' '.join(command)} is not ready: {said.read().decode()[-2000:]}")
-        time.sleep(0.02)
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        while not _is_ready(url):
+            if process.poll() is not None or time.perf_counter() - began_s > READY_WITHIN_S:
+                process.kill()
+                said.seek(0)
+                told = said.read().decode()[-2000:]
+                raise RuntimeError(f"{' '.join(command)} is not ready: {told}")
+            time.sleep(0.02)
     return Served(url=url, process=process, started_in_s=time.perf_counter() - began_s)
 
 
@@ -140,7 +141,7 @@ def measured(load: Load, users: Path, *, warm_up_s: float) -> Summary:
 
 
 def write_users(registry: Path, version: int, path: Path, *, most: int | None = None) -> Path:
-    """The ids of a release's users, a line each, those with most events first."""
+    """The ids of a release's users, a line each; at most so many."""
     ids = open_release(registry, version, verify=False).array("users/ids.npy")[:most]
     lines = [one.decode() if isinstance(one, bytes) else str(one) for one in ids.tolist()]
     path.write_text("\n".join(lines))
@@ -148,7 +149,7 @@ def write_users(registry: Path, version: int, path: Path, *, most: int | None = 
 
 
 def linked_registry(registry: Path, folder: Path, versions: Sequence[int]) -> Path:
-    """A registry with the same releases, by hard links, and no labels: nobody else's labels move."""
+    """A registry with the same releases, by hard links, and no labels: no others move."""
     own = folder / "registry"
     for version in versions:
         source = registry / "releases" / str(version)

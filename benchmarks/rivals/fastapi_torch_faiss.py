@@ -3,11 +3,12 @@
     python -m benchmarks.rivals.fastapi_torch_faiss REGISTRY --release 1 --port 8090 --index FILE
 
 Needs fastapi beside what upnext needs for training. The release's own weights, in the modules that
-training has, called eagerly. A request: the user's past, from arrays in memory → means of embeddings
-→ tower → the best 300 of faiss' inverted lists, without what was watched → the raw inputs of ranking
-→ all features and layers → the best k, as pydantic models. That is upnext's work for a request, but
-for two things, in the rival's favour: no candidates from counts beside those 300 (upnext ranks up to
-150 more), and, as features, everybody's counts as of the end of the logs, a plain look-up.
+training has, called eagerly. A request: the user's past, from arrays in memory → means of
+embeddings → tower → the best 300 of faiss' inverted lists, without what was watched → the raw
+inputs of ranking → all features and layers → the best k, as pydantic models. That is upnext's work
+for a request, but for two things, in the rival's favour: no candidates from counts beside those 300
+(upnext ranks up to 150 more), and, as features, everybody's counts as of the end of the logs, a
+plain look-up.
 
 Histories are not padded, threads of torch and faiss are one each, since requests come in parallel,
 and the endpoint is a plain `def`, which FastAPI runs in its pool of threads. Lists that a search
@@ -346,9 +347,7 @@ def _index(item_vectors: Array, path: Path) -> Any:
     items = item_vectors[NUM_RESERVED_ROWS:]
     num_lists = min(NUM_LISTS, len(items) // 40)
     by_product = faiss.IndexFlatIP(items.shape[1])
-    index = faiss.IndexIVFFlat(
-        by_product, items.shape[1], num_lists, faiss.METRIC_INNER_PRODUCT
-    )
+    index = faiss.IndexIVFFlat(by_product, items.shape[1], num_lists, faiss.METRIC_INNER_PRODUCT)
     drawn = np.random.default_rng(0).permutation(len(items))[: 64 * num_lists]
     index.train(items[drawn])
     index.add(items)
