@@ -72,11 +72,17 @@ def running(command: Sequence[str], port: int) -> Iterator[Served]:
 
 
 def start(command: Sequence[str], port: int) -> Served:
-    """The same without an end."""
+    """The same without an end.
+
+    Where that is allowed, the server goes before all else that the machine does, as if it had it
+    to itself; what asks it goes before the server.
+    """
     began_s = time.perf_counter()
     url = f"http://127.0.0.1:{port}"
     with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+        with contextlib.suppress(OSError):
+            Path(f"/proc/{process.pid}/autogroup").write_text("-15")
         while not _is_ready(url):
             if process.poll() is not None or time.perf_counter() - began_s > READY_WITHIN_S:
                 process.kill()
@@ -160,24 +166,26 @@ def linked_registry(registry: Path, folder: Path, versions: Sequence[int]) -> Pa
 def add_broken(registry: Path, version: int, like: int, *, is_sealed: bool) -> None:
     """One more version whose ranking network is damaged.
 
-    `is_sealed`: its manifest knows the damaged file, so that only loading it finds out; without,
-    the file is not what the manifest says.
+    `is_sealed`: half of it is missing and the manifest says so, so that only loading finds out;
+    without, some bytes are others than the manifest says.
     """
     source, target = (registry / "releases" / str(one) for one in (like, version))
     shutil.copytree(source, target, copy_function=os.link)
     for directory in (target, target / "ranking"):
         directory.chmod(0o755)
     network = target / "ranking" / "network.onnx"
-    content = bytearray(network.read_bytes())
-    content[len(content) // 2 : len(content) // 2 + 4_000] = bytes(4_000)
-    _replace(network, bytes(content))
+    content = network.read_bytes()
+    half = len(content) // 2
+    content = content[:half] if is_sealed else content[:-half] + bytes(half)
+    _replace(network, content)
     manifest = json.loads((target / "manifest.json").read_bytes())
     manifest["version"] = version
     if is_sealed:
-        manifest["files"]["ranking/network.onnx"]["sha256"] = hashlib.sha256(content).hexdigest()
-    told = (json.dumps(manifest, indent=2, ensure_ascii=False) + "\n").encode()
-    _replace(target / "manifest.json", told)
-    seal = f"{hashlib.sha256(told).hexdigest()}  manifest.json\n"
+        told = {"size_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest["files"]["ranking/network.onnx"] |= told
+    text = f"{json.dumps(manifest, indent=2, ensure_ascii=False)}\n".encode()
+    _replace(target / "manifest.json", text)
+    seal = f"{hashlib.sha256(text).hexdigest()}  manifest.json\n"
     _replace(target / "manifest.sha256", seal.encode())
 
 
