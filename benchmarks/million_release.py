@@ -200,7 +200,7 @@ def _begin_near(model: RetrievalModel, tastes: Floats, rng: np.random.Generator)
         turn = np.linalg.qr(rng.standard_normal((size, size)))[0][: tastes.shape[1]]
         turned = (TASTE_SCALE * tastes) @ turn.astype(np.float32)
         with torch.no_grad():
-            table.weight += torch.from_numpy(turned)
+            table.weight.add_(torch.from_numpy(turned))
 
 
 def _ranking(known: Known, retrieval: TrainedRetrieval, config: RunConfig) -> TrainedRanking:

@@ -108,8 +108,8 @@ def _events(
 ) -> _Events:
     """What is watched by taste, and once more each item that nobody happened to watch."""
     num_users = len(liked)
-    counts = rng.lognormal(np.log(USUAL_WATCHES), 0.7, num_users)
-    counts = np.clip(counts, FEWEST_WATCHES, MOST_WATCHES).astype(np.int64)
+    drawn = rng.lognormal(np.log(USUAL_WATCHES), 0.7, num_users)
+    counts: Numbers = np.clip(drawn, FEWEST_WATCHES, MOST_WATCHES).astype(np.int64)
     users = np.repeat(np.arange(num_users), counts)
     sittings = rng.integers(0, NUM_TASTES, len(users) // SITTING + 1).repeat(SITTING)
     items = catalogue.draw(liked[users, sittings[: len(users)]], rng)

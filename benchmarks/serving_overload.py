@@ -15,7 +15,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +55,8 @@ def main() -> None:
             peak, goodput = peak_of(server, users, rates)
             told = overloaded(server, users, peak=peak, seconds=arguments.seconds)
     share = round(float(str(told["goodput"])) / goodput, 3)
-    print(json.dumps({"peak_rate": peak, "peak_goodput": goodput, "share": share} | told, indent=2))
+    found: dict[str, object] = {"peak_rate": peak, "peak_goodput": goodput, "share": share}
+    print(json.dumps(found | told, indent=2))
 
 
 def peak_of(server: Served, users: Path, rates: list[float] | None) -> tuple[float, float]:
@@ -76,7 +76,7 @@ def peak_of(server: Served, users: Path, rates: list[float] | None) -> tuple[flo
         rate *= 1.25
 
 
-def overloaded(server: Served, users: Path, *, peak: float, seconds: float) -> Mapping[str, object]:
+def overloaded(server: Served, users: Path, *, peak: float, seconds: float) -> dict[str, object]:
     """One overload, and the probes around it."""
     probing = RunningLoad(Load(url=server.url, rate=PROBES_PER_S, seconds=7_200, seed=2), users)
     time.sleep(BEFORE_S)

@@ -16,6 +16,7 @@ opens: as few as find 95% of the true best 100. The index is built once and kept
 """
 
 import argparse
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,7 +219,8 @@ class Service:
         return told
 
     def _pooled(self, rows: Array) -> torch.Tensor:
-        return self.ranked_vectors[rows].sum(dim=0, keepdim=True) / max(len(rows), 1) ** 0.5
+        summed: torch.Tensor = self.ranked_vectors[rows].sum(dim=0, keepdim=True)
+        return summed / math.sqrt(max(len(rows), 1))
 
     def _tune(self) -> None:
         """Opens as few lists as the recall needs."""
@@ -244,15 +246,8 @@ class Service:
 def create_app(service: Service) -> fastapi.FastAPI:
     """One endpoint, and a sign of life."""
     app = fastapi.FastAPI()
-
-    @app.post("/v1/recommendations")
-    def recommend(request: Request) -> Answer:
-        return service.recommend(request)
-
-    @app.get("/readyz")
-    def ready() -> dict[str, bool]:
-        return {"ready": True}
-
+    app.add_api_route("/v1/recommendations", service.recommend, methods=["POST"])
+    app.add_api_route("/readyz", _ready)
     return app
 
 
@@ -270,6 +265,10 @@ def main() -> None:
     faiss.omp_set_num_threads(1)
     app = create_app(service)
     uvicorn.run(app, port=arguments.port, log_level="warning", access_log=False)
+
+
+def _ready() -> dict[str, bool]:
+    return {"ready": True}
 
 
 def _in_memory(history: History) -> History:
