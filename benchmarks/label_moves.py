@@ -1,8 +1,7 @@
-"""How the benchmarks of serving move labels: the one place that knows what it takes until servers
-follow.
+"""How the benchmarks of serving move labels, and when a move counts as acknowledged.
 
-A move is acknowledged once it is safe in the journal and the server answers by it. Until then a
-request may be answered by either release; what is asked later must be answered by the new one.
+On return of a move every living server answers by it: what is asked later is answered by the new
+release. Until then a request may be answered by either.
 """
 
 import json
@@ -13,11 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from upnext.errors import ReleaseError
-from upnext.registry.labels import move_label, rollback
+from upnext.registry.moves import move_label, rollback
 
 LABEL = "stable"
-FOLLOWED_WITHIN_S, POLLED_EVERY_S = 60.0, 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,32 +32,18 @@ class Move:
         return self.acknowledged_s - self.began_s
 
 
-def move_to(registry: Path, version: int, url: str) -> Move:
-    """Moves the label and waits until the server answers by it.
-
-    Raises: ReleaseError: the version was refused, by the registry or by the server; the label is
-        then back where it was.
-    """
+def move_to(registry: Path, version: int) -> Move:
+    """Moves the label. Raises ReleaseError: the version was refused; the label stays."""
     began_s = time.perf_counter()
-    move = move_label(registry, LABEL, version)
-    try:
-        _await_followed(url, version)
-    except ReleaseError:
-        if move.from_version is not None:
-            move_label(registry, LABEL, move.from_version, reason="refused by the server")
-            _await_followed(url, move.from_version)
-        raise
-    return Move(began_s=began_s, acknowledged_s=time.perf_counter(), version=version, kind="move")
+    version = move_label(registry, LABEL, version).move.to_version
+    return _acknowledged(began_s, version, "move")
 
 
-def roll_back(registry: Path, url: str) -> Move:
-    """Back to the version before, in the same way."""
+def roll_back(registry: Path) -> Move:
+    """Back to the version before."""
     began_s = time.perf_counter()
-    version = rollback(registry, LABEL).to_version
-    _await_followed(url, version)
-    return Move(
-        began_s=began_s, acknowledged_s=time.perf_counter(), version=version, kind="rollback"
-    )
+    version = rollback(registry, LABEL).move.to_version
+    return _acknowledged(began_s, version, "rollback")
 
 
 def readiness(url: str) -> dict[str, Any]:
@@ -73,14 +56,6 @@ def readiness(url: str) -> dict[str, Any]:
     return told
 
 
-def _await_followed(url: str, version: int) -> None:
-    deadline_s = time.perf_counter() + FOLLOWED_WITHIN_S
-    while time.perf_counter() < deadline_s:
-        told = readiness(url)
-        if told["labels"].get(LABEL) == version and LABEL not in told["problems"]:
-            return
-        problem = told["problems"].get(LABEL, "")
-        if f"version {version}:" in problem:
-            raise ReleaseError(LABEL, expected=f"version {version} to load", got=problem)
-        time.sleep(POLLED_EVERY_S)
-    raise ReleaseError(LABEL, expected=f"version {version} to be followed", got="a timeout")
+def _acknowledged(began_s: float, version: int, kind: str) -> Move:
+    now_s = time.perf_counter()
+    return Move(began_s=began_s, acknowledged_s=now_s, version=version, kind=kind)

@@ -32,7 +32,7 @@ from upnext.pipeline.nominating import counted_sources, scores_of, source_scorer
 from upnext.pipeline.releasing import Learned, publish_release
 from upnext.ranking.config import RankingConfig
 from upnext.ranking.train import TrainedRanking, train_ranking
-from upnext.registry.labels import move_label
+from upnext.registry.moves import move_label
 from upnext.retrieval.config import RetrievalConfig
 from upnext.retrieval.model import InputSizes, RetrievalModel
 from upnext.retrieval.step import RetrievalTask

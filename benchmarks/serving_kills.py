@@ -44,7 +44,8 @@ from benchmarks.serving_processes import (
 )
 
 from upnext.examples.encoder import now_ms
-from upnext.registry.labels import move_label, read_labels
+from upnext.registry.labels import read_labels
+from upnext.registry.moves import move_label
 
 VERSIONS = (1, 2)
 BATCH_SIZE, NUM_CLIENTS, REPEATED_SHARE = 20, 3, 0.2

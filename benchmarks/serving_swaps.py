@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 from upnext.errors import ReleaseError
 from upnext.examples.encoder import now_ms
 from upnext.recommender import Recommender
-from upnext.registry.labels import move_label
+from upnext.registry.moves import move_label
 from upnext.schema import RecommendationRequest
 
 VERSIONS, UNSEALED, SEALED = (1, 2), 3, 4
@@ -152,14 +152,13 @@ def _under_load(
 ) -> dict[str, object]:
     running_load = RunningLoad(load, users)
     time.sleep(WARM_UP_S + 5)
-    moves = _swap(registry, server.url, num_swaps)
+    moves = _swap(registry, num_swaps)
     settled = _memory(server)
     num_refused = sum(
-        _is_refused(registry, (UNSEALED, SEALED)[place % 2], server.url)
-        for place in range(NUM_FAILING)
+        _is_refused(registry, (UNSEALED, SEALED)[place % 2]) for place in range(NUM_FAILING)
     )
     refused_until_s = time.perf_counter()
-    more = _swap(registry, server.url, num_more)
+    more = _swap(registry, num_more)
     time.sleep(5)
     running_load.stop()
     records = running_load.records()
@@ -190,21 +189,21 @@ def _under_load(
     }
 
 
-def _swap(registry: Path, url: str, count: int) -> list[Move]:
+def _swap(registry: Path, count: int) -> list[Move]:
     """To the second release by a move, back by a rollback, and so on."""
     chance, moves = random.Random(0), []
     for number in range(count):
         is_there = number % 2 == 1
-        moves.append(roll_back(registry, url) if is_there else move_to(registry, 2, url))
+        moves.append(roll_back(registry) if is_there else move_to(registry, VERSIONS[1]))
         time.sleep(PAUSE_S * (0.5 + chance.random()))
         if number % 10 == 9:
             _say(f"{number + 1} swaps, the last took {moves[-1].took_s:.2f} s")
     return moves
 
 
-def _is_refused(registry: Path, version: int, url: str) -> bool:
+def _is_refused(registry: Path, version: int) -> bool:
     try:
-        move_to(registry, version, url)
+        move_to(registry, version)
     except ReleaseError as error:
         _say(f"refused: {str(error)[:120]}")
         return True

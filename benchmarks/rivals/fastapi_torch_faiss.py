@@ -34,6 +34,7 @@ from pydantic import BaseModel
 
 from upnext.examples.encoder import now_ms
 from upnext.examples.history import History
+from upnext.examples.impressions import places_of
 from upnext.ranking.config import RankingConfig
 from upnext.ranking.front import Sizes
 from upnext.ranking.model import ScoringNetwork
@@ -180,7 +181,9 @@ class Service:
     def _inputs(
         self, past: Past, rows: Array, scores: Array, user_vector: torch.Tensor, at_ms: int
     ) -> dict[str, torch.Tensor]:
-        arrays = {
+        request_index = np.zeros(len(rows), np.int64)
+        places = places_of(past.watched[None], past.shown[None], rows, request_index)
+        arrays = places._asdict() | {
             "context_rows": np.zeros((1, len(self.encoder.context_sizes)), np.int32),
             "history_rows": past.watched[None],
             "history_channel_rows": self.channels[past.watched][None],
@@ -192,7 +195,7 @@ class Service:
             "shown_channel_rows": self.channels[past.shown][None],
             "shown_tag_rows": self.tags[past.shown][None],
             "shown_age_s": past.shown_age_s[None],
-            "request_index": np.zeros(len(rows), np.int64),
+            "request_index": request_index,
             "item_rows": rows,
             "channel_rows": self.channels[rows],
             "tag_rows": self.tags[rows],
@@ -281,10 +284,13 @@ def _in_memory(history: History) -> History:
     return History(**logs, feature_rows=np.array(history.feature_rows))
 
 
-def _weights(release: Release, name: str) -> tuple[dict[str, torch.Tensor], onnx.GraphProto]:
-    graph = onnx.load(release.file(name)).graph
-    arrays = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, graph
+def _weights(release: Release, name: str) -> dict[str, torch.Tensor]:
+    """The constants of an exported network, by the names that they had in training."""
+    arrays = {
+        one.name: numpy_helper.to_array(one)
+        for one in onnx.load(release.file(name)).graph.initializer
+    }
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 def _tower(release: Release, known: Recommender) -> Tower:
@@ -298,7 +304,7 @@ def _tower(release: Release, known: Recommender) -> Tower:
         longest_age_days=1.0,
     )
     tower = Tower(RetrievalConfig().network, sizes)
-    weights, _ = _weights(release, "retrieval/tower.onnx")
+    weights = _weights(release, "retrieval/tower.onnx")
     tower.load_state_dict({name: weights[name] for name in tower.state_dict()})
     return tower.eval()
 
@@ -314,30 +320,14 @@ def _network(release: Release, known: Recommender, item_vector_size: int) -> Sco
         tags=encoder.catalogue.tags.num_rows,
     )
     network = ScoringNetwork(RankingConfig(), encoder, sizes, num_outputs=1)
-    weights, graph = _weights(release, "ranking/network.onnx")
-    weights |= _ramps(weights, graph, network)
+    weights = _weights(release, "ranking/network.onnx")
+    for name, wanted in network.state_dict().items():
+        if name not in weights:
+            # The export takes a small stack apart; its parts keep their order, not their name.
+            parts = [one for one in weights.values() if one.shape == wanted.shape[1:]]
+            weights[name] = torch.stack(parts[-len(wanted) :])
     network.load_state_dict({name: weights[name] for name in network.state_dict()})
     return network.eval()
-
-
-def _ramps(
-    weights: dict[str, torch.Tensor], graph: onnx.GraphProto, network: ScoringNetwork
-) -> dict[str, torch.Tensor]:
-    """Bounds, widths and steps of quantiles, which the export has folded into nameless constants.
-
-    They are told by what is done with them: bounds are subtracted, widths divide, steps multiply.
-    """
-    parts = {"Sub": "bounds", "Div": "widths", "MatMul": "steps"}
-    found = {}
-    for scale in ("query_scale", "candidate_scale"):
-        shape = network.state_dict()[f"front.{scale}.quantiles.bounds"].shape
-        for node in graph.node:
-            for name in set(node.input) & set(weights) if node.op_type in parts else ():
-                folded = weights[name]
-                if folded.dim() == 3 and folded.numel() == shape.numel():
-                    place = f"front.{scale}.quantiles.{parts[node.op_type]}"
-                    found[place] = folded.reshape(shape)
-    return found
 
 
 def _index(item_vectors: Array, path: Path) -> Any:
