@@ -334,9 +334,11 @@ class _Generator:
         )
 
     def _give_up(self, now: float) -> None:
-        for request, connection in list(self._under_way.items())[:1]:  # the oldest
-            if now - self._records["sent_s"][request] > self._load.give_up_after_s:
-                self._fail(connection)
+        while self._under_way:
+            request, connection = next(iter(self._under_way.items()))  # the oldest
+            if now - self._records["sent_s"][request] <= self._load.give_up_after_s:
+                return
+            self._fail(connection)
 
     def _fail(self, connection: _Connection) -> None:
         request = connection.request

@@ -69,7 +69,7 @@ class Client(threading.Thread):
 
     def __init__(self, name: str, url: str, users: Sequence[str], ledger: Ledger) -> None:
         super().__init__(daemon=True)
-        self._name, self._users, self._ledger = name, users, ledger
+        self._prefix, self._users, self._ledger = name, users, ledger
         where = urlsplit(url)
         self._address = (where.hostname or "", where.port)
         self._stopped = threading.Event()
@@ -88,7 +88,8 @@ class Client(threading.Thread):
             ids = {str(event["event_id"]) for event in batch}
             self._ledger.sent.update(ids)
             try:
-                connection.request("POST", "/v1/events", json.dumps({"events": batch}))
+                body, headers = json.dumps({"events": batch}), {"Content-Type": "application/json"}
+                connection.request("POST", "/v1/events", body, headers)
                 answer = connection.getresponse()
                 answer.read()
             except (OSError, http.client.HTTPException):
@@ -108,7 +109,7 @@ class Client(threading.Thread):
         batch = [
             {
                 "kind": "watch",
-                "event_id": f"{self._name}-{len(self._batches)}-{place}",
+                "event_id": f"{self._prefix}-{len(self._batches)}-{place}",
                 "user_id": self._chance.choice(self._users),
                 "item_id": f"v{self._chance.randrange(1_000):07}",
                 "started_at_ms": now_ms() - self._chance.randrange(60_000),

@@ -12,6 +12,7 @@ p99 is within the limit, by bisection; and half that rate. The loop shares the m
 import argparse
 import contextlib
 import http.client
+import shlex
 import sys
 import tempfile
 import time
@@ -35,6 +36,8 @@ from benchmarks.serving_processes import (
 
 NUM_ALONE, NUM_ALONE_WARM_UP = 400, 100
 FIRST_RATE, WARM_UP_S = 40.0, 3.0
+NUM_FOR_P99, LONGEST_S = 400, 60.0
+"""A run lasts until a 99th percentile means something, or so many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +57,16 @@ def main() -> None:
     parser.add_argument("registry", type=Path)
     parser.add_argument("--rival-python", type=Path)
     parser.add_argument("--rival-index", type=Path)
-    parser.add_argument("--serve-options", nargs="*", default=[], help="more for `upnext serve`")
+    parser.add_argument("--serve-options", default="", help="more for `upnext serve`, in one")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--precision", type=float, default=0.05)
     arguments = parser.parse_args()
     ports = {"upnext": free_port()}
     commands = {
-        "upnext": upnext_command(arguments.registry, ports["upnext"], arguments.serve_options)
+        "upnext": upnext_command(
+            arguments.registry, ports["upnext"], shlex.split(arguments.serve_options)
+        )
     }
     if arguments.rival_python is not None:
         ports["rival"] = free_port()
@@ -101,7 +106,8 @@ def measure(
     alone_ms = closed_loop_ms(server.url, users)
 
     def is_borne(rate: float) -> bool:
-        load = Load(url=server.url, rate=rate, seconds=seconds + WARM_UP_S)
+        lasting_s = min(max(seconds, NUM_FOR_P99 / rate), LONGEST_S)
+        load = Load(url=server.url, rate=rate, seconds=lasting_s + WARM_UP_S)
         told = measured(load, users, warm_up_s=WARM_UP_S)
         _say(f"  {told.to_text()}")
         return told.is_borne

@@ -12,6 +12,7 @@ wait loses it, since all come late.
 
 import argparse
 import json
+import shlex
 import sys
 import tempfile
 import time
@@ -44,12 +45,12 @@ def main() -> None:
     parser.add_argument("registry", type=Path)
     parser.add_argument("--peak", type=float, help="the rate with the highest goodput")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--serve-options", nargs="*", default=[], help="more for `upnext serve`")
+    parser.add_argument("--serve-options", default="", help="more for `upnext serve`, in one")
     arguments = parser.parse_args()
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         users = write_users(arguments.registry, 1, Path(folder) / "users.txt")
-        command = upnext_command(arguments.registry, port, arguments.serve_options)
+        command = upnext_command(arguments.registry, port, shlex.split(arguments.serve_options))
         with running(command, port) as server:
             rates = [arguments.peak] if arguments.peak else None
             peak, goodput = peak_of(server, users, rates)

@@ -18,6 +18,7 @@ stands beside that of all other moments; memory before beside that after.
 import argparse
 import json
 import random
+import shlex
 import sys
 import tempfile
 import time
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float)
     parser.add_argument("--num-swaps", type=int, default=100)
     parser.add_argument("--num-more", type=int, default=NUM_MORE)
-    parser.add_argument("--serve-options", nargs="*", default=[], help="more for `upnext serve`")
+    parser.add_argument("--serve-options", default="", help="more for `upnext serve`, in one")
     arguments = parser.parse_args()
     port = free_port()
     with tempfile.TemporaryDirectory(dir=arguments.registry.parent) as folder:
@@ -83,7 +84,7 @@ def main() -> None:
         users = write_users(registry, VERSIONS[0], Path(folder) / "users.txt", most=NUM_USERS)
         at_ms = now_ms()
         pages = expected_pages(registry, users.read_text().split("\n"), at_ms)
-        command = upnext_command(registry, port, arguments.serve_options)
+        command = upnext_command(registry, port, shlex.split(arguments.serve_options))
         with running(command, port) as server:
             rate = arguments.rate or SHARE_OF_HIGHEST * _highest_rate(server, users)
             load = Load(url=server.url, rate=rate, seconds=7_200, at_ms=at_ms)
