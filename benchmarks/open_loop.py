@@ -56,6 +56,8 @@ for, the label asked for, and one release in header and body."""
 NO_ANSWER = 0
 MOST_CONNECTIONS = 4_000
 RECEIVED_AT_ONCE = 1 << 18
+KEPT_IDLE_S = 3.0
+"""Servers close what was idle for longer, some of them after 5 s, maybe just as we ask again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +97,7 @@ class _Connection:
     is_writable: bool = False
     unsent: bytes = b""
     received: bytearray = field(default_factory=bytearray)
+    idle_since_s: float = 0.0
 
 
 def main() -> None:
@@ -237,6 +240,8 @@ class _Generator:
         return self._records[: len(due)]
 
     def _start(self, request: int) -> None:
+        while self._idle and time.perf_counter() - self._idle[-1].idle_since_s > KEPT_IDLE_S:
+            self._close(self._idle[-1])
         if self._idle:
             connection = self._idle.pop()
         elif len(self._connections) < MOST_CONNECTIONS:
@@ -279,7 +284,8 @@ class _Generator:
             self._epoll.modify(connection.stream.fileno(), select.EPOLLIN)
             if connection.unsent:
                 self._send(connection)
-        if event & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+        is_open = connection.stream.fileno() >= 0
+        if is_open and event & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
             self._receive(connection)
 
     def _receive(self, connection: _Connection) -> None:
@@ -311,7 +317,7 @@ class _Generator:
         if b"connection: close" in head:
             self._close(connection)
         else:
-            connection.request = -1
+            connection.request, connection.idle_since_s = -1, time.perf_counter()
             connection.received.clear()
             self._idle.append(connection)
         if status == 200:
