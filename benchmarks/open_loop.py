@@ -47,11 +47,13 @@ RECORD = np.dtype(
         ("user", np.int32),
         ("page", np.uint32),
         ("is_right", np.bool_),
+        ("is_degraded", np.bool_),
     ]
 )
 """Times are those of the monotonic clock, the same for all processes of a machine. `status`: 0
 where no answer came. `page`: a checksum of the item ids. `is_right`: 200, as many items as asked
-for, the label asked for, and one release in header and body."""
+for, the label asked for, and one release in header and body. `is_degraded`: the answer itself says
+that it is less than it could be."""
 
 NO_ANSWER = 0
 MOST_CONNECTIONS = 4_000
@@ -74,6 +76,8 @@ class Load:
     at_ms: int | None = None
     """The moment that requests tell, so that pages do not change with time; None tells none."""
     label: str | None = None
+    unlogged: bool = False
+    """Whether pages are asked for that do not count as shown, so that one leaves the next alone."""
     path: str = "/v1/recommendations"
     give_up_after_s: float = 10.0
     """An answer that took longer counts as none."""
@@ -88,6 +92,7 @@ class _Answer(msgspec.Struct):
     items: list[_Item]
     release: str
     label: str | None = None
+    degraded: list[str] = []
 
 
 @dataclass(slots=True, eq=False)
@@ -112,6 +117,7 @@ def main() -> None:
     parser.add_argument("--zipf", type=float, default=0.0)
     parser.add_argument("--at-ms", type=int)
     parser.add_argument("--label")
+    parser.add_argument("--unlogged", action="store_true")
     parser.add_argument("--path", default="/v1/recommendations")
     parser.add_argument("--give-up-after-s", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
@@ -176,6 +182,7 @@ def request_bytes(load: Load, user: str) -> bytes:
     asked: dict[str, Any] = {"user_id": user, "k": load.k}
     asked |= {} if load.at_ms is None else {"at_ms": load.at_ms}
     asked |= {} if load.label is None else {"label": load.label}
+    asked |= {"is_logged": False} if load.unlogged else {}
     body = json.dumps(asked).encode()
     head = (
         f"POST {load.path} HTTP/1.1\r\nHost: {urlsplit(load.url).netloc}\r\n"
@@ -333,6 +340,7 @@ class _Generator:
         told = _header(head, b"x-upnext-release")
         record["release"] = int(answer.release)
         record["page"] = page_checksum([item.item_id for item in answer.items])
+        record["is_degraded"] = bool(answer.degraded)
         record["is_right"] = (
             len(answer.items) == self._load.k
             and (told is None or told.decode() == answer.release)

@@ -45,7 +45,6 @@ from benchmarks.serving_processes import (
 
 from upnext.examples.encoder import now_ms
 from upnext.registry.labels import read_labels
-from upnext.registry.moves import move_label
 
 VERSIONS = (1, 2)
 BATCH_SIZE, NUM_CLIENTS, REPEATED_SHARE = 20, 3, 0.2
@@ -194,8 +193,7 @@ class Trial:
         return clients
 
     def _kill_server(self) -> None:
-        self._server.process.kill()
-        self._server.process.wait()
+        self._server.kill()
 
     def _other_version(self) -> int:
         return VERSIONS[1] if read_labels(self.registry)[LABEL] == VERSIONS[0] else VERSIONS[0]
@@ -247,7 +245,6 @@ def main() -> None:
     kinds = ["loads", "moves"] if arguments.without_events else ["events", "loads", "moves"]
     with tempfile.TemporaryDirectory(dir=arguments.registry.parent) as folder:
         registry = linked_registry(arguments.registry, Path(folder), VERSIONS)
-        move_label(registry, LABEL, VERSIONS[0])
         users = write_users(registry, VERSIONS[0], Path(folder) / "users.txt", most=1_000)
         store = None if arguments.without_events else registry / "events.sqlite"
         if store is not None:

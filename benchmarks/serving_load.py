@@ -27,6 +27,7 @@ from benchmarks.open_loop import Load, draw_users, request_bytes
 from benchmarks.serving_processes import (
     Served,
     free_port,
+    linked_registry,
     measured,
     rival_command,
     running,
@@ -62,23 +63,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--precision", type=float, default=0.05)
     arguments = parser.parse_args()
-    ports = {"upnext": free_port()}
-    commands = {
-        "upnext": upnext_command(
-            arguments.registry, ports["upnext"], shlex.split(arguments.serve_options)
-        )
-    }
-    if arguments.rival_python is not None:
-        ports["rival"] = free_port()
-        commands["rival"] = rival_command(
-            arguments.rival_python, arguments.registry, arguments.rival_index, ports["rival"]
-        )
     with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        users = write_users(arguments.registry, 1, folder / "users.txt")
+        temporary = tempfile.TemporaryDirectory(dir=arguments.registry.parent)
+        folder = Path(stack.enter_context(temporary))
+        registry = linked_registry(arguments.registry, folder, [1])
+        users, ports = write_users(registry, 1, folder / "users.txt"), [free_port(), free_port()]
+        options = shlex.split(arguments.serve_options)
+        commands = {"upnext": upnext_command(registry, ports[0], options)}
+        if arguments.rival_python is not None:
+            commands["rival"] = rival_command(
+                arguments.rival_python, registry, arguments.rival_index, ports[1]
+            )
         servers = {
-            name: stack.enter_context(running(command, ports[name]))
-            for name, command in commands.items()
+            name: stack.enter_context(running(command, port))
+            for (name, command), port in zip(commands.items(), ports, strict=False)
         }
         for name, server in servers.items():
             _say(f"{name}: ready after {server.started_in_s:.1f} s, {server.memory_mib():.0f} MiB")

@@ -25,6 +25,7 @@ from benchmarks.serving_processes import (
     RunningLoad,
     Served,
     free_port,
+    linked_registry,
     running,
     upnext_command,
     write_users,
@@ -48,9 +49,10 @@ def main() -> None:
     parser.add_argument("--serve-options", default="", help="more for `upnext serve`, in one")
     arguments = parser.parse_args()
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        users = write_users(arguments.registry, 1, Path(folder) / "users.txt")
-        command = upnext_command(arguments.registry, port, shlex.split(arguments.serve_options))
+    with tempfile.TemporaryDirectory(dir=arguments.registry.parent) as folder:
+        registry = linked_registry(arguments.registry, Path(folder), [1])
+        users = write_users(registry, 1, Path(folder) / "users.txt")
+        command = upnext_command(registry, port, shlex.split(arguments.serve_options))
         with running(command, port) as server:
             rates = [arguments.peak] if arguments.peak else None
             peak, goodput = peak_of(server, users, rates)

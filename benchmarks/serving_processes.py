@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.load_report import Records, Summary, summary_of
 from benchmarks.open_loop import Load
 
+from upnext.registry.moves import move_label
 from upnext.registry.release import open_release
 
 READY_WITHIN_S = 180.0
@@ -35,16 +36,18 @@ class Served:
     started_in_s: float
 
     def memory_mib(self, what: str = "VmRSS") -> float:
-        """Of the process: `VmRSS` with mapped files, `RssAnon` without."""
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith(f"{what}:"):
-                return int(line.split()[1]) / 1024
-        raise ValueError(f"/proc/{self.process.pid}/status: expected {what}, got none")
+        """Of the process and those it has started: `VmRSS` with mapped files, `RssAnon` without."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        told_kib = 0
+        for pid in (str(self.process.pid), *children.split()):
+            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+                told_kib += int(line.split()[1]) if line.startswith(f"{what}:") else 0
+        return told_kib / 1024
 
-    def cpu_s(self) -> float:
-        """Processor seconds that it has used."""
-        told = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
+    def kill(self) -> None:
+        """`kill -9` of all its processes at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 def upnext_command(registry: Path, port: int, options: Sequence[str] = ()) -> list[str]:
@@ -117,10 +120,11 @@ class RunningLoad:
     def __init__(self, load: Load, users: Path) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._records = Path(self._folder.name) / "records.npy"
+        values = {field.name: getattr(load, field.name) for field in fields(load)}
         options = [
-            f"--{field.name.replace('_', '-')}={value}"
-            for field in fields(load)
-            if field.name != "url" and (value := getattr(load, field.name)) is not None
+            f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+            for name, value in values.items()
+            if name != "url" and value is not None and value is not False
         ]
         command = [sys.executable, "-m", "benchmarks.open_loop", load.url, f"--users={users}"]
         command += [*options, f"--records={self._records}"]
@@ -155,11 +159,15 @@ def write_users(registry: Path, version: int, path: Path, *, most: int | None = 
 
 
 def linked_registry(registry: Path, folder: Path, versions: Sequence[int]) -> Path:
-    """A registry with the same releases, by hard links, and no labels: no others move."""
+    """A registry with the same releases, by hard links, the first of them stable.
+
+    So nobody else's labels move, and nobody else's store is written to.
+    """
     own = folder / "registry"
     for version in versions:
         source = registry / "releases" / str(version)
         shutil.copytree(source, own / "releases" / str(version), copy_function=os.link)
+    move_label(own, "stable", versions[0])
     return own
 
 
