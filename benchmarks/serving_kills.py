@@ -17,6 +17,7 @@ answers from that version. `--without-events` leaves the store out.
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import random
@@ -267,7 +268,7 @@ def main() -> None:
 
 def store_faults(store: Path, ledger: Ledger) -> list[str]:
     """What of the ledger the store does not hold, or holds twice, or holds without reason."""
-    with sqlite3.connect(store) as connection:
+    with contextlib.closing(sqlite3.connect(store)) as connection:
         found = connection.execute("SELECT event_id, count(*) FROM happened GROUP BY 1").fetchall()
     counts = dict(found)
     faults = {
