@@ -36,6 +36,7 @@ from onnx import helper, numpy_helper
 
 from upnext.examples.impressions import CANDIDATE_INPUTS
 from upnext.recommender import Recommender
+from upnext.recommender.files import Network
 from upnext.recommender.ranker import Ranker
 from upnext.registry.release import open_release
 from upnext.schema import NUM_RESERVED_ROWS, RecommendationRequest
@@ -60,10 +61,6 @@ class Recorder:
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self.session, self.feeds = session, list[dict[str, NDArray[Any]]]()
-
-    def get_inputs(self) -> Any:
-        """Those of the session."""
-        return self.session.get_inputs()
 
     def run(self, names: Any, feed: dict[str, NDArray[Any]]) -> Any:
         """As ever."""
@@ -120,11 +117,11 @@ def real_feeds(
     """What the network is fed for one request of each of some users, at the end of the logs."""
     ranker = recommender.ranker
     assert ranker is not None
-    recorder = Recorder(ranker.network)
+    recorder = Recorder(ranker.network.session)
     listening = replace(
         recommender,
         config=replace(recommender.config, num_candidates=num_candidates),
-        ranker=Ranker(ranker.item_vectors, recorder),
+        ranker=Ranker(ranker.item_vectors, Network(recorder, ranker.network.inputs)),
     )
     known = np.arange(NUM_RESERVED_ROWS, recommender.users.num_rows)
     at_ms = int(recommender.history.watches.at_ms.max()) + 1
