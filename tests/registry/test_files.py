@@ -1,11 +1,14 @@
 """Only plain files of known kinds lie in a release."""
 
+import contextlib
 import os
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from upnext.errors import ReleaseError
 from upnext.registry.files import (
@@ -72,6 +75,20 @@ def test_an_array_comes_back_mapped_and_read_only(tmp_path: Path) -> None:
     assert isinstance(array.base, np.memmap)
     assert not array.flags.writeable
     np.testing.assert_array_equal(array, values)
+
+
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(place=st.integers(0, 127), value=st.integers(0, 255))
+def test_a_damaged_header_is_an_array_or_refused(tmp_path: Path, place: int, value: int) -> None:
+    np.save(tmp_path / "a.npy", np.arange(6))
+    content = bytearray((tmp_path / "a.npy").read_bytes())
+    content[place] = value
+    (tmp_path / "a.npy").write_bytes(content)
+    # Whatever the header says now: an array, or a refusal that names the file, and nothing else.
+    with contextlib.suppress(ReleaseError):
+        assert map_array(tmp_path / "a.npy").dtype != object
 
 
 def test_an_array_without_elements_is_an_array(tmp_path: Path) -> None:

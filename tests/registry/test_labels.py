@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from upnext.errors import ReleaseError
 from upnext.registry.labels import (
     LabelMove,
+    append_move,
     journal_path,
     read_labels,
     read_moves,
@@ -237,6 +238,51 @@ def test_labels_behave_like_an_undo_list(
         expected = {name: list_[-1] for name, list_ in history.items() if list_}
         assert read_labels(registry) == expected
     assert len(read_moves(registry)) == num_moves
+
+
+moves = st.lists(
+    st.tuples(st.sampled_from(["stable", "canary"]), st.integers(1, 9), st.text(max_size=3)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(moves=moves)
+def test_a_crash_at_any_byte_leaves_the_moves_before_it(
+    tmp_path: Path, moves: list[tuple[str, int, str]]
+) -> None:
+    path = journal_path(tmp_path)
+    path.unlink(missing_ok=True)
+    standing: list[dict[str, int]] = [{}]
+    for label, version, reason in moves:
+        append_move(tmp_path, label, version, reason=reason)
+        standing.append(dict(sorted({**standing[-1], label: version}.items())))
+    whole = path.read_bytes()
+    for num_bytes in range(len(whole) + 1):
+        path.write_bytes(whole[:num_bytes])
+        num_lines = whole[:num_bytes].count(b"\n")
+        assert read_labels(tmp_path) == standing[num_lines]
+        if num_bytes % 7 == 0:
+            append_move(tmp_path, "after", 1)
+            assert read_labels(tmp_path) == {"after": 1, **standing[num_lines]}
+
+
+def test_a_journal_from_before_servers_met_here_still_says_where_labels_stand(
+    tmp_path: Path,
+) -> None:
+    lines = [
+        '{"moved_at":"2026-11-01T00:00:00.000Z","label":"stable","kind":"move",'
+        '"from_version":null,"to_version":1,"actor":"","reason":""}',
+        '{"moved_at":"2026-11-02T00:00:00.000Z","label":"stable","kind":"move",'
+        '"from_version":1,"to_version":2,"actor":"ada","reason":"better"}',
+        '{"moved_at":"2026-11-03T00:00:00.000Z","label":"stable","kind":"rollback",'
+        '"from_version":2,"to_version":1,"actor":"","reason":""}',
+    ]
+    journal_path(tmp_path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert read_labels(tmp_path) == {"stable": 1}
 
 
 def test_the_journal_alone_carries_the_labels(registry: Path, tmp_path: Path) -> None:

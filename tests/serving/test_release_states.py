@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 import time
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -47,7 +48,8 @@ class Releases(RuleBasedStateMachine):
     """One registry and one server on this side; sets and lists on the other.
 
     The model: `stacks` of versions by label, `damaged`, `wanted` without a label; and of the
-    server `loaded`, `failed`, which version `answers` under a label, and what is `under_way`.
+    server `loaded`, `failed`, which version `answers` under a label, what is `under_way`, and how
+    often each version was `opened`.
     """
 
     @initialize()
@@ -185,9 +187,10 @@ class Releases(RuleBasedStateMachine):
         busy = {route.version for _, route in self.under_way}
         states = dict.fromkeys(self.failed, "failed") | dict.fromkeys(self.loaded, "ready")
         states |= dict.fromkeys(busy - self.loaded - self.failed, "draining")
+        expected = (states, self.answers, self.opened)
         give_up_s = time.monotonic() + 30
-        while (found := self._found()) != (states, self.answers):
-            assert time.monotonic() < give_up_s, (found, states, self.answers)
+        while (found := self._found()) != expected:
+            assert time.monotonic() < give_up_s, (found, expected)
             time.sleep(0.001)
 
     # The model
@@ -218,6 +221,8 @@ class Releases(RuleBasedStateMachine):
     def _load(self, version: int) -> bool:
         if version not in self.loaded | self.failed:
             (self.loaded if self._may_be_ready(version) else self.failed).add(version)
+            is_open = version in {route.version for _, route in self.under_way}
+            self.opened[version] += version in self.loaded and not is_open
         return version in self.loaded
 
     def _may_be_ready(self, version: int) -> bool:
@@ -232,15 +237,19 @@ class Releases(RuleBasedStateMachine):
         self.loaded: set[int] = set()
         self.failed: set[int] = set()
         self.answers: dict[str, int] = {}
+        self.opened: Counter[int] = Counter()
+        self.really_opened: Counter[int] = Counter()
         self.under_way: list[tuple[ExitStack, Route]] = []
 
-    def _found(self) -> tuple[dict[int, str], dict[str, int]]:
+    def _found(self) -> tuple[dict[int, str], dict[str, int], Counter[int]]:
         assert self.live is not None
         state = self.live.state
-        return {one.version: one.state for one in state.held}, dict(state.labels)
+        states: dict[int, str] = {one.version: one.state for one in state.held}
+        return states, dict(state.labels), self.really_opened
 
     def _open(self, version: int) -> Recommender:
         open_release(self.registry, version)
+        self.really_opened[version] += 1
         return _Plain(version)
 
 

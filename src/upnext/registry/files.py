@@ -79,7 +79,9 @@ def map_array(path: Path) -> NDArray[Any]:
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged header is parsed as Python text, and fails as such
         raise _no_plain_array(path, str(error)) from None
     if not isinstance(array, np.ndarray):
         raise _no_plain_array(path, type(array).__name__)

@@ -106,6 +106,7 @@ class Following:
         self._ends = False
         self._looked = threading.Condition()
         self._plan = Plan()
+        self._planned_for: LiveState | None = None
 
     def __enter__(self) -> Self:
         """Joins the servers of the registry, and begins to load. Raises ReleaseError: it cannot."""
@@ -156,7 +157,9 @@ class Following:
             self._wake.set()
 
     def _look(self) -> None:
-        self._read()
+        state = self.live.state
+        if not self._read() and state is self._planned_for and not self._is_waiting(state):
+            return
         now_ms = time.time_ns() // 1_000_000
         plan = make_plan(self._standings, self._wanted.versions(now_ms), self.live.state)
         for name, version in plan.labels.items():
@@ -173,9 +176,16 @@ class Following:
             self._loading = plan.to_load[0]
             self._to_load.put(self._loading)
         self._tell(plan)
+        # Of the state before: what a load or an answer changes meanwhile asks for another look.
+        self._planned_for = state if self.live.state is state else None
         with self._looked:
             self._plan = plan
             self._looked.notify_all()
+
+    def _is_waiting(self, state: LiveState) -> bool:
+        """Whether there may be something to do though nothing was changed."""
+        asks_lapse = any(ask.until_ms is not None for ask in self._wanted.asks)
+        return asks_lapse or bool(self._plan.to_load or state.draining)
 
     def _tell(self, plan: Plan) -> None:
         state, told = self.live.state, self._presence.status
@@ -190,11 +200,14 @@ class Following:
         if status != told:
             self._presence.tell(status)
 
-    def _read(self) -> None:
-        """Reads what changed; a version that failed is tried again when it is asked for anew."""
+    def _read(self) -> bool:
+        """Reads what changed, if anything did.
+
+        A version that failed is tried again once it is asked for anew or a label moves.
+        """
         seen, is_sure = _fingerprint(self.registry)
         if seen == self._seen:
-            return
+            return False
         self._seen = seen if is_sure else None
         try:
             # The asks first: one is taken back only after the label that needs it has moved.
@@ -203,7 +216,7 @@ class Following:
             if not self._journal_problem:
                 logger.exception("the registry could not be read")
             self._journal_problem = {"journal": str(error)}
-            return
+            return True
         self._journal_problem = {}
         if standings != self._standings:
             again = set(self.live.state.failed)
@@ -212,6 +225,7 @@ class Following:
         for version in again:
             self.live.forget(version)
         self._standings, self._wanted = standings, wanted
+        return True
 
 
 def _fingerprint(registry: Path) -> tuple[object, bool]:

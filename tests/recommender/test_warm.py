@@ -1,0 +1,104 @@
+"""Before a release is ready it has answered every kind of request, with every stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+from upnext.errors import ReleaseError
+from upnext.recommender.ranker import Ranker
+from upnext.recommender.warm import (
+    BATCH_SIZES,
+    RECORDED,
+    made_up_requests,
+    open_warm,
+    recorded_requests,
+    warm_up,
+)
+from upnext.registry.release import Release, open_release, publish
+from upnext.schema import RecommendationRequest
+
+if TYPE_CHECKING:
+    from tests.conftest import TrainedRelease
+
+
+def _recording(registry: Path, content: bytes) -> Release:
+    def write(directory: Path) -> Mapping[str, Any]:
+        (directory / RECORDED).parent.mkdir()
+        (directory / RECORDED).write_bytes(content)
+        return {}
+
+    return publish(registry, write)
+
+
+def test_a_warm_release_answers_as_any_other(tiny_release: TrainedRelease) -> None:
+    warm = open_warm(tiny_release.registry, tiny_release.release.version)
+    request = RecommendationRequest(user_id="u00003", at_ms=10**12)
+    assert warm.recommend(request).items == tiny_release.recommender.recommend(request).items
+
+
+@pytest.mark.parametrize("which", ["tiny_release", "retrieval_release", "plain_release"])
+def test_made_up_requests_are_of_every_kind(which: str, request: pytest.FixtureRequest) -> None:
+    release: TrainedRelease = request.getfixturevalue(which)
+    requests = made_up_requests(release.recommender)
+    known = {one.user_id for one in requests if one.user_id is not None}
+    assert all(release.recommender.users.row(user_id) > 1 for user_id in known)
+    assert RecommendationRequest() in requests
+    assert any(one.history for one in requests)
+    assert any(one.searches for one in requests)
+    assert any(one.page.num_explored for one in requests)
+    assert any(one.rules.blocked_items for one in requests)
+    assert len({one.k for one in requests}) > 2
+    warm_up(release.recommender)
+
+
+def test_sizes_of_batches_are_tried(
+    tiny_release: TrainedRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    recommend_all = type(tiny_release.recommender).recommend_all
+
+    def note(self: Any, requests: Any, live: Any) -> Any:
+        sizes.append(len(requests))
+        return recommend_all(self, requests, live)
+
+    monkeypatch.setattr(type(tiny_release.recommender), "recommend_all", note)
+    recorded = [RecommendationRequest(k=3), RecommendationRequest(k=4)]
+    warm_up(tiny_release.recommender, recorded)
+    assert sizes == [1, 1, *BATCH_SIZES]
+
+
+def test_a_stage_that_fails_is_found_out(
+    tiny_release: TrainedRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("broken on purpose")
+
+    monkeypatch.setattr(Ranker, "seconds_of", fail)
+    with pytest.raises(ReleaseError, match=r"ranking failed \(RuntimeError\)"):
+        open_warm(tiny_release.registry, tiny_release.release.version)
+
+
+def test_without_memory_nothing_is_opened(
+    tiny_release: TrainedRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upnext.registry.memory.available_bytes", lambda: 10**6)
+    with pytest.raises(ReleaseError, match="of free memory to load it, got 1 MB"):
+        open_warm(tiny_release.registry, tiny_release.release.version)
+
+
+def test_recorded_requests_are_read(tmp_path: Path) -> None:
+    requests = [RecommendationRequest(user_id="ada", k=3), RecommendationRequest(user_id=7)]
+    assert recorded_requests(_recording(tmp_path, msgspec.json.encode(requests))) == requests
+    _recording(tmp_path, b"[]")
+    assert recorded_requests(open_release(tmp_path, 2)) == []
+
+
+@pytest.mark.parametrize("content", [b'{"k": 3}', b'[{"k": "three"}]', b"[1]", b"nonsense"])
+def test_recorded_nonsense_is_told(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(ReleaseError, match=r"warm_up/requests\.json"):
+        recorded_requests(_recording(tmp_path, content))
