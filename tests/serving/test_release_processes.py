@@ -12,7 +12,7 @@ from tests.serving.killing import Server, kill_again_and_again, mover, servers
 
 from upnext.errors import ReleaseError
 from upnext.registry import moves
-from upnext.registry.labels import read_labels, read_moves
+from upnext.registry.labels import append_move, read_labels, read_moves
 from upnext.registry.moves import NotFollowedError, move_label, rollback
 from upnext.registry.release import publish
 from upnext.registry.servers import read_servers, servers_path
@@ -43,7 +43,7 @@ def two(registry: Path, tmp_path: Path) -> Iterator[list[Server]]:
 def test_no_answer_begins_on_the_old_release_after_a_move_returned(
     registry: Path, two: list[Server]
 ) -> None:
-    stays = []
+    stays: list[tuple[int, int, int]] = []
     for version in (2, 3, 4, 3):
         began_ns = time.monotonic_ns()
         goes_back = version == 3 and len(stays) == 3
@@ -108,12 +108,11 @@ def test_a_server_that_stands_still_keeps_labels_where_they_are(
 def test_a_server_that_stops_between_ready_and_followed_is_named(
     registry: Path, two: list[Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    append = moves.append_move
     stopped, other = two[0].process.pid, two[1].process.pid
 
     def append_and_stop(*arguments: Any, **more: Any) -> Any:
         os.kill(stopped, signal.SIGSTOP)
-        return append(*arguments, **more)
+        return append_move(*arguments, **more)
 
     monkeypatch.setattr(moves, "append_move", append_and_stop)
     monkeypatch.setattr(moves, "FOLLOW_TIMEOUT_S", 1.0)
