@@ -12,7 +12,6 @@ import pytest
 from upnext.errors import ReleaseError
 from upnext.recommender.ranker import Ranker
 from upnext.recommender.warm import (
-    BATCH_SIZES,
     RECORDED,
     made_up_requests,
     open_warm,
@@ -56,8 +55,14 @@ def test_made_up_requests_are_of_every_kind(which: str, request: pytest.FixtureR
     warm_up(release.recommender)
 
 
+@pytest.mark.parametrize(
+    ("max_batch", "then"), [(1, [1]), (2, [2]), (8, [2, 4, 8]), (6, [2, 4, 6])]
+)
 def test_sizes_of_batches_are_tried(
-    tiny_release: TrainedRelease, monkeypatch: pytest.MonkeyPatch
+    tiny_release: TrainedRelease,
+    monkeypatch: pytest.MonkeyPatch,
+    max_batch: int,
+    then: list[int],
 ) -> None:
     sizes = []
     recommend_all = type(tiny_release.recommender).recommend_all
@@ -68,8 +73,8 @@ def test_sizes_of_batches_are_tried(
 
     monkeypatch.setattr(type(tiny_release.recommender), "recommend_all", note)
     recorded = [RecommendationRequest(k=3), RecommendationRequest(k=4)]
-    warm_up(tiny_release.recommender, recorded)
-    assert sizes == [1, 1, *BATCH_SIZES]
+    warm_up(tiny_release.recommender, recorded, max_batch=max_batch)
+    assert sizes == [1, 1, *then]
 
 
 def test_a_stage_that_fails_is_found_out(

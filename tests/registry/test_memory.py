@@ -12,6 +12,7 @@ from upnext.registry.memory import (
     FIXED_BYTES,
     MAPPED_SHARE,
     NETWORK_COPIES,
+    REQUEST_BYTES,
     available_bytes,
     needed_bytes,
     require_memory,
@@ -32,22 +33,26 @@ def _release(**sizes_bytes: int) -> Release:
     return Release(path=Path("3"), version=3, created_at="", metadata={}, files=files)
 
 
-@given(npy=sizes, faiss=sizes, onnx=sizes, png=sizes)
+@given(npy=sizes, faiss=sizes, onnx=sizes, png=sizes, max_batch=st.integers(1, 64))
 def test_networks_count_fully_and_mapped_files_a_little(
-    npy: int, faiss: int, onnx: int, png: int
+    npy: int, faiss: int, onnx: int, png: int, max_batch: int
 ) -> None:
-    needed = needed_bytes(_release(npy=npy, faiss=faiss, onnx=onnx, png=png))
-    expected = FIXED_BYTES + MAPPED_SHARE * (npy + faiss) + NETWORK_COPIES * onnx
+    needed = needed_bytes(_release(npy=npy, faiss=faiss, onnx=onnx, png=png), max_batch)
+    expected = (
+        FIXED_BYTES
+        + max_batch * REQUEST_BYTES
+        + MAPPED_SHARE * (npy + faiss)
+        + NETWORK_COPIES * onnx
+    )
     assert needed == pytest.approx(expected, abs=2)
 
 
 def test_what_does_not_fit_is_told_with_both_figures() -> None:
     release = _release(onnx=GB)
-    needed = needed_bytes(release)
-    require_memory(release, needed)
+    require_memory(release, available=needed_bytes(release, 1))
     with pytest.raises(ReleaseError) as refused:
-        require_memory(release, 500 * MB)
-    assert "release 3: expected 3,067 MB of free memory to load it, got 500 MB." in str(
+        require_memory(release, available=500 * MB)
+    assert "release 3: expected 3,084 MB of free memory to load it, got 500 MB." in str(
         refused.value
     )
 

@@ -26,37 +26,48 @@ from upnext.schema import (
 
 RECORDED = "warm_up/requests.json"
 """Where a release may keep requests to be tried: a JSON list of `RecommendationRequest`."""
-BATCH_SIZES = (1, 2, 8, 32)
-"""Networks take memory for each size that they have not seen, so usual ones are tried."""
+MAX_BATCH = 8
+"""Requests that are answered at once, unless the server says otherwise."""
 
 _NUM_KNOWN = 8
 
 
-def open_warm(registry: Path, version: int, *, num_threads: int = 1) -> Recommender:
+def open_warm(
+    registry: Path, version: int, *, num_threads: int = 1, max_batch: int = MAX_BATCH
+) -> Recommender:
     """A recommender that has answered requests of every kind.
 
     Args:
         num_threads: threads of each network.
+        max_batch: requests that will be answered at once. Networks take memory for it and keep it.
 
     Raises: ReleaseError: there is no such release, it does not fit into memory, it is damaged, or
         a stage fails on one of the requests.
     """
     release = open_release(registry, version, verify=False)
-    require_memory(release)
+    require_memory(release, max_batch=max_batch)
     recommender = Recommender.open(registry, version, num_threads=num_threads)
-    warm_up(recommender, recorded_requests(release))
+    warm_up(recommender, recorded_requests(release), max_batch=max_batch)
     return recommender
 
 
-def warm_up(recommender: Recommender, recorded: Sequence[RecommendationRequest] = ()) -> None:
+def warm_up(
+    recommender: Recommender,
+    recorded: Sequence[RecommendationRequest] = (),
+    *,
+    max_batch: int = MAX_BATCH,
+) -> None:
     """Has recorded requests answered, or else a set that is made up from the release itself.
+
+    First one by one, then 2, 4, 8 … and `max_batch` at once.
 
     Raises: ReleaseError: a stage failed, of which a server would say `degraded`.
     """
     requests = list(recorded) or made_up_requests(recommender)
     for request in requests:
         _answer(recommender, [request])
-    for size in BATCH_SIZES:
+    sizes = {min(2**power, max_batch) for power in range(1, max_batch.bit_length() + 1)}
+    for size in sorted(sizes):
         _answer(recommender, [requests[place % len(requests)] for place in range(size)])
 
 
