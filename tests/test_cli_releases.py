@@ -83,3 +83,17 @@ def test_a_move_happens_only_from_where_it_was_expected(
     moved = upnext("label", registry, "stable", 2, "--expected-previous", expected)
     assert moved.status == status, moved.stderr
     assert read_labels(registry) == {"stable": 2 if status == 0 else 1}
+
+
+def test_a_damaged_release_is_listed_with_what_is_wrong(upnext: Upnext, registry: Path) -> None:
+    path = registry / "releases/2/a.txt"
+    path.chmod(0o644)
+    path.write_text("x", encoding="utf-8")
+    listed = upnext("releases", registry)
+    assert listed.status == 0
+    assert "releases/2/a.txt: expected 0 bytes, got 1." in listed.stderr
+    assert [one["problem"] == "" for one in upnext("releases", registry, "--json").json] == [
+        True,
+        False,
+        True,
+    ]

@@ -48,6 +48,8 @@ def releases(registry: Registry, as_json: AsJson = False) -> None:
         )
     stdout.print(table)
     for row in rows:
+        if row.problem:
+            stderr.print(row.problem)
         for one in row.servers:
             if one.cause:
                 stderr.print(f"server {one.pid}, release {row.version}: {one.cause}")

@@ -297,12 +297,9 @@ class LiveReleases:
 
     def _finish(self, loaded: Loaded) -> None:
         def finished(state: LiveState) -> LiveState:
-            is_it = state.draining.get(loaded.version) is loaded
-            return (
-                replace(state, draining=_without(state.draining, loaded.version))
-                if is_it
-                else state
-            )
+            if state.draining.get(loaded.version) is not loaded:
+                return state
+            return replace(state, draining=_without(state.draining, loaded.version))
 
         self._change(finished)
 
