@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 from upnext.errors import RequestError
 from upnext.events.event import Event
+from upnext.events.store import Appended
 from upnext.schema import (
     Floats,
     Id,
@@ -144,7 +145,7 @@ class FakeAnswering(Answering):
             degraded=["on purpose"],
         )
         request_id = asked.request_id or f"made up {len(self.asked)}"
-        return Answered(recommendations=answer, label=label, request_id=request_id)
+        return Answered(recommendations=answer, label=label, version=version, request_id=request_id)
 
     async def similar(
         self, item_id: Id, k: int, *, label: str | None = None, version: int | None = None
@@ -182,12 +183,6 @@ class FakeAnswering(Answering):
         return found, label
 
 
-@dataclass(frozen=True)
-class FakeAppended:
-    num_accepted: int
-    num_duplicates: int
-
-
 @dataclass
 class FakeStore:
     """Keeps what it is given; `failure` is raised in place of that."""
@@ -196,13 +191,13 @@ class FakeStore:
     failure: Exception | None = None
     on_append: Callable[[], None] = lambda: None
 
-    def append(self, events: Sequence[Event], /) -> FakeAppended:
+    def append(self, events: Sequence[Event]) -> Appended:
         self.on_append()
         if self.failure is not None:
             raise self.failure
         new = {event.event_id: event for event in events if event.event_id not in self.events}
         self.events = {**new, **self.events}
-        return FakeAppended(num_accepted=len(new), num_duplicates=len(events) - len(new))
+        return Appended(num_accepted=len(new), num_duplicates=len(events) - len(new))
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,11 +14,14 @@ import pytest
 from starlette.applications import Starlette
 
 from upnext.errors import RequestError, StoreError
+from upnext.events.store import EventsConfig, open_store
 from upnext.serving.app import create_app
 from upnext.serving.collecting import MAX_WAITING
 from upnext.serving.examples import BODIES
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.serving.conftest import FakeAnswering, FakeStore, Send
 
 ROUTE = "/v1/events"
@@ -130,3 +135,20 @@ def test_a_slow_store_holds_up_nobody_and_only_so_many_wait(
             return [health.status_code, *(task.result() for task in refused), *accepted]
 
     assert asyncio.run(flood()) == [200, *[429] * 10, *[200] * MAX_WAITING]
+
+
+def test_a_real_store_keeps_what_was_acknowledged(
+    answering: FakeAnswering, send: Send, tmp_path: Path
+) -> None:
+    config = EventsConfig(path=str(tmp_path / "events.sqlite"))
+    event = {**SEARCH, "searched_at_ms": time.time_ns() // 1_000_000}
+    with contextlib.closing(open_store(config)) as store:
+        app = create_app(answering, store=store)
+        assert _post(app, send, [event]).json() == {"num_accepted": 1, "num_duplicates": 0}
+        old = _post(app, send, [{**SEARCH, "event_id": "old"}])
+        assert (old.status_code, old.json()["error"]["where"]) == (400, "events[0]")
+    with contextlib.closing(open_store(config)) as store:
+        (user,) = store.users()
+        assert [search.event_id for search in user.searches] == ["e"]
+        app = create_app(answering, store=store)
+        assert _post(app, send, [event]).json() == {"num_accepted": 0, "num_duplicates": 1}

@@ -38,7 +38,7 @@ def decode_request(body: bytes) -> Asked:
 
 
 def told(answer: Recommendations) -> dict[str, Any]:
-    answered = Answered(recommendations=answer, label="stable", request_id="r")
+    answered = Answered(recommendations=answer, label="stable", version=8, request_id="r")
     content: dict[str, Any] = json.loads(msgspec.json.encode(answer_body(answered)))
     return content
 

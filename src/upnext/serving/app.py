@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from upnext.errors import UpnextError
 from upnext.serving.answering import Answering
-from upnext.serving.collecting import Collector, EventStore
+from upnext.serving.collecting import Collector, TakesEvents
 from upnext.serving.failures import on_error, on_foreign_error
 from upnext.serving.metrics import Metrics
 from upnext.serving.routes import ENDPOINTS
@@ -20,7 +20,7 @@ from upnext.serving.security import Security, SecurityConfig, open_security
 def create_app(
     answering: Answering,
     *,
-    store: EventStore | None = None,
+    store: TakesEvents | None = None,
     security: Security | None = None,
     metrics: Metrics | None = None,
 ) -> Starlette:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upnext.events.event import Event
+from upnext.events.store import Appended
 from upnext.serving.batching import OverloadedError
 from upnext.serving.decoding import decode
 from upnext.serving.endpoints import json_response, read_body
@@ -22,29 +23,17 @@ MAX_WAITING = 64
 """Bodies that may wait for the store; each is up to 1,000 events in memory."""
 
 
-class Appended(Protocol):
-    """How many events of some were new, and how many had been there before."""
+class TakesEvents(Protocol):
+    """All that is needed of an `EventStore` here."""
 
-    @property
-    def num_accepted(self) -> int:
-        """Those that were new."""
-
-    @property
-    def num_duplicates(self) -> int:
-        """Those whose event_id had been there before."""
-
-
-class EventStore(Protocol):
-    """Where events go."""
-
-    def append(self, events: Sequence[Event], /) -> Appended:
+    def append(self, events: Sequence[Event]) -> Appended:
         """Takes all events or none, durable on return. Raises StoreError, RequestError."""
 
 
 class Collector:
     """Hands events to a store, in threads of its own: what is durable waits for the disk."""
 
-    def __init__(self, store: EventStore, metrics: Metrics | None = None) -> None:
+    def __init__(self, store: TakesEvents, metrics: Metrics | None = None) -> None:
         self._store, self._metrics = store, metrics
         self._threads = ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="events")
         self._num_waiting = 0
