@@ -17,13 +17,16 @@ from starlette.types import Send as SendMessage
 from upnext.registry.labels import read_labels, read_moves
 from upnext.registry.moves import move_label
 from upnext.registry.release import publish
-from upnext.serving.admin import MAX_BODY_BYTES, create_admin_app
+from upnext.serving.admin import ADMIN_ENDPOINTS, create_admin_app
+from upnext.serving.endpoints import MAX_BODY_BYTES, Endpoint
 from upnext.serving.following import Following
 from upnext.serving.releases import LiveReleases
+from upnext.serving.security import SecurityConfig, open_security
 
 if TYPE_CHECKING:
     from tests.serving.conftest import FakeReleases, Send
 
+JSON = {"Content-Type": "application/json"}
 RELEASES, LABELS = "/admin/v1/releases", "/admin/v1/labels"
 
 
@@ -49,7 +52,7 @@ def app(registry: Path) -> Starlette:
 
 
 def _put(send: Send, app: ASGIApp, name: str, **body: Any) -> tuple[int, Any]:
-    response = send(app, "PUT", f"{LABELS}/{name}", json.dumps(body).encode())
+    response = send(app, "PUT", f"{LABELS}/{name}", json.dumps(body).encode(), JSON)
     return response.status_code, response.json()
 
 
@@ -58,7 +61,10 @@ def test_a_label_moves_and_comes_back(app: Starlette, send: Send, registry: Path
         status, moved = _put(send, app, "stable", version=version, reason="better")
         assert (status, moved["move"]["to_version"]) == (200, version)
         assert moved["steps"][-1]["what"].startswith("label stable: ")
-    assert send(app, "POST", f"{LABELS}/stable/rollback").json()["move"]["to_version"] == 1
+    assert (
+        send(app, "POST", f"{LABELS}/stable/rollback", headers=JSON).json()["move"]["to_version"]
+        == 1
+    )
     journal = send(app, "GET", "/admin/v1/journal").json()["moves"]
     assert [(one["kind"], one["to_version"]) for one in journal] == [
         ("move", 1),
@@ -86,7 +92,7 @@ def test_a_move_reaches_the_servers_and_the_list_shows_them(
     with Following(live, registry, look_every_s=0.005):
         assert _put(send, app, "stable", version=2)[0] == 200
         assert live.state.labels == {"stable": 2}
-        assert send(app, "POST", f"{RELEASES}/3/load").status_code == 200
+        assert send(app, "POST", f"{RELEASES}/3/load", headers=JSON).status_code == 200
         listed = send(app, "GET", RELEASES).json()
         states = {
             one["version"]: [s["state"] for s in one["servers"]] for one in listed["releases"]
@@ -94,8 +100,8 @@ def test_a_move_reaches_the_servers_and_the_list_shows_them(
         assert states == {1: [], 2: ["ready"], 3: ["ready"]}
         assert listed["labels"] == {"stable": 2}
         assert listed["servers"][0]["labels"] == {"stable": 2}
-        assert send(app, "POST", f"{RELEASES}/2/unload").status_code == 409
-        assert send(app, "POST", f"{RELEASES}/3/unload").status_code == 200
+        assert send(app, "POST", f"{RELEASES}/2/unload", headers=JSON).status_code == 409
+        assert send(app, "POST", f"{RELEASES}/3/unload", headers=JSON).status_code == 200
         assert list(live.state.loaded) == [2]
 
         fakes.on_open[1] = _break
@@ -148,7 +154,7 @@ def test_what_is_wrong_is_told_and_changes_nothing(
     body: bytes | None,
     status: int,
 ) -> None:
-    response = send(app, method, path, body)
+    response = send(app, method, path, body, JSON)
     assert response.status_code == status, response.text
     assert set(response.json()["error"]) == {"where", "expected", "got", "hint"}
     assert read_labels(registry) == {}
@@ -184,4 +190,33 @@ def test_no_body_makes_it_fail(app: Starlette, send: Send, body: bytes, name: st
         ("PUT", f"{LABELS}/{quote(name, safe='')}"),
         ("POST", f"{LABELS}/stable/rollback"),
     ):
-        assert send(app, method, path, body).status_code in (200, 400, 404, 405, 409)
+        assert send(app, method, path, body, JSON).status_code in (200, 400, 404, 405, 409)
+
+
+@pytest.mark.parametrize("endpoint", ADMIN_ENDPOINTS, ids=lambda one: f"{one.method} {one.path}")
+def test_every_route_is_for_who_has_the_token(
+    registry: Path, send: Send, tmp_path: Path, endpoint: Endpoint
+) -> None:
+    token = "the-token-of-the-operators"
+    file = tmp_path / "token"
+    file.write_text(token)
+    file.chmod(0o600)
+    security = open_security(SecurityConfig(admin_token_file=str(file)))
+    app = create_admin_app(registry, security=security)
+    path = endpoint.shown_path.format(version=1, label="stable")
+
+    def asks(**headers: str) -> int:
+        body = b"{}" if endpoint.takes else None
+        told = send(app, endpoint.method, path, body, {**JSON, **headers})
+        assert token not in told.text
+        return told.status_code
+
+    right = {"Authorization": f"Bearer {token}"}
+    is_public, is_get = endpoint.needs == "public", endpoint.method == "GET"
+    assert asks() == (200 if is_public else 401)
+    assert asks(Authorization="Bearer wrong") == (200 if is_public else 401)
+    assert asks(**right, Host="attacker.example") == 400
+    assert asks(**right, Origin="https://attacker.example") == (200 if is_get else 403)
+    if not is_get:
+        assert asks(**{**right, "Content-Type": "text/plain"}) == 415
+    assert asks(**right) in ((200,) if is_get else (200, 400, 404))

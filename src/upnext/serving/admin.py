@@ -3,42 +3,34 @@
 It calls the functions that the command line calls, and knows no more than the registry: so it may
 run in a server process or beside it, and one of it moves the labels of all servers.
 
-Who may ask is not decided here. Whoever wraps this application puts the name of the one who asks
-into `scope["state"]["actor"]`; the journal keeps it.
+The journal keeps the name of the one who asks, if whoever wraps this application puts it into
+`scope["state"]["actor"]`.
 """
 
 import asyncio
-import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from upnext.errors import ReleaseError, RequestError, UpnextError
+from upnext.errors import RequestError
 from upnext.registry.labels import Previous, read_labels, read_moves
-from upnext.registry.moves import (
-    Moved,
-    NotFollowedError,
-    load_release,
-    move_label,
-    rollback,
-    unload_release,
-)
+from upnext.registry.moves import Moved, load_release, move_label, rollback, unload_release
 from upnext.registry.overview import overview
 from upnext.registry.release import list_releases
 from upnext.registry.servers import read_servers
-from upnext.serving.wire import ErrorBody, error_detail
+from upnext.serving.about import front_page, openapi
+from upnext.serving.app import make_application
+from upnext.serving.decoding import decode
+from upnext.serving.endpoints import Endpoint, json_response, read_body
+from upnext.serving.security import RefusedError, Security, SecurityConfig, open_security
 
-logger = logging.getLogger(__name__)
-
-MAX_BODY_BYTES = 64 * 1024
 NOBODY = "admin"
 """The actor in the journal where nobody says who asks."""
 
@@ -67,34 +59,20 @@ class NothingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body where there is nothing to say: none at all, or an empty object."""
 
 
-def create_admin_app(registry: Path) -> Starlette:
-    """The application over one registry; it listens nowhere and asks nobody who they are.
+def create_admin_app(registry: Path, *, security: Security | None = None) -> Starlette:
+    """The application over one registry; without `security`, that of a loopback address.
 
     Loads and moves answer when they are done, with the steps that were taken. Errors are those of
     the public application: 400 the request is wrong, 404 there is no such release or label, 409
     it was refused and nothing has changed, 504 a label has moved and a server is behind.
     """
-    app = Starlette(
-        routes=[
-            Route("/admin/v1/releases", _releases),
-            Route("/admin/v1/releases/{version}/load", _load, methods=["POST"]),
-            Route("/admin/v1/releases/{version}/unload", _unload, methods=["POST"]),
-            Route("/admin/v1/labels/{name}", _label, methods=["PUT"]),
-            Route("/admin/v1/labels/{name}/rollback", _rollback, methods=["POST"]),
-            Route("/admin/v1/journal", _journal),
-        ],
-        exception_handlers={
-            UpnextError: _on_upnext_error,
-            HTTPException: _on_http_exception,
-            ClientDisconnect: _on_disconnect,
-            Exception: _on_exception,
-        },
-    )
+    app = make_application(ADMIN_ENDPOINTS, security or open_security(SecurityConfig()))
     app.state.registry = registry
     return app
 
 
-async def _releases(request: Request) -> Response:
+async def list_all(request: Request) -> Response:
+    """GET /admin/v1/releases."""
     registry = _registry(request)
 
     def look() -> dict[str, object]:
@@ -104,24 +82,27 @@ async def _releases(request: Request) -> Response:
             "servers": read_servers(registry),
         }
 
-    return _json(await asyncio.to_thread(look))
+    return json_response(await asyncio.to_thread(look))
 
 
-async def _load(request: Request) -> Response:
+async def load(request: Request) -> Response:
+    """POST /admin/v1/releases/{version}/load."""
     version = _version(request)
     await _body(request, NothingBody)
     steps = await asyncio.to_thread(load_release, _registry(request), version)
-    return _json({"version": version, "steps": steps})
+    return json_response({"version": version, "steps": steps})
 
 
-async def _unload(request: Request) -> Response:
+async def unload(request: Request) -> Response:
+    """POST /admin/v1/releases/{version}/unload."""
     version = _version(request)
     await _body(request, NothingBody)
     steps = await asyncio.to_thread(unload_release, _registry(request), version)
-    return _json({"version": version, "steps": steps})
+    return json_response({"version": version, "steps": steps})
 
 
-async def _label(request: Request) -> Response:
+async def point_label(request: Request) -> Response:
+    """PUT /admin/v1/labels/{label}."""
     body = await _body(request, LabelBody)
     registry = _registry(request)
     if body.version not in list_releases(registry):
@@ -137,10 +118,11 @@ async def _label(request: Request) -> Response:
             reason=body.reason,
         )
 
-    return _json(await asyncio.to_thread(move))
+    return json_response(await asyncio.to_thread(move))
 
 
-async def _rollback(request: Request) -> Response:
+async def roll_back(request: Request) -> Response:
+    """POST /admin/v1/labels/{label}/rollback."""
     body = await _body(request, RollbackBody)
     registry, name = _registry(request), _name(request)
     if name not in read_labels(registry):
@@ -155,25 +137,16 @@ async def _rollback(request: Request) -> Response:
             reason=body.reason,
         )
 
-    return _json(await asyncio.to_thread(back))
+    return json_response(await asyncio.to_thread(back))
 
 
-async def _journal(request: Request) -> Response:
-    return _json({"moves": await asyncio.to_thread(read_moves, _registry(request))})
+async def journal(request: Request) -> Response:
+    """GET /admin/v1/journal."""
+    return json_response({"moves": await asyncio.to_thread(read_moves, _registry(request))})
 
 
 async def _body(request: Request, kind: type[T]) -> T:
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise HTTPException(413)
-    try:
-        return msgspec.json.decode(bytes(content) or b"{}", type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        names = ", ".join(field.name for field in msgspec.structs.fields(kind))
-        expected = f"a JSON object of {names}" if names else "no body"
-        raise RequestError("body", expected=expected, got=str(error)) from None
+    return decode(await read_body(request) or b"{}", kind)
 
 
 def _registry(request: Request) -> Path:
@@ -191,10 +164,10 @@ def _version(request: Request) -> int:
 
 
 def _name(request: Request) -> str:
-    name: str = request.path_params["name"]
+    name: str = request.path_params["label"]
     if not re.fullmatch("[a-z][a-z0-9-]{0,31}", name):
         expected = "a small letter, then up to 31 small letters, digits or hyphens"
-        raise RequestError("name", expected=expected, got=repr(name[:40]))
+        raise RequestError("label", expected=expected, got=repr(name[:40]))
     return name
 
 
@@ -206,64 +179,75 @@ def _actor(request: Request) -> str:
     return str(getattr(request.state, "actor", NOBODY))
 
 
-class _MissingError(UpnextError):
-    """There is no such release or label."""
-
-
-def _missing(kind: str, name: str) -> _MissingError:
+def _missing(kind: str, name: str) -> RefusedError:
     hint = "GET /admin/v1/releases lists what there is."
-    return _MissingError(kind, expected=f"a {kind} that is there", got=repr(name), hint=hint)
+    return RefusedError(404, kind, expected=f"a {kind} that is there", got=repr(name), hint=hint)
 
 
-async def _on_upnext_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, UpnextError)
-    match error:
-        case RequestError():
-            status = 400
-        case _MissingError():
-            status = 404
-        case NotFollowedError():
-            status = 504
-        case ReleaseError():
-            status = 409
-        case _:
-            logger.error("%s failed", request.url.path, exc_info=error)
-            return _failed(request)
-    return Response(_told(error), status, media_type="application/json")
-
-
-async def _on_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    headers = dict(error.headers or {})
-    match error.status_code:
-        case 413:
-            told = RequestError("body", expected=f"up to {MAX_BODY_BYTES:,} bytes", got="more")
-            headers["Connection"] = "close"  # the rest of the body is not read
-        case 405:
-            told = RequestError(request.url.path, expected="another method", got=request.method)
-        case _:
-            told = RequestError(request.url.path, expected="a route", got="none")
-    return Response(_told(told), error.status_code, headers, media_type="application/json")
-
-
-async def _on_disconnect(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=400)  # nobody is left to read it
-
-
-async def _on_exception(request: Request, _error: Exception) -> Response:
-    return _failed(request)  # Starlette raises it once more, and the server logs it
-
-
-def _failed(request: Request) -> Response:
-    told = UpnextError(
-        request.url.path, expected="an answer", got="a failure", hint="the server's log says why."
-    )
-    return Response(_told(told), 500, media_type="application/json")
-
-
-def _json(content: object) -> Response:
-    return Response(msgspec.json.encode(content), media_type="application/json")
-
-
-def _told(error: UpnextError) -> bytes:
-    return msgspec.json.encode(ErrorBody(error=error_detail(error)))
+ADMIN_ENDPOINTS: Sequence[Endpoint] = (
+    Endpoint(
+        method="GET",
+        path="/admin/v1/releases",
+        handler=list_all,
+        needs="admin",
+        summary="Releases, labels, and the servers that live",
+    ),
+    Endpoint(
+        method="POST",
+        path="/admin/v1/releases/{version}/load",
+        handler=load,
+        needs="admin",
+        summary="Has every server load a release",
+        takes=NothingBody,
+        failures=(404, 409),
+    ),
+    Endpoint(
+        method="POST",
+        path="/admin/v1/releases/{version}/unload",
+        handler=unload,
+        needs="admin",
+        summary="Lets servers let a release go that no label needs",
+        takes=NothingBody,
+        failures=(404, 409),
+    ),
+    Endpoint(
+        method="PUT",
+        path="/admin/v1/labels/{label}",
+        handler=point_label,
+        needs="admin",
+        summary="Points a label at a release, in all servers",
+        takes=LabelBody,
+        failures=(404, 409, 504),
+    ),
+    Endpoint(
+        method="POST",
+        path="/admin/v1/labels/{label}/rollback",
+        handler=roll_back,
+        needs="admin",
+        summary="Points a label at the release before",
+        takes=RollbackBody,
+        failures=(404, 409, 504),
+    ),
+    Endpoint(
+        method="GET",
+        path="/admin/v1/journal",
+        handler=journal,
+        needs="admin",
+        summary="Every move of a label, the first one first",
+    ),
+    Endpoint(
+        method="GET",
+        path="/",
+        handler=front_page,
+        needs="public",
+        summary="Which routes are there?",
+    ),
+    Endpoint(
+        method="GET",
+        path="/openapi.json",
+        handler=openapi,
+        needs="public",
+        summary="This description",
+    ),
+)
+"""Every route for operators, as `routes.ENDPOINTS` has those for everybody."""

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from upnext.errors import UpnextError
 from upnext.serving.answering import Answering
 from upnext.serving.collecting import Collector, TakesEvents
+from upnext.serving.endpoints import Endpoint
 from upnext.serving.failures import on_error, on_foreign_error
 from upnext.serving.metrics import Metrics
 from upnext.serving.routes import ENDPOINTS
@@ -29,9 +30,16 @@ def create_app(
     `store`: where events go; None takes none. `security`: None is that of a loopback address.
     `metrics`: where events are counted.
     """
-    security = security or open_security(SecurityConfig())
+    app = make_application(ENDPOINTS, security or open_security(SecurityConfig()))
+    app.state.answering = answering
+    app.state.collector = None if store is None else Collector(store, metrics)
+    return app
+
+
+def make_application(endpoints: Sequence[Endpoint], security: Security) -> Starlette:
+    """An application of a table of routes, each behind its checks, that tells errors as all do."""
     app = Starlette(
-        routes=[endpoint.route(security) for endpoint in ENDPOINTS],
+        routes=[endpoint.route(security) for endpoint in endpoints],
         middleware=_cors(security),
         exception_handlers={
             UpnextError: on_error,
@@ -41,9 +49,7 @@ def create_app(
         },
     )
     app.router.redirect_slashes = False  # a path is right or wrong
-    app.state.endpoints = ENDPOINTS
-    app.state.answering = answering
-    app.state.collector = None if store is None else Collector(store, metrics)
+    app.state.endpoints = endpoints
     return app
 
 
@@ -55,7 +61,7 @@ def _cors(security: Security) -> Sequence[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=[origin.decode() for origin in sorted(security.origins)],
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "PUT"],
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["X-Upnext-Release", "Retry-After"],
         )

@@ -26,12 +26,12 @@ BODY_TIMEOUT_S = 10.0
 class Endpoint:
     """One row of the table of routes, from which routing, checks and the description are made.
 
-    `takes` and `answers`: types of the JSON in and out; None: no body, or any object. `query`: a
-    type whose fields may stand in the URL. `failures`: statuses that it may answer, beside those
-    that follow from its method and from what it needs.
+    `takes` and `answers`: types of the JSON in and out; None: no body, or any object; an answer
+    of `str` is plain text. `query`: a type whose fields may stand in the URL. `failures`: statuses
+    that it may answer, beside those that follow from its method and from what it needs.
     """
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT"]
     path: str
     handler: Handler
     needs: Access

@@ -8,10 +8,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from upnext.errors import RequestError, StoreError, UpnextError
+from upnext.errors import ReleaseError, RequestError, StoreError, UpnextError
+from upnext.registry.moves import NotFollowedError
+from upnext.serving.answering import Answering
 from upnext.serving.batching import OverloadedError
 from upnext.serving.endpoints import (
-    answering_of,
     is_answering,
     json_response,
     tells_errors_as_text,
@@ -53,6 +54,10 @@ def failure_of(error: Exception, where: str, *, is_ready: bool) -> Failure:
             return Failure(
                 status=429, told=error, headers={"Retry-After": f"{error.retry_after_s}"}
             )
+        case NotFollowedError():
+            return Failure(status=504, told=error)
+        case ReleaseError():
+            return Failure(status=409, told=error)
         case StoreError():
             logger.error("%s failed", where, exc_info=error)
             hint = "send the events again; those that were taken count once."
@@ -77,7 +82,8 @@ async def on_error(request: Request, error: Exception) -> Response:
             told = RequestError(request.url.path, expected="a route", got="none", hint="see GET /.")
             return error_response(request, Failure(status=404, told=told))
         case _:
-            is_ready = is_answering(answering_of(request))
+            answering: Answering | None = getattr(request.app.state, "answering", None)
+            is_ready = answering is not None and is_answering(answering)
             return error_response(request, failure_of(error, request.url.path, is_ready=is_ready))
 
 

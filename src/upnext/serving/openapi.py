@@ -27,12 +27,14 @@ FAILURES: Mapping[int, str] = {
     403: "A web page of a site that is not allowed made the request.",
     404: "There is no such release, model or item.",
     408: "The body came too slowly.",
+    409: "It was refused as things stand, and nothing has changed.",
     413: "The body is over 1 MiB.",
     415: "The body is compressed, or not declared as JSON where that is required.",
     429: "More requests wait than can be answered in time; Retry-After says when to come back.",
     500: "The server failed; its log says why.",
     501: "The server runs without a live store.",
     503: "No release is loaded yet, or the live store failed; Retry-After says when to come back.",
+    504: "A label has moved, and a server is behind.",
 }
 OF_EVERY_ROUTE = (400, 500)
 OF_EVERY_BODY = (403, 408, 413, 415)
@@ -46,16 +48,8 @@ PATH_PARTS: Mapping[str, Mapping[str, Any]] = {
 
 def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
     """Every route, what it needs, what it takes and what it answers, with examples."""
-    types = {t for e in endpoints for t in (e.takes, e.query, e.answers) if t is not None}
-    types |= {RequestBody, AnswerBody, RefusalBody, ErrorBody, TextErrorBody}
-    ordered = sorted(types, key=lambda one: one.__name__)
-    references, schemas = msgspec.json.schema_components(ordered, ref_template=REF)
-    by_type = dict(zip(ordered, references, strict=True))
-    # Each request of a batch is decoded and answered by itself, so the structs do not say as what.
-    schemas[BatchBody.__name__]["properties"]["requests"]["items"] = by_type[RequestBody]
-    schemas[BatchAnswerBody.__name__]["properties"]["answers"]["items"] = {
-        "anyOf": [by_type[AnswerBody], by_type[RefusalBody]]
-    }
+    types = {t for e in endpoints for t in (e.takes, e.query, e.answers) if t not in (None, str)}
+    by_type, schemas = _schemas(types)
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
         operation = _operation(endpoint, by_type, schemas)
@@ -69,6 +63,24 @@ def openapi_document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
+
+
+def _schemas(types: set[Any]) -> tuple[Mapping[Any, Any], dict[str, Any]]:
+    """A reference to each type, and what these lead to, by name."""
+    has_batches = BatchBody in types
+    types = types | {ErrorBody, TextErrorBody}
+    if has_batches:
+        types |= {RequestBody, AnswerBody, RefusalBody}
+    ordered = sorted(types, key=lambda one: one.__name__)
+    references, schemas = msgspec.json.schema_components(ordered, ref_template=REF)
+    by_type = dict(zip(ordered, references, strict=True))
+    if has_batches:
+        # Each request is decoded and answered by itself, so the structs do not say as what.
+        schemas[BatchBody.__name__]["properties"]["requests"]["items"] = by_type[RequestBody]
+        schemas[BatchAnswerBody.__name__]["properties"]["answers"]["items"] = {
+            "anyOf": [by_type[AnswerBody], by_type[RefusalBody]]
+        }
+    return by_type, schemas
 
 
 def _operation(
@@ -101,9 +113,11 @@ def _operation(
 def _responses(endpoint: Endpoint, by_type: Mapping[Any, Any]) -> dict[str, Any]:
     answer = by_type.get(endpoint.answers, {"type": "object"})
     content = _json(answer, ANSWERS.get(endpoint.handler.__name__))
+    if endpoint.answers is str:
+        content = {"text/plain": {"schema": {"type": "string"}}}
     responses = {"200": {"description": "The answer.", "content": content}}
     statuses = {*OF_EVERY_ROUTE, *endpoint.failures}
-    if endpoint.method == "POST":
+    if endpoint.method != "GET":
         statuses |= set(OF_EVERY_BODY)
     if endpoint.needs != "public":
         statuses.add(401)
