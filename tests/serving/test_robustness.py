@@ -26,6 +26,7 @@ from upnext.serving.app import create_app
 from upnext.serving.endpoints import MAX_BODY_BYTES
 from upnext.serving.examples import BODIES
 from upnext.serving.routes import ENDPOINTS
+from upnext.serving.security import Security
 from upnext.serving.server import running_server
 
 if TYPE_CHECKING:
@@ -204,6 +205,38 @@ def test_headers_without_end_are_cut_off(url: str) -> None:
     assert httpx.get(f"{url}/healthz").status_code == 200
 
 
+def test_the_body_of_a_refused_request_is_read_past_but_not_for_ever(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+    with _connect(url) as connection:
+        connection.sendall(refused % 500_000)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 415 ")
+        connection.sendall(b" " * 500_000)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    monkeypatch.setattr(connections, "HEADERS_TIMEOUT_S", 0.1)
+    with _connect(url) as connection:
+        connection.sendall(refused % 10**12)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                connection.sendall(b" " * 65_536)
+    assert httpx.get(f"{url}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "a b", "", "localhost:port", "@", "//"])
+def test_a_host_that_is_none_is_refused(answering: FakeAnswering, send: Send, host: str) -> None:
+    at_home = create_app(answering)
+    assert send(at_home, "GET", "/healthz", headers={"Host": host}).status_code == 400
+    assert send(at_home, "GET", "/nothing", headers={"Host": host}).status_code == 404
+    everywhere = create_app(answering, security=Security(hosts=None))
+    assert send(everywhere, "GET", "/healthz", headers={"Host": host}).status_code == 200
+    answering.failure = RuntimeError("a secret")
+    response = send(everywhere, "POST", "/v1/recommendations", b"{}", {"Host": host})
+    assert response.status_code == 500
+    assert "secret" not in response.text
+
+
 def test_long_headers_pass_and_requests_follow_each_other(url: str) -> None:
     with httpx.Client() as client:
         for _ in range(3):
@@ -228,6 +261,7 @@ sys.path.insert(0, sys.argv[1])
 from tests.serving.conftest import FakeAnswering, FakeReleases, FakeStore
 from upnext.serving.app import create_app
 from upnext.serving.releases import LiveReleases
+from upnext.serving.security import Security
 from upnext.serving.server import running_server
 
 live = LiveReleases(FakeReleases().open)

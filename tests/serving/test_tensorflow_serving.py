@@ -53,6 +53,22 @@ def test_the_status_is_that_of_all_versions_or_of_one(app: Starlette, send: Send
     assert versions(f"{MODEL}/labels/canary") == [_version("2")]
 
 
+def test_a_release_that_does_not_load_has_ended(
+    app: Starlette, send: Send, answering: FakeAnswering, fakes: FakeReleases
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("broken on purpose")
+
+    fakes.on_open[3] = fail
+    with pytest.raises(RuntimeError):
+        answering.live.load(3)
+    newest = send(app, "GET", MODEL).json()["model_version_status"][0]
+    assert (newest["version"], newest["state"]) == ("3", "END")
+    assert newest["status"]["error_code"] == "UNKNOWN"
+    assert send(app, "GET", f"{MODEL}/versions/3").json()["model_version_status"] == [newest]
+    assert send(app, "GET", f"{MODEL}/versions/3/metadata").status_code == 404
+
+
 @pytest.mark.parametrize("what", ["", "/metadata", ":predict"])
 @pytest.mark.parametrize(
     ("path", "status"),

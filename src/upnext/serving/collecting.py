@@ -12,7 +12,7 @@ from upnext.events.event import Event
 from upnext.events.store import Appended
 from upnext.serving.batching import OverloadedError
 from upnext.serving.decoding import decode
-from upnext.serving.endpoints import json_response, read_body
+from upnext.serving.endpoints import json_response, path_of, read_body
 from upnext.serving.metrics import Metrics
 from upnext.serving.security import RefusedError
 from upnext.serving.wire import AppendedBody, EventsBody
@@ -66,7 +66,7 @@ async def collect(request: Request) -> Response:
     if collector is None:
         raise RefusedError(
             501,
-            request.url.path,
+            path_of(request),
             expected="a server with a live store",
             got="one without",
             hint="[events] in its configuration opens one.",

@@ -94,6 +94,12 @@ def tells_errors_as_text(path: str) -> bool:
     return path.startswith(("/v1/models/", "/v2/")) or path == "/v2"
 
 
+def path_of(request: Request) -> str:
+    """What is asked for. `request.url` would parse the Host header, which may be anything."""
+    path: str = request.scope["path"]
+    return path
+
+
 def json_response(
     content: object, *, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:

@@ -15,6 +15,7 @@ from upnext.serving.batching import OverloadedError
 from upnext.serving.endpoints import (
     is_answering,
     json_response,
+    path_of,
     tells_errors_as_text,
 )
 from upnext.serving.releases import NotServedError
@@ -74,22 +75,22 @@ async def on_error(request: Request, error: Exception) -> Response:
         case ClientDisconnect():
             return Response(status_code=400)  # nobody is left to read it
         case HTTPException(status_code=405):
-            told = RequestError(request.url.path, expected="another method", got=request.method)
+            told = RequestError(path_of(request), expected="another method", got=request.method)
             return error_response(
                 request, Failure(status=405, told=told, headers=error.headers or {})
             )
         case HTTPException():
-            told = RequestError(request.url.path, expected="a route", got="none", hint="see GET /.")
+            told = RequestError(path_of(request), expected="a route", got="none", hint="see GET /.")
             return error_response(request, Failure(status=404, told=told))
         case _:
             answering: Answering | None = getattr(request.app.state, "answering", None)
             is_ready = answering is not None and is_answering(answering)
-            return error_response(request, failure_of(error, request.url.path, is_ready=is_ready))
+            return error_response(request, failure_of(error, path_of(request), is_ready=is_ready))
 
 
 async def on_foreign_error(request: Request, _error: Exception) -> Response:
     """The answer where a library raised; Starlette raises it once more, and the server logs it."""
-    return error_response(request, _failed(request.url.path))
+    return error_response(request, _failed(path_of(request)))
 
 
 def _failed(where: str) -> Failure:
@@ -103,7 +104,7 @@ def error_response(request: Request, failure: Failure) -> Response:
     told = failure.told
     content = (
         TextErrorBody(error=str(told))
-        if tells_errors_as_text(request.url.path)
+        if tells_errors_as_text(path_of(request))
         else ErrorBody(error=error_detail(told))
     )
     return json_response(content, status=failure.status, headers=failure.headers)

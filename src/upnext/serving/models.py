@@ -13,12 +13,13 @@ import msgspec
 from msgspec import Meta
 
 from upnext.errors import RequestError
+from upnext.events.event import IdField
 from upnext.serving.answering import Answering
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.decoding import convert
 from upnext.serving.releases import DEFAULT_LABEL, NotServedError
 from upnext.serving.security import RefusedError
-from upnext.serving.wire import MAX_BATCH, IdField, RequestBody, asked_of
+from upnext.serving.wire import MAX_BATCH, RequestBody, asked_of
 
 Datatype = Literal["BYTES", "INT64", "FP32", "BOOL"]
 Row = Mapping[str, object]
@@ -59,7 +60,7 @@ def wanted_by_path(path: Mapping[str, str]) -> Wanted:
 
 def held_versions(answering: Answering) -> Mapping[int, tuple[str, str]]:
     """How every version fares: loading, ready, draining or failed, and of what it failed."""
-    return dict.fromkeys(answering.live.state.recommenders, ("ready", ""))
+    return {one.version: (one.state, one.cause) for one in answering.live.state.held}
 
 
 def version_wanted(answering: Answering, wanted: Wanted) -> int:
@@ -70,7 +71,7 @@ def version_wanted(answering: Answering, wanted: Wanted) -> int:
     labels = answering.live.state.labels
     label = wanted.label or DEFAULT_LABEL
     version = labels.get(label) if wanted.version is None else wanted.version
-    if version is None or version not in held_versions(answering):
+    if version is None or version not in answering.live.state.loaded:
         where, got = ("label", label) if wanted.version is None else ("version", wanted.version)
         raise NotServedError(where, expected="a loaded release", got=repr(got))
     return version

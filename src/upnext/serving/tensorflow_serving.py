@@ -23,6 +23,7 @@ from upnext.serving.models import (
     Model,
     Row,
     Tensor,
+    Wanted,
     held_versions,
     model_named,
     rows_of,
@@ -59,9 +60,13 @@ async def status(request: Request) -> Response:
     model_named(request.path_params["model"])
     answering = answering_of(request)
     held = held_versions(answering)
-    if {"version", "label"} & request.path_params.keys():
-        one = version_wanted(answering, wanted_by_path(request.path_params))
-        held = {one: held[one]}
+    wanted = wanted_by_path(request.path_params)
+    if wanted != Wanted():
+        # A version that is loading, or has failed, has a status, though it answers nothing.
+        version = wanted.version
+        if version is None or version not in held:
+            version = version_wanted(answering, wanted)
+        held = {version: held[version]}
     told = [_version_status(version, *how) for version, how in sorted(held.items(), reverse=True)]
     return json_response({"model_version_status": told})
 

@@ -8,12 +8,10 @@ import msgspec
 from msgspec import Meta
 
 from upnext.errors import UpnextError
-from upnext.events.event import Event, KeyField
+from upnext.events.event import ID_MAX_BYTES, Event, IdField, KeyField
 from upnext.schema import Id, RecommendationRequest, Recommendations
 from upnext.serving.asked import Answered, Asked
 
-ID_MAX_BYTES = 256
-"""As long as the ids of logs may be."""
 MAX_NAMES = 10_000
 """Ids or tags that one rule may list."""
 MAX_BATCH = 100
@@ -23,8 +21,6 @@ MAX_EVENTS = 1_000
 MAX_WAIT_MS = 60_000.0
 """The longest that a request may ask to wait for its answer."""
 
-_IdNumber = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-IdField = Annotated[str, Meta(description=f"Up to {ID_MAX_BYTES} bytes.")] | _IdNumber
 _Query = Annotated[str, Meta(max_length=1000)]
 _TimeMs = Annotated[int, Meta(ge=0, le=253_402_300_799_999, description="UTC, up to year 9999.")]
 _Seconds = Annotated[float, Meta(ge=0, le=1e9)]
