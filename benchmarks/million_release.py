@@ -4,7 +4,7 @@
 
 Needs what training needs. The logs are `million_world`'s and end now, so that fresh uploads are
 fresh. Networks, index, sources and files are made by the code that makes any release, with default
-settings, but that tables of items begin near the items' true tastes, and one pass over the watches,
+settings, but that 300 candidates are ranked and tables of items begin near the items' true tastes, and one pass over the watches,
 and over a few thousand pages, suffices for all the rest. A release answers as one of that size
 does; how good its answers are, nobody should ask. Each seed gives a version; `stable` is the first.
 """
@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from upnext.pipeline.nominating import counted_sources, scores_of, source_scorer
 from upnext.pipeline.releasing import Learned, publish_release
 from upnext.ranking.config import RankingConfig
 from upnext.ranking.train import TrainedRanking, train_ranking
+from upnext.recommender import RecommenderConfig
 from upnext.registry.moves import move_label
 from upnext.retrieval.config import RetrievalConfig
 from upnext.retrieval.model import InputSizes, RetrievalModel
@@ -47,6 +49,8 @@ NUM_PAGES_LEARNED, NUM_PAGES_VALIDATED = 4_000, 1_000
 TASTE_SCALE = 0.5
 """Of the tastes in the first item vectors, beside the usual random start."""
 EXAMPLES_PER_USER = 25
+NUM_FOUND = 150
+"""Items that retrieval finds: with the 150 that counts propose, 300 candidates are ranked."""
 
 Say = Callable[[str], None]
 
@@ -98,6 +102,7 @@ def publish_versions(
         config = RunConfig(
             retrieval=RetrievalConfig(num_epochs=1, examples_per_user=EXAMPLES_PER_USER, seed=seed),
             ranking=RankingConfig(num_epochs=1, seed=seed),
+            recommender=RecommenderConfig(num_candidates=NUM_FOUND),
         )
         learned = _learned(known, config, say)
         facts = {
@@ -105,6 +110,7 @@ def publish_versions(
             "num_items": known.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
             "has_impressions": True,
             "index_recall_at_100": learned.index.recall_at_100,
+            "history_until": datetime.fromtimestamp(end_ms / 1000, UTC).isoformat(),
         }
         release = publish_release(
             registry,

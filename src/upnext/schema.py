@@ -221,6 +221,10 @@ class LivePast:
     searched: Sequence[str] = ()
     searched_at_ms: Sequence[int] = ()
 
+    def __bool__(self) -> bool:
+        """Whether anything happened."""
+        return bool(self.watched or self.shown or self.searched)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageOptions:

@@ -30,7 +30,7 @@ def past_of(
     before.
     """
     past = stored.of_user(user_row)
-    if live is not None:
+    if live:
         past = _with_live(encoder, past, live, at_ms if request.at_ms is None else None)
     if request.history is not None:
         past = replace(past, watches=_told_watches(encoder, request.history, at_ms))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from upnext.events.event import ServedItem, ServedPage
-from upnext.schema import Recommendations
+from upnext.schema import Id, Recommendations
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.gate import Gate, Seen
 from upnext.serving.metrics import Metrics, causes_of
@@ -57,26 +57,18 @@ class Aftermath:
             self._metrics.shadowed(label, *ids)
 
     def _keep(self, pages: Pages, asked: Asked, answered: Answered) -> None:
-        items = answered.recommendations.items
         user_id = asked.request.user_id
-        if user_id is None or not items:  # what nobody was shown is no impression
+        if (
+            user_id is None or not answered.recommendations.items
+        ):  # what nobody was shown is no impression
             return
-        page = ServedPage(
-            request_id=answered.request_id,
-            user_id=user_id,
-            served_at_ms=asked.request.at_ms or time.time_ns() // 1_000_000,
-            release=answered.recommendations.release,
-            label=answered.label or "",
-            items=[
-                ServedItem(
-                    item_id=item.item_id,
-                    source=item.sources[0] if item.sources else None,
-                    propensity=item.propensity,
-                )
-                for item in items
-            ],
-        )
-        pages.log_pages([page])
+        served_at_ms = asked.request.at_ms or time.time_ns() // 1_000_000
+        try:
+            pages.log_pages([_page(user_id, served_at_ms, answered)])
+        except ValueError as error:  # such as an id with a character that no log may hold
+            logger.warning("the page of request %s is not kept: %s", answered.request_id, error)
+            if self._metrics is not None:
+                self._metrics.page_not_kept()
 
     def _judge(self, gate: Gate, label: str, answered: Answered) -> None:
         answer, version = answered.recommendations, answered.version
@@ -89,3 +81,22 @@ class Aftermath:
         self._taken_back.add((label, version))
         logger.error("label %s is taken back from release %d: %s", label, version, reason)
         threading.Thread(target=self._take_back, args=(label, version, reason)).start()
+
+
+def _page(user_id: Id, served_at_ms: int, answered: Answered) -> ServedPage:
+    """Raises ValueError: it is none that could become a log."""
+    return ServedPage(
+        request_id=answered.request_id,
+        user_id=user_id,
+        served_at_ms=served_at_ms,
+        release=answered.recommendations.release,
+        label=answered.label or "",
+        items=[
+            ServedItem(
+                item_id=item.item_id,
+                source=item.sources[0] if item.sources else None,
+                propensity=item.propensity,
+            )
+            for item in answered.recommendations.items
+        ],
+    )

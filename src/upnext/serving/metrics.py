@@ -74,6 +74,9 @@ class Metrics:
             registry=own,
             multiprocess_mode="livesum",
         )
+        self._pages_not_kept = Counter(
+            "upnext_pages_not_kept", "Served pages that no log may hold.", registry=own
+        )
         self._releases = Gauge(
             "upnext_release_state",
             "1 for the state that each release is in.",
@@ -131,6 +134,10 @@ class Metrics:
     def pages_lost(self, num_lost: int) -> None:
         """So many pages could not be logged since the start."""
         self._pages_lost.set(num_lost)
+
+    def page_not_kept(self) -> None:
+        """A page cannot be logged, whatever the store does."""
+        self._pages_not_kept.inc()
 
     def releases(self, states: Mapping[int, str], labels: Mapping[str, int]) -> None:
         """What is loaded and labelled now."""
