@@ -31,6 +31,9 @@ from upnext.schema import NUM_RESERVED_ROWS
 from upnext.sources import Sources
 from upnext.training.side_features import side_arrays
 
+NUM_WARM_UP = 32
+"""Last requests of the logs that a release brings along to be tried."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
@@ -77,6 +80,7 @@ def publish_release(
         learned.index.save(directory / "index")
         if learned.ranking is not None:
             _write_ranking(directory / "ranking", learned.encoder, learned.ranking)
+        _write_warm_up(directory / "warm_up", users, history)
         return facts
 
     return publish(registry, write_files)
@@ -86,6 +90,22 @@ def _save(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     folder.mkdir()
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def _write_warm_up(folder: Path, users: Vocabulary, history: History) -> None:
+    """The last requests of the logs: a server tries them before it answers anybody."""
+    ended_ms = np.zeros(history.shown.num_users, np.int64)
+    for log in (history.watches, history.shown):
+        has_any = np.flatnonzero(np.diff(log.starts))
+        ended_ms[has_any] = np.maximum(ended_ms[has_any], log.at_ms[log.starts[has_any + 1] - 1])
+    latest = np.argsort(-ended_ms, kind="stable")[:NUM_WARM_UP]
+    requests = [
+        {"user_id": users.id(int(row)), "at_ms": int(ended_ms[row])}
+        for row in latest
+        if row >= NUM_RESERVED_ROWS and ended_ms[row]
+    ]
+    folder.mkdir()
+    (folder / "requests.json").write_text(json.dumps(requests), encoding="utf-8")
 
 
 def _write_retrieval(folder: Path, learned: Learned) -> None:

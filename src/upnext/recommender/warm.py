@@ -57,13 +57,13 @@ def warm_up(
     *,
     max_batch: int = MAX_BATCH,
 ) -> None:
-    """Has recorded requests answered, or else a set that is made up from the release itself.
+    """Has recorded requests answered, and a set of every kind, made up from the release itself.
 
     First one by one, then 2, 4, 8 … and `max_batch` at once.
 
     Raises: ReleaseError: a stage failed, of which a server would say `degraded`.
     """
-    requests = list(recorded) or made_up_requests(recommender)
+    requests = [*recorded, *made_up_requests(recommender)]
     for request in requests:
         _answer(recommender, [request])
     sizes = {min(2**power, max_batch) for power in range(1, max_batch.bit_length() + 1)}
