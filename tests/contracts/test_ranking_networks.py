@@ -20,6 +20,7 @@ from upnext.ranking.model import RankingModel
 from upnext.ranking.objectives import new_objective
 from upnext.ranking.step import outcomes_of
 from upnext.ranking.train import TrainedRanking
+from upnext.recommender.files import Network
 from upnext.recommender.ranker import Ranker
 from upnext.schema import Floats, Logs
 
@@ -220,7 +221,8 @@ def exported(
     """The model in memory, and what a release holds of it; the MLP's are in laws/."""
     model, folder = models[request.param], tmp_path_factory.mktemp(request.param) / "ranking"
     _write_ranking(folder, world.encoder, TrainedRanking(model, (), 0))
-    network = onnxruntime.InferenceSession(folder / "network.onnx")
+    session = onnxruntime.InferenceSession(folder / "network.onnx")
+    network = Network(session, {node.name: node.shape for node in session.get_inputs()})
     return model, Ranker(item_vectors=np.load(folder / "item_vectors.npy"), network=network)
 
 
@@ -237,7 +239,7 @@ def test_the_exported_network_scores_as_the_one_in_memory(
 
 def test_the_exported_network_takes_what_it_needs(exported: tuple[RankingModel, Ranker]) -> None:
     model, ranker = exported
-    names = {node.name for node in ranker.network.get_inputs()}
+    names = ranker.network.inputs.keys()
     assert {"item_vectors", "history_pooled", "shown_pooled", "item_counts"} <= names
     assert ("history_vectors" in names) == ("history_vectors" in model.scoring.network.reads)
     assert ranker.num_sources == NUM_SOURCES

@@ -182,7 +182,7 @@ def test_a_place_is_that_of_the_first_candidate_with_the_item(data: st.DataObjec
 
     def place(request: int, row: int) -> int:
         mine = [m for m in np.flatnonzero(request_index == request) if item_rows[m] == row > 1]
-        return mine[0] + 1 if mine else 0
+        return int(mine[0]) + 1 if mine else 0
 
     places = places_of(history, shown, item_rows, request_index)
     for rows_of, told in ((history, places.history_place), (shown, places.shown_place)):

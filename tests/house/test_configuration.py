@@ -13,6 +13,7 @@ import pytest
 
 from upnext.logs.simulation.world import SimulationConfig
 from upnext.pipeline.config import RunConfig
+from upnext.serving.config import ServingConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 HEAD = """\
@@ -21,9 +22,10 @@ HEAD = """\
 <!-- Made by `make docs` from the config dataclasses; edit those. -->
 
 `upnext train LOGS REGISTRY --config run.toml` reads the first part, `upnext check` its section
-`[logs]`, and `upnext simulate LOGS --config world.toml` the second. Every key may be left out. An
-unknown key is an error that names the nearest known one. A key whose default is "–" is unset; to
-leave it so, leave it out. The whole of `run.toml` is kept in the release.
+`[logs]`, `upnext serve REGISTRY --config serve.toml` the second, and `upnext simulate LOGS --config
+world.toml` the third. Every key may be left out. An unknown key is an error that names the nearest
+known one. A key whose default is "–" is unset; to leave it so, leave it out. The whole of
+`run.toml` is kept in the release.
 """
 KINDS: dict[type, str] = {
     bool: "true or false",
@@ -36,8 +38,9 @@ KINDS: dict[type, str] = {
 def reference() -> str:
     """The whole page."""
     run = "".join(_sections(RunConfig, "run.toml"))
+    serving = "".join(_sections(ServingConfig, "serve.toml"))
     world = "".join(_sections(SimulationConfig, "world.toml"))
-    return f"{HEAD}\n## run.toml\n{run}\n## world.toml\n{world}"
+    return f"{HEAD}\n## run.toml\n{run}\n## serve.toml\n{serving}\n## world.toml\n{world}"
 
 
 def _sections(config: type, file: str, path: str = "") -> Iterator[str]:
@@ -124,7 +127,8 @@ def _configs(config: type) -> Iterator[type]:
             yield from _configs(hint)
 
 
-EVERY_CONFIG = list(dict.fromkeys([*_configs(RunConfig), *_configs(SimulationConfig)]))
+FILES = (RunConfig, ServingConfig, SimulationConfig)
+EVERY_CONFIG = list(dict.fromkeys(config for file in FILES for config in _configs(file)))
 
 
 def test_the_page_is_what_the_dataclasses_say() -> None:

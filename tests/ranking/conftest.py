@@ -93,8 +93,12 @@ def _random_inputs(
         "channel_counts": draw.rows(*of_candidate, 4).float(),
         "source_scores": draw.seconds(*of_candidate, num_sources),
     }
-    rows = (inputs[name].numpy() for name in ("history_rows", "shown_rows", "item_rows"))
-    places = places_of(*rows, inputs["request_index"].numpy())
+    places = places_of(
+        history_rows.numpy(),
+        shown_rows.numpy(),
+        inputs["item_rows"].numpy(),
+        inputs["request_index"].numpy(),
+    )
     inputs |= {name: torch.from_numpy(array) for name, array in places._asdict().items()}
     table = torch.from_numpy(draw.rng.standard_normal((6, vector_size)).astype(np.float32))
     table[:2] = 0.0
