@@ -32,6 +32,7 @@ class FakeReleases:
     """Opens recommenders that answer items 0 to k-1, and remembers what they were asked.
 
     `on_request`: by version, called before each answer. `on_open`: called before each opening.
+    `on_popular`: called before what is watched most is told.
     """
 
     opened: list[int] = field(default_factory=list)
@@ -39,6 +40,7 @@ class FakeReleases:
     live: list[LivePast | None] = field(default_factory=list)
     on_open: dict[int, Callable[[], None]] = field(default_factory=dict)
     on_request: dict[int, Callable[[], None]] = field(default_factory=dict)
+    on_popular: Callable[[], None] = lambda: None
 
     def open(self, version: int) -> Recommender:
         self.on_open.get(version, lambda: None)()
@@ -72,6 +74,7 @@ class _FakeRecommender:
     def popular(
         self, request: RecommendationRequest, live: LivePast | None, cause: str
     ) -> Recommendations:
+        self.fakes.on_popular()
         return replace(self._page(request.k), degraded=[cause])
 
     def similar(self, item_id: Id, k: int) -> Recommendations:
