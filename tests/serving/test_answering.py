@@ -1,19 +1,23 @@
 """Whatever happens to a request on its way, it is answered, in time, by one release."""
 
 import asyncio
+import re
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from upnext.errors import RequestError, UpnextError
+from upnext.events.event import ServedPage
 from upnext.schema import Id, LivePast, RecommendationRequest
+from upnext.serving.aftermath import Aftermath
 from upnext.serving.answering import Answering, AnsweringConfig
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig
+from upnext.serving.metrics import Metrics
 from upnext.serving.releases import LiveReleases, NotServedError
-from upnext.serving.traffic import Traffic
+from upnext.serving.traffic import ShadowConfig, Traffic
 
 SOON_S = 10.0
 PAST = LivePast(watched=["soup"], started_at_ms=[1], watch_time_s=[2.0])
@@ -183,6 +187,116 @@ def test_beyond_capacity_a_request_is_refused(live: LiveReleases, fakes: Any) ->
 
     run(ask())
     answering.close()
+
+
+class Pages:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.kept: list[ServedPage] = []
+
+    def log_pages(self, pages: Sequence[ServedPage]) -> None:
+        self.kept += pages
+
+
+class Shadowed:
+    """An answering with one thread whose shadow is `canary`, and what comes of its answers."""
+
+    def __init__(self, live: LiveReleases, *, share: float = 1.0) -> None:
+        self.pages, self.metrics = Pages(), Metrics()
+        self.answering = Answering(
+            live,
+            AnsweringConfig(deadline_ms=9_000),
+            QueueConfig(max_batch=1),
+            aftermath=Aftermath(metrics=self.metrics, pages=self.pages),
+        )
+        self.answering.traffic = Traffic(shadow=ShadowConfig(label="canary", share=share))
+
+    async def num_unseen(self, expected: int) -> int:
+        """Answers of the shadow, once as many as expected have come."""
+        by_s = asyncio.get_running_loop().time() + SOON_S
+        while self._num_unseen() < expected:
+            assert asyncio.get_running_loop().time() < by_s
+            await asyncio.sleep(0.005)
+        return self._num_unseen()
+
+    def _num_unseen(self) -> int:
+        told = re.findall(
+            r'upnext_answers_total{label="shadow of canary",.*} (.*)',
+            self.metrics.to_text().decode(),
+        )
+        return int(float(told[0])) if told else 0
+
+
+def test_a_shadow_is_asked_the_same_and_its_answer_is_neither_shown_nor_kept(
+    live: LiveReleases, fakes: Any
+) -> None:
+    shadowed = Shadowed(live)
+
+    async def ask() -> Answered:
+        answered = await shadowed.answering.recommend(asked(request_id="mine"))
+        assert await shadowed.num_unseen(1) == 1
+        return answered
+
+    answered = run(ask())
+    shadowed.answering.close()
+    assert (answered.recommendations.release, answered.label) == ("1", "stable")
+    assert fakes.requests == [asked().request] * 2
+    assert [(page.request_id, page.release) for page in shadowed.pages.kept] == [("mine", "1")]
+    assert 'upnext_shadow_overlap_count{label="canary"} 1.0' in shadowed.metrics.to_text().decode()
+
+
+def test_a_shadow_that_fails_is_counted_and_harms_nobody(live: LiveReleases, fakes: Any) -> None:
+    shadowed = Shadowed(live)
+    fakes.on_request[2] = lambda: 1 / 0
+
+    async def ask() -> list[Answered]:
+        answers = [await shadowed.answering.recommend(asked()) for _ in range(3)]
+        assert await shadowed.num_unseen(1) >= 1
+        return answers
+
+    answers = run(ask())
+    shadowed.answering.close()
+    assert [one.recommendations.degraded for one in answers] == [[]] * 3
+    assert 'cause="failed",label="shadow of canary"' in shadowed.metrics.to_text().decode()
+
+
+def test_a_shadow_answers_only_while_nobody_else_waits(live: LiveReleases, fakes: Any) -> None:
+    shadowed, go = Shadowed(live), threading.Semaphore(0)
+    fakes.on_request[1] = lambda: go.acquire(timeout=SOON_S)
+
+    async def ask() -> None:
+        tasks = [asyncio.create_task(shadowed.answering.recommend(asked())) for _ in range(2)]
+        go.release()
+        await tasks[0]  # the second is held now, or waits
+        go.release()
+        await tasks[1]
+        assert await shadowed.num_unseen(1) == 1
+
+    run(ask())
+    shadowed.answering.close()
+    assert len(fakes.requests) == 3
+
+
+@pytest.mark.parametrize("why", ["no share", "no such label", "the same release", "no shadow"])
+def test_without_another_release_or_a_share_there_is_no_shadow(
+    live: LiveReleases, fakes: Any, why: str
+) -> None:
+    shadowed = Shadowed(live, share=0.0 if why == "no share" else 1.0)
+    if why == "no such label":
+        shadowed.answering.traffic = Traffic(shadow=ShadowConfig(label="beta", share=1.0))
+    elif why == "the same release":
+        live.label("canary", 1)
+    elif why == "no shadow":
+        shadowed.answering.traffic = Traffic()
+
+    async def ask() -> None:
+        for _ in range(3):
+            await shadowed.answering.recommend(asked())
+
+    run(ask())
+    shadowed.answering.close()
+    assert len(fakes.requests) == 3
 
 
 def test_each_stage_answers_by_itself(answering: Answering) -> None:

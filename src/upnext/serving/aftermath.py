@@ -58,11 +58,10 @@ class Aftermath:
 
     def _keep(self, pages: Pages, asked: Asked, answered: Answered) -> None:
         user_id = asked.request.user_id
-        if (
-            user_id is None or not answered.recommendations.items
-        ):  # what nobody was shown is no impression
-            return
-        served_at_ms = asked.request.at_ms or time.time_ns() // 1_000_000
+        if user_id is None or not answered.recommendations.items:
+            return  # what nobody was shown is no impression
+        at_ms = asked.request.at_ms
+        served_at_ms = time.time_ns() // 1_000_000 if at_ms is None else at_ms
         try:
             pages.log_pages([_page(user_id, served_at_ms, answered)])
         except ValueError as error:  # such as an id with a character that no log may hold

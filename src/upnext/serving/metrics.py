@@ -79,11 +79,12 @@ class Metrics:
         )
         self._releases = Gauge(
             "upnext_release_state",
-            "1 for the state that each release is in.",
+            "1 for the state that each release is in, 0 for those that it was in before.",
             ["release", "state"],
             registry=own,
             multiprocess_mode="livemax",
         )
+        self._states = set[tuple[str, str]]()
         self._labels = Gauge(
             "upnext_label_release",
             "The release that each label points at.",
@@ -141,9 +142,12 @@ class Metrics:
 
     def releases(self, states: Mapping[int, str], labels: Mapping[str, int]) -> None:
         """What is loaded and labelled now."""
-        self._releases.clear()
-        for version, state in states.items():
-            self._releases.labels(str(version), state).set(1)
+        there = {(str(version), state) for version, state in states.items()}
+        for gone in self._states - there:  # 0, as files of several processes keep what they had
+            self._releases.labels(*gone).set(0)
+        for version_state in there:
+            self._releases.labels(*version_state).set(1)
+        self._states |= there
         for label, version in labels.items():
             self._labels.labels(label).set(version)
 

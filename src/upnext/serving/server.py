@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import signal
 import socket
 import sys
 import threading
@@ -77,6 +78,8 @@ def serve(
         )
         return
     sys.setswitchinterval(SWITCH_EVERY_S)
+    # uvicorn raises the signal that ended it once more; pages that wait are to be written first.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         managing_port = listeners[1].getsockname()[1] if listeners[1:] else None
         app = stack.enter_context(
