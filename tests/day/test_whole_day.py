@@ -18,7 +18,7 @@ from upnext.ranking.config import RankingConfig, RankingNetworkConfig
 from upnext.recommender import RecommenderConfig
 from upnext.recommender.warm import open_warm
 from upnext.retrieval.config import RetrievalConfig
-from upnext.serving.answering import Answering
+from upnext.serving.answering import Answering, AnsweringConfig
 from upnext.serving.app import create_app
 from upnext.serving.following import Following
 from upnext.serving.releases import LiveReleases
@@ -69,8 +69,10 @@ def url(day: Day) -> Iterator[str]:
     live = LiveReleases(lambda version: open_warm(day.registry, version))
     with Following(live, day.registry) as following:
         following.wait()
-        with running_server(create_app(Answering(live))) as url:
+        answering = Answering(live, AnsweringConfig(deadline_ms=10_000))
+        with running_server(create_app(answering)) as url:
             yield url
+        answering.close()
 
 
 def test_retrieval_finds_more_than_what_is_most_watched(day: Day) -> None:

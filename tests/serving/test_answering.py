@@ -257,7 +257,7 @@ def test_a_shadow_that_fails_is_counted_and_harms_nobody(live: LiveReleases, fak
 
     answers = run(ask())
     shadowed.answering.close()
-    assert [one.recommendations.degraded for one in answers] == [[]] * 3
+    assert not any(one.recommendations.degraded for one in answers)
     assert 'cause="failed",label="shadow of canary"' in shadowed.metrics.to_text().decode()
 
 

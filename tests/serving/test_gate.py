@@ -137,7 +137,15 @@ def test_what_cannot_be_taken_back_is_told_and_raises_nothing(
     (registry / "releases/2/a.txt").chmod(0o644)
     (registry / "releases/2/a.txt").write_text("damaged", encoding="utf-8")
     take_back(registry, "canary", 3, "slow")
-    take_back(registry, "beta", 1, "slow")
     assert read_labels(registry)["canary"] == 3
-    for name in ("canary", "beta"):
-        assert f"label {name} could not be taken back" in caplog.text
+    assert "label canary could not be taken back from release 3" in caplog.text
+
+
+def test_a_label_with_neither_a_past_nor_a_stable_stays_and_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path, _write)
+    move_label(tmp_path, "canary", 1)
+    take_back(tmp_path, "canary", 1, "slow")
+    assert read_labels(tmp_path) == {"canary": 1}
+    assert "label canary could not be taken back from release 1" in caplog.text

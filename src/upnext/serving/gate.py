@@ -93,12 +93,14 @@ def take_back(registry: Path, label: str, version: int, reason: str) -> None:
     """
     try:
         standings = read_standings(registry)
-        if standings[label].rollback_version is not None:
+        stable = standings.get(STABLE)
+        # Where neither is, the rollback is refused and says why.
+        if stable is None or standings[label].rollback_version is not None:
             rollback(registry, label, expected_previous=version, actor=ACTOR, reason=reason)
         else:
-            stable = standings[STABLE].version
+            there = stable.version
             move_label(
-                registry, label, stable, expected_previous=version, actor=ACTOR, reason=reason
+                registry, label, there, expected_previous=version, actor=ACTOR, reason=reason
             )
     except ReleaseError:
         logger.exception("label %s could not be taken back from release %d", label, version)

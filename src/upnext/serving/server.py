@@ -194,10 +194,14 @@ def _refuse_remote(http: HttpConfig) -> None:
 
 def _listen_all(http: HttpConfig) -> list[socket.socket]:
     """The public socket, then the managing one if there is to be one."""
-    listeners = [_listen(http.host, http.port)]
-    if http.admin_port is not None:
-        listeners.append(_listen(http.admin_host, http.admin_port))
-    return listeners
+    public = _listen(http.host, http.port)
+    if http.admin_port is None:
+        return [public]
+    try:
+        return [public, _listen(http.admin_host, http.admin_port)]
+    except ConfigError:
+        public.close()
+        raise
 
 
 def _listen(host: str, port: int) -> socket.socket:

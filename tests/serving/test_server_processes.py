@@ -1,0 +1,221 @@
+"""Real server processes over a registry: whoever is killed or told to end, nobody goes without."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from upnext.events.config import EventsConfig
+from upnext.events.store import open_store
+from upnext.registry.moves import move_label
+from upnext.registry.release import open_release, publish
+from upnext.registry.servers import read_servers
+
+if TYPE_CHECKING:
+    from tests.conftest import TrainedRelease
+
+SOON_S = 30.0
+ROUTE = "/v1/recommendations"
+
+
+@dataclass
+class Served:
+    """A server that has said where it listens."""
+
+    registry: Path
+    process: subprocess.Popen[str]
+    url: str
+    admin_url: str
+
+    def pids(self) -> set[int]:
+        return {one.pid for one in read_servers(self.registry)}
+
+    def releases(self, *, count: int = 20) -> set[str]:
+        """Which releases answer, each time over a new connection."""
+        return {ask(self.url)["release"] for _ in range(count)}
+
+
+def ask(url: str, **request: Any) -> dict[str, Any]:
+    response = httpx.post(f"{url}{ROUTE}", json={"is_logged": False, **request}, timeout=SOON_S)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    by_s = time.monotonic() + SOON_S
+    while not is_so():
+        assert time.monotonic() < by_s
+        time.sleep(0.02)
+
+
+def start(
+    registry: Path, command: Sequence[str], pipe: str, root: Path, num_processes: int
+) -> Served:
+    """Returns once every process follows the labels."""
+    paths = [str(root), *filter(None, [os.environ.get("PYTHONPATH")])]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    line = getattr(process, pipe).readline()
+    told = re.search(r"on (http://\S+:\d+)(?:, managed on (http://\S+:\d+))?\n", line)
+    assert told, line + process.communicate(timeout=SOON_S)[1]
+    served = Served(registry, process, told[1], told[2] or "")
+    wait_until(lambda: len(served.pids()) == num_processes)
+    wait_until(lambda: httpx.get(f"{served.url}/readyz", timeout=SOON_S).status_code == 200)
+    return served
+
+
+@pytest.fixture(scope="module")
+def served(
+    tiny_release: TrainedRelease,
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+) -> Iterator[Served]:
+    """`upnext serve` with two processes and an admin port, over two releases that are alike."""
+    directory = tmp_path_factory.mktemp("served")
+    registry = Path(shutil.copytree(tiny_release.registry, directory / "registry"))
+    publish_again(registry)
+    move_label(registry, "stable", 1)
+    command = ["upnext", "serve", str(registry), "--port", "0", "--admin-port", "0"]
+    served = start(
+        registry, [*command, "--processes", "2"], "stderr", pytestconfig.rootpath, num_processes=2
+    )
+    yield served
+    served.process.kill()
+    served.process.communicate(timeout=SOON_S)
+
+
+@pytest.fixture(params=[1, 2], ids=["one process", "two processes"])
+def held(
+    tmp_path: Path, request: pytest.FixtureRequest, pytestconfig: pytest.Config
+) -> Iterator[Served]:
+    """A server on releases without a model, whose answers can be held."""
+    registry = tmp_path / "registry"
+    publish(registry, lambda path: {"size": (path / "a.txt").write_text("whole")})
+    move_label(registry, "stable", 1)
+    command = ["tests.serving.serving_fakes", str(registry), str(request.param)]
+    served = start(registry, command, "stdout", pytestconfig.rootpath, num_processes=request.param)
+    yield served
+    served.process.kill()
+    served.process.communicate(timeout=SOON_S)
+
+
+def publish_again(registry: Path) -> None:
+    """The same files as a second release."""
+    first = open_release(registry, 1)
+
+    def write_files(directory: Path) -> Mapping[str, Any]:
+        for name in first.files:
+            (directory / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(first.path / name, directory / name)
+        return first.metadata
+
+    publish(registry, write_files)
+
+
+def upnext(*arguments: object) -> str:
+    """What a verb says, in a process of its own."""
+    command = [sys.executable, "-m", "upnext", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SOON_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_a_move_is_followed_by_every_process_before_the_command_returns(served: Served) -> None:
+    assert served.releases() == {"1"}
+    for arguments, release in (
+        (("label", served.registry, "stable", 2), 2),
+        (("rollback", served.registry, "stable"), 1),
+    ):
+        said = upnext(*arguments)
+        labels = {one.pid: one.labels["stable"] for one in read_servers(served.registry)}
+        assert served.releases() == {str(release)}
+        assert labels == dict.fromkeys(served.pids(), release)
+        assert "followed by 2 server(s)" in said
+
+
+def test_traffic_is_followed_as_it_runs(served: Served) -> None:
+    upnext("label", served.registry, "canary", 2)
+    upnext("traffic", served.registry, "canary=100")
+    wait_until(lambda: served.releases() == {"2"})
+    upnext("traffic", served.registry, "stable=100")
+    wait_until(lambda: served.releases() == {"1"})
+
+
+def test_the_admin_port_tells_the_numbers_of_all_processes(served: Served) -> None:
+    for _ in range(20):
+        ask(served.url)
+    told = httpx.get(f"{served.admin_url}/metrics").text
+    answers = re.findall(r"^upnext_answers_total\{.*\} (.*)$", told, flags=re.MULTILINE)
+    assert sum(map(float, answers)) >= 20
+    assert re.search(r'^upnext_label_release\{label="stable"\} 1\.0$', told, flags=re.MULTILINE)
+    listed = httpx.get(f"{served.admin_url}/admin/v1/releases").json()
+    assert {one["pid"] for one in listed["servers"]} == served.pids()
+    assert httpx.get(f"{served.url}/metrics").status_code == 404
+    assert httpx.post(f"{served.admin_url}{ROUTE}", json={}).status_code == 404
+
+
+def test_a_process_that_is_killed_loses_the_port_for_nobody(served: Served) -> None:
+    """Each is killed once, so that each has answered alone."""
+    for victim in sorted(served.pids()):
+        assert served.releases() == {"1"}
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda gone=victim: gone not in served.pids())  # type: ignore[misc]
+        assert served.releases() == {"1"}
+        wait_until(lambda: len(served.pids()) == 2)
+    assert served.releases() == {"1"}
+
+
+def test_what_is_under_way_is_answered_and_kept_before_the_end(held: Served) -> None:
+    registry = held.registry
+    (registry / "hold").touch()
+    question = {"user_id": "ann", "k": 3, "deadline_ms": 10_000, "is_logged": True}
+    with ThreadPoolExecutor(1) as threads:
+        under_way = threads.submit(ask, held.url, **question)
+        wait_until((registry / "begun").exists)
+        held.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not is_answering(held.url))
+        (registry / "go").touch()
+        answer = under_way.result(timeout=SOON_S)
+    _, complaints = held.process.communicate(timeout=SOON_S)
+    assert (held.process.returncode, complaints) == (0, "")
+    assert (len(answer["items"]), answer["degraded"]) == (3, [])
+    assert held.pids() == set()
+    store = open_store(EventsConfig(path=str(registry / "events.sqlite")))
+    assert store.past_of("ann", since_ms=0, until_ms=2**50).shown == [0, 1, 2]
+    store.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_when_asked_to_and_says_nothing(held: Served, number: int) -> None:
+    pids = held.pids()
+    held.process.send_signal(number)
+    _, complaints = held.process.communicate(timeout=SOON_S)
+    assert (held.process.returncode, complaints) == (0, "")
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def is_answering(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=0.5).is_success
+    except httpx.TransportError:
+        return False
