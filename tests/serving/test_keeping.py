@@ -34,7 +34,7 @@ class Lost:
 
 
 @pytest.fixture
-def answering(fakes: FakeReleases) -> Iterator[Answering]:  # type: ignore[override]
+def answering(fakes: FakeReleases) -> Iterator[Answering]:
     live = LiveReleases(fakes.open)
     live.load(1)
     live.label("stable", 1)

@@ -94,17 +94,23 @@ def test_other_machines_are_served_only_when_that_is_meant(
     fakes: FakeReleases, tmp_path: Path, host: str, which: str
 ) -> None:
     assert not is_loopback(host)
-    http = replace(HttpConfig(port=0, admin_port=0), **{which: host})
+    names = {"host": "127.0.0.1", "admin_host": "127.0.0.1", which: host}
+    http = HttpConfig(port=0, admin_port=0, host=names["host"], admin_host=names["admin_host"])
     with pytest.raises(ConfigError, match="allow it explicitly"):
         serve_nothing(tmp_path, fakes, ServingConfig(http=http))
 
 
-@pytest.mark.parametrize(("which", "token"), [("host", "events"), ("admin_host", "admin")])
+@pytest.mark.parametrize(
+    ("http", "token"),
+    [
+        (HttpConfig(port=0, host="0.0.0.0", allow_remote=True), "events"),
+        (HttpConfig(port=0, admin_port=0, admin_host="0.0.0.0", allow_remote=True), "admin"),
+    ],
+    ids=["public", "admin"],
+)
 def test_other_machines_change_nothing_without_a_token(
-    fakes: FakeReleases, tmp_path: Path, which: str, token: str
+    fakes: FakeReleases, tmp_path: Path, http: HttpConfig, token: str
 ) -> None:
-    meant = HttpConfig(port=0, admin_port=0, allow_remote=True)
-    http = replace(meant, **{which: "0.0.0.0"})
     with pytest.raises(ConfigError, match=f"{token}_token_file"):
         serve_nothing(tmp_path, fakes, ServingConfig(http=http))
 

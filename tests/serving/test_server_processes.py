@@ -73,6 +73,7 @@ def start(
         stderr=subprocess.PIPE,
         text=True,
         cwd=root,
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     line = getattr(process, pipe).readline()
@@ -205,10 +206,16 @@ def test_what_is_under_way_is_answered_and_kept_before_the_end(held: Served) -> 
     store.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_when_asked_to_and_says_nothing(held: Served, number: int) -> None:
+@pytest.mark.parametrize(
+    ("tell", "number"),
+    [(os.kill, signal.SIGINT), (os.kill, signal.SIGTERM), (os.killpg, signal.SIGINT)],
+    ids=["interrupted", "terminated", "from a terminal"],
+)
+def test_it_ends_when_asked_to_and_says_nothing(
+    held: Served, tell: Callable[[int, int], None], number: int
+) -> None:
     pids = held.pids()
-    held.process.send_signal(number)
+    tell(held.process.pid, number)
     _, complaints = held.process.communicate(timeout=SOON_S)
     assert (held.process.returncode, complaints) == (0, "")
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)

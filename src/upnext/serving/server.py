@@ -78,14 +78,18 @@ def serve(
         )
         return
     sys.setswitchinterval(SWITCH_EVERY_S)
-    # uvicorn raises the signal that ended it once more; pages that wait are to be written first.
+    # Both ends are one: uvicorn raises the signal once more, and SIGTERM's own way writes no pages.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
         managing_port = listeners[1].getsockname()[1] if listeners[1:] else None
         app = stack.enter_context(
             _application(registry, open_recommender, config, securities, managing_port)
         )
-        _server(app, graceful_s=config.http.graceful_s).run(sockets=listeners)
+        try:
+            _server(app, graceful_s=config.http.graceful_s).run(sockets=listeners)
+        finally:  # told twice, as a terminal and the first process do, it writes all the same
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
