@@ -4,9 +4,10 @@
 
 Needs what training needs. The logs are `million_world`'s and end now, so that fresh uploads are
 fresh. Networks, index, sources and files are made by the code that makes any release, with default
-settings, but that 300 candidates are ranked and tables of items begin near the items' true tastes, and one pass over the watches,
-and over a few thousand pages, suffices for all the rest. A release answers as one of that size
-does; how good its answers are, nobody should ask. Each seed gives a version; `stable` is the first.
+settings, but that 300 candidates are ranked, that tables of items begin near the items' true
+tastes, and that one pass over the watches, and over a few thousand pages, suffices for all the
+rest. A release answers as one of that size does; how good its answers are, nobody should ask. Each
+seed gives a version; `stable` is the first.
 """
 
 import argparse

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import settings
@@ -250,7 +251,7 @@ class Releases(RuleBasedStateMachine):
     def _open(self, version: int) -> Recommender:
         open_release(self.registry, version)
         self.really_opened[version] += 1
-        return _Plain(version)
+        return cast(Recommender, _Plain(version))  # nothing else of it is asked here
 
 
 Releases.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
