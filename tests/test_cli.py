@@ -124,7 +124,7 @@ def test_recommend_prints_a_table_and_keeps_the_timings_apart(
     told = ["#", "item", "title", "expected watch time", "nominated by"]
     assert re.split(r"\s{2,}", header.strip()) == told
     assert [line.split()[0] for line in lines] == ["1", "2", "3"]
-    assert re.match(r"release 1, \d+ candidates; user_vector .*, total \d", ended.stderr)
+    assert re.match(r"release 1, \d+ candidates; past .*, user_vector .*, total \d", ended.stderr)
     nominators = re.compile(
         r" s +(retrieval \d+|together|popular|fresh)(, (together|popular|fresh))*$"
     )
