@@ -24,7 +24,25 @@ def test_a_release_holds_arrays_networks_and_json_alone(tiny_release: TrainedRel
         "sources",
         "index",
         "ranking",
+        "warm_up",
     }
+
+
+def test_a_release_brings_along_the_last_requests_of_its_logs(
+    tiny_release: TrainedRelease,
+) -> None:
+    requests = tiny_release.release.json("warm_up/requests.json")
+    history, users = tiny_release.recommender.history, tiny_release.recommender.users
+    ended_ms = {
+        users.id(row): max(
+            int(log.of_user(row).at_ms.max(initial=0)) for log in (history.watches, history.shown)
+        )
+        for row in range(2, users.num_rows)
+    }
+    latest = sorted(ended_ms.values(), reverse=True)[: len(requests)]
+    assert len(requests) == min(32, len(ended_ms))
+    assert [request["at_ms"] for request in requests] == latest
+    assert all(ended_ms[request["user_id"]] == request["at_ms"] for request in requests)
 
 
 def test_without_a_ranker_there_are_no_files_of_one(retrieval_release: TrainedRelease) -> None:

@@ -130,7 +130,7 @@ def test_whoever_no_log_can_hold_is_answered_and_it_is_said(
     pages = Pages()
     Aftermath(pages=pages).of(asked(user_id), answered())
     assert pages.kept == []
-    assert "page r is not kept: Expected user_id" in caplog.text
+    assert "page of request r is not kept: Expected user_id" in caplog.text
 
 
 def test_what_a_shadow_answers_is_counted_and_never_kept_nor_judged() -> None:

@@ -113,9 +113,9 @@ def test_a_foreign_host_or_page_is_refused(
     assert read_labels(registry) == {"stable": 2}
 
 
-@pytest.mark.parametrize("path", ["/", "/v1/recommendations", "/openapi.json", "/metrics/x"])
-def test_there_is_nothing_else(app: ASGIApp, send: Send, path: str) -> None:
-    assert _ask(send, app, "GET", path) == 401
+@pytest.mark.parametrize("path", ["/v1/recommendations", "/v1/events", "/metrics/x", "/readyz"])
+def test_nobody_is_recommended_anything_there(app: ASGIApp, send: Send, path: str) -> None:
+    assert _ask(send, app, "GET", path) == 404
     assert _ask(send, app, "GET", path, **_bearer("admin")) == 404
 
 

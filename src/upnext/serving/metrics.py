@@ -6,6 +6,7 @@ whichever is asked adds them up; the one that starts the processes makes it.
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from upnext.schema import Recommendations
 
 SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0)
+Together = Literal["livesum", "livemax", "livemostrecent"]
 CAUSES: Mapping[str, str] = {
     "user_vector failed": "user_vector",
     "candidates failed": "candidates",
@@ -39,66 +41,50 @@ class Metrics:
 
     def __init__(self) -> None:
         self._own = CollectorRegistry()
-        own = self._own
-        self._answers = Counter(
-            "upnext_answers", "Pages answered.", ["release", "label"], registry=own
-        )
+        about = ["release", "label"]
+        self._answers = self._counter("answers", "Pages answered.", *about)
         self._stages = Histogram(
             "upnext_stage_seconds",
             "Time of each stage of the requests that were answered together.",
-            ["stage", "release", "label"],
+            ["stage", *about],
             buckets=SECONDS,
-            registry=own,
+            registry=self._own,
         )
-        self._degraded = Counter(
-            "upnext_degraded",
-            "Answers that are less than they could be, by cause.",
-            ["cause", "release", "label"],
-            registry=own,
+        self._degraded = self._counter(
+            "degraded", "Answers that are less than they could be, by cause.", "cause", *about
         )
-        self._responses = Counter(
-            "upnext_responses", "HTTP responses.", ["route", "status"], registry=own
-        )
-        self._waiting = Gauge(
-            "upnext_waiting",
-            "Requests that no thread has taken yet.",
-            registry=own,
-            multiprocess_mode="livesum",
-        )
-        self._events = Counter(
-            "upnext_events", "Events taken, by outcome.", ["outcome"], registry=own
-        )
-        self._pages_lost = Gauge(
-            "upnext_pages_lost",
-            "Served pages that could not be logged.",
-            registry=own,
-            multiprocess_mode="livesum",
-        )
-        self._pages_not_kept = Counter(
-            "upnext_pages_not_kept", "Served pages that no log may hold.", registry=own
-        )
-        self._releases = Gauge(
-            "upnext_release_state",
-            "1 for the state that each release is in, 0 for those that it was in before.",
-            ["release", "state"],
-            registry=own,
-            multiprocess_mode="livemax",
-        )
-        self._states = set[tuple[str, str]]()
-        self._labels = Gauge(
-            "upnext_label_release",
-            "The release that each label points at.",
-            ["label"],
-            registry=own,
-            multiprocess_mode="livemostrecent",
-        )
+        self._responses = self._counter("responses", "HTTP responses.", "route", "status")
+        self._events = self._counter("events", "Events taken, by outcome.", "outcome")
+        self._pages_not_kept = self._counter("pages_not_kept", "Served pages that no log may hold.")
         self._shadow = Histogram(
             "upnext_shadow_overlap",
             "Share of a page that the shadow's page has too.",
             ["label"],
             buckets=tuple(part / 10 for part in range(11)),
-            registry=own,
+            registry=self._own,
         )
+        self._waiting = self._gauge("waiting", "Requests that no thread has taken yet.", "livesum")
+        self._pages_lost = self._gauge(
+            "pages_lost", "Served pages that could not be logged.", "livesum"
+        )
+        self._releases = self._gauge(
+            "release_state",
+            "1 for the state that each release is in, 0 for those that it was in before.",
+            "livemax",
+            "release",
+            "state",
+        )
+        self._states = set[tuple[str, str]]()
+        self._labels = self._gauge(
+            "label_release", "The release that each label points at.", "livemostrecent", "label"
+        )
+
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"upnext_{name}", what, labels, registry=self._own)
+
+    def _gauge(self, name: str, what: str, together: Together, *labels: str) -> Gauge:
+        """`together`: how the numbers of several processes become one."""
+        return Gauge(f"upnext_{name}", what, labels, registry=self._own, multiprocess_mode=together)
 
     def answered(self, answer: Recommendations, label: str | None) -> None:
         """A page was answered."""
