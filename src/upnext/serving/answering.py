@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from upnext.config import require
-from upnext.errors import RequestError, UpnextError
+from upnext.errors import UpnextError
 from upnext.schema import MS_PER_DAY, Id, LivePast, RecommendationRequest, Recommendations
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.asked import Answered, Asked
@@ -199,8 +199,6 @@ class Answering:
             return await asyncio.wait_for(waiting, by_s - time.monotonic())
         except TimeoutError:
             cause = TOO_LATE
-        except RequestError:
-            raise
         except Exception:
             logger.exception("release %s failed", recommender.release)
             cause = FAILED
