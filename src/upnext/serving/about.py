@@ -43,3 +43,22 @@ async def openapi(request: Request) -> Response:
 def _endpoints_of(request: Request) -> Sequence[Endpoint]:
     endpoints: Sequence[Endpoint] = request.app.state.endpoints
     return endpoints
+
+
+DESCRIBING_ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/",
+        handler=front_page,
+        needs="public",
+        summary="Which routes are there?",
+    ),
+    Endpoint(
+        method="GET",
+        path="/openapi.json",
+        handler=openapi,
+        needs="public",
+        summary="This description",
+    ),
+)
+"""What every address tells of itself, to anybody."""

@@ -25,7 +25,7 @@ from upnext.registry.moves import Moved, load_release, move_label, rollback, unl
 from upnext.registry.overview import overview
 from upnext.registry.release import list_releases
 from upnext.registry.servers import read_servers
-from upnext.serving.about import front_page, openapi
+from upnext.serving.about import DESCRIBING_ENDPOINTS
 from upnext.serving.app import make_application
 from upnext.serving.decoding import decode
 from upnext.serving.endpoints import Endpoint, json_response, read_body
@@ -235,19 +235,6 @@ ADMIN_ENDPOINTS: Sequence[Endpoint] = (
         needs="admin",
         summary="Every move of a label, the first one first",
     ),
-    Endpoint(
-        method="GET",
-        path="/",
-        handler=front_page,
-        needs="public",
-        summary="Which routes are there?",
-    ),
-    Endpoint(
-        method="GET",
-        path="/openapi.json",
-        handler=openapi,
-        needs="public",
-        summary="This description",
-    ),
+    *DESCRIBING_ENDPOINTS,
 )
 """Every route for operators, as `routes.ENDPOINTS` has those for everybody."""

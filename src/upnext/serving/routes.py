@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from upnext.serving import open_inference, tensorflow_serving
-from upnext.serving.about import front_page, healthz, openapi, readyz
+from upnext.serving.about import DESCRIBING_ENDPOINTS, healthz, readyz
 from upnext.serving.collecting import collect
 from upnext.serving.endpoints import Endpoint
 from upnext.serving.recommending import recommend, recommend_batch, similar
@@ -151,19 +151,6 @@ ENDPOINTS: Sequence[Endpoint] = (
         summary="Which releases answer?",
         failures=(503,),
     ),
-    Endpoint(
-        method="GET",
-        path="/",
-        handler=front_page,
-        needs="public",
-        summary="Which routes are there?",
-    ),
-    Endpoint(
-        method="GET",
-        path="/openapi.json",
-        handler=openapi,
-        needs="public",
-        summary="This description",
-    ),
+    *DESCRIBING_ENDPOINTS,
 )
 """Every route, what it needs, what it takes and what it answers; the busiest first."""
