@@ -19,6 +19,7 @@ from upnext.schema import (
     RecommendationRequest,
     Recommendations,
 )
+from upnext.serving.metrics import causes_of
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
@@ -149,6 +150,7 @@ def test_whatever_stage_fails_there_is_a_page_of_what_was_not_watched(
     assert len(set(ids(answer))) == user.k
     assert not set(ids(answer)) & watched_by(recommender, user)
     assert any(cause.startswith(f"{stage} failed (RuntimeError)") for cause in answer.degraded)
+    assert stage in causes_of(answer.degraded), "a server counts and judges by it"
     assert not any("today" in cause for cause in answer.degraded)
     nominators: set[str] = {name for item in answer.items for name in item.sources}
     if stage in ("user_vector", "index"):

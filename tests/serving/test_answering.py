@@ -307,3 +307,31 @@ def test_each_stage_answers_by_itself(answering: Answering) -> None:
     vectors, release = run(answering.user_vectors([asked(), asked("ben")]))
     assert (vectors, release) == ([[0, 1, 2], [3, 4, 5]], "1")
     assert run(answering.rank(asked(), ["a", "b"])) == ([2.0, 1.0], "1")
+
+
+def test_a_single_question_whose_turn_never_comes_is_refused_in_the_end(
+    live: LiveReleases, fakes: Any
+) -> None:
+    go = threading.Event()
+    fakes.on_request[1] = lambda: go.wait(SOON_S)
+    answering = Answering(live, AnsweringConfig(deadline_ms=50, max_deadline_ms=100))
+
+    async def ask() -> None:
+        held = asyncio.create_task(answering.recommend(asked()))
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="none within"):
+            await answering.similar("x", 3)
+        go.set()
+        await held
+
+    run(ask())
+    answering.close()
+    with live.acquire("stable") as route:
+        assert route.version == 1
+
+
+def test_what_is_similar_is_answered_where_traffic_names_a_label_that_is_gone(
+    answering: Answering,
+) -> None:
+    answering.traffic = Traffic(split={"gone": 1.0})
+    assert run(answering.similar("x", 2)).label == "stable"

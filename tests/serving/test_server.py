@@ -128,6 +128,15 @@ def test_a_taken_port_is_told(fakes: FakeReleases, tmp_path: Path, which: str) -
             serve_nothing(tmp_path, fakes, ServingConfig(http=http))
 
 
+def test_one_port_on_two_addresses_is_refused(fakes: FakeReleases, tmp_path: Path) -> None:
+    """Requests are told apart by their port: who reaches the public one could move labels."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    http = HttpConfig(host="127.0.0.1", port=port, admin_host="127.0.0.2", admin_port=port)
+    with pytest.raises(ConfigError, match="another port"):
+        serve_nothing(tmp_path, fakes, ServingConfig(http=http))
+
+
 def test_an_application_that_cannot_start_is_told() -> None:
     def lifespan(_app: Starlette) -> AbstractAsyncContextManager[None]:
         raise OSError("no power")

@@ -5,28 +5,30 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 from upnext.config import require
 from upnext.errors import UpnextError
+from upnext.events.event import LAST_TIME_MS
 from upnext.schema import MS_PER_DAY, Id, LivePast, RecommendationRequest, Recommendations
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.asked import Answered, Asked
-from upnext.serving.batching import QueueConfig, WorkQueue
+from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
 from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.traffic import STABLE, Traffic
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 NO_STORE = "the live store could not be read: what happened since the release was made is missing"
 TOO_LATE = "not answered in time: what is watched most"
 FAILED = "answering failed: what is watched most"
 LATE_MS = MS_PER_DAY
 """An event may come so late that the logs of a release miss it, though it was before their end."""
-LAST_TIME_MS = 253_402_300_799_999
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,15 +87,8 @@ class Answering:
             OverloadedError: it would not have been begun by its deadline.
         """
         began_s = time.monotonic()
-        by_s = began_s + self._allowed_s(asked)
         with self.live.acquire(self._label_of(asked), asked.version) as route:
-            waiting = self.queue.submit(
-                lambda some: self._recommend_all(route.recommender, some, by_s),
-                asked.request,
-                kind=route.recommender,
-                give_up_s=by_s,
-            )
-            answer = await self._in_time(waiting, by_s, route.recommender, asked.request)
+            answer = await self._page(route.recommender, asked)
         timings_ms = {**answer.timings_ms, "served": (time.monotonic() - began_s) * 1e3}
         answered = Answered(
             recommendations=replace(answer, timings_ms=timings_ms),
@@ -113,8 +108,8 @@ class Answering:
 
         Raises: RequestError: the release does not know the item (`where` is "item_id").
         """
-        label = label or (self.traffic.label_of(None) if version is None else None)
-        with self.live.acquire(label, version) as route:
+        anybody = Asked(request=RecommendationRequest(), label=label, version=version)
+        with self.live.acquire(self._label_of(anybody), version) as route:
             answer = await self._alone(lambda: route.recommender.similar(item_id, k))
         return Answered(
             recommendations=answer,
@@ -161,15 +156,8 @@ class Answering:
         task.add_done_callback(self._shadows.discard)
 
     async def _shadow(self, unseen: Asked, label: str, answered: Answered) -> None:
-        by_s = time.monotonic() + self._allowed_s(unseen)
         with contextlib.suppress(UpnextError), self.live.acquire(label) as route:
-            waiting = self.queue.submit(
-                lambda some: self._recommend_all(route.recommender, some, by_s),
-                unseen.request,
-                kind=route.recommender,
-                give_up_s=by_s,
-            )
-            answer = await self._in_time(waiting, by_s, route.recommender, unseen.request)
+            answer = await self._page(route.recommender, unseen)
             self._aftermath.of_shadow(label, answered.recommendations, answer)
 
     def close(self) -> None:
@@ -184,19 +172,19 @@ class Answering:
         label = self.traffic.label_of(asked.request.user_id)
         return label if label in self.live.state.labels else STABLE
 
-    def _allowed_s(self, asked: Asked) -> float:
+    async def _page(self, recommender: Recommender, asked: Asked) -> Recommendations:
+        """By its deadline, whatever it takes. Raises OverloadedError: it was not let in."""
         wanted_ms = asked.deadline_ms or self.config.deadline_ms
-        return min(wanted_ms, self.config.max_deadline_ms) / 1e3
-
-    async def _in_time(
-        self,
-        waiting: "asyncio.Future[Recommendations]",
-        by_s: float,
-        recommender: Recommender,
-        request: RecommendationRequest,
-    ) -> Recommendations:
+        allowed_s = min(wanted_ms, self.config.max_deadline_ms) / 1e3
+        by_s = time.monotonic() + allowed_s
+        waiting = self.queue.submit(
+            lambda some: self._recommend_all(recommender, some, by_s),
+            asked.request,
+            kind=recommender,
+            give_up_s=by_s,
+        )
         try:
-            return await asyncio.wait_for(waiting, by_s - time.monotonic())
+            return await asyncio.wait_for(waiting, allowed_s)
         except TimeoutError:
             cause = TOO_LATE
         except Exception:
@@ -204,13 +192,24 @@ class Answering:
             cause = FAILED
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._otherwise, lambda: self._popular(recommender, request, cause)
+            self._otherwise, lambda: self._popular(recommender, asked.request, cause)
         )
 
-    async def _alone(self, compute: Any) -> Any:
-        """What is neither batched nor done without: one computation, in its turn."""
-        by_s = time.monotonic() + self.config.max_deadline_ms / 1e3
-        return await self.queue.submit(lambda _: [compute()], None, kind=object(), give_up_s=by_s)
+    async def _alone(self, compute: Callable[[], T]) -> T:
+        """What is neither batched nor done without: one computation, in its turn.
+
+        Raises: OverloadedError: its turn did not come, or it took too long.
+        """
+        allowed_s = self.config.max_deadline_ms / 1e3
+        waiting = self.queue.submit(
+            lambda _: [compute()], None, kind=object(), give_up_s=time.monotonic() + allowed_s
+        )
+        try:
+            made: T = await asyncio.wait_for(waiting, allowed_s)
+        except TimeoutError:
+            got = f"none within {allowed_s:g} s"
+            raise OverloadedError("the server", expected="an answer", got=got) from None
+        return made
 
     def _recommend_all(
         self, recommender: Recommender, requests: Sequence[RecommendationRequest], by_s: float

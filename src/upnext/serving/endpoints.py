@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from upnext.serving.answering import Answering
-from upnext.serving.releases import DEFAULT_LABEL
 from upnext.serving.security import Access, Guard, RefusedError, Security
+from upnext.serving.traffic import STABLE
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -82,7 +82,7 @@ def answering_of(request: Request) -> Answering:
 
 def is_answering(answering: Answering) -> bool:
     """Whether a request that names no release is answered."""
-    return DEFAULT_LABEL in answering.live.state.labels
+    return STABLE in answering.live.state.labels
 
 
 def tells_errors_as_text(path: str) -> bool:

@@ -5,7 +5,7 @@ Here they are named once, and there is one way from a row of plain values to `As
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -15,10 +15,11 @@ from msgspec import Meta
 from upnext.errors import RequestError
 from upnext.events.event import IdField
 from upnext.serving.answering import Answering
-from upnext.serving.asked import Answered, Asked
+from upnext.serving.asked import Asked
 from upnext.serving.decoding import convert
-from upnext.serving.releases import DEFAULT_LABEL, NotServedError
+from upnext.serving.releases import NotServedError
 from upnext.serving.security import RefusedError
+from upnext.serving.traffic import STABLE
 from upnext.serving.wire import MAX_BATCH, RequestBody, asked_of
 
 Datatype = Literal["BYTES", "INT64", "FP32", "BOOL"]
@@ -69,7 +70,7 @@ def version_wanted(answering: Answering, wanted: Wanted) -> int:
     Raises: NotServedError: there is no such release.
     """
     labels = answering.live.state.labels
-    label = wanted.label or DEFAULT_LABEL
+    label = wanted.label or STABLE
     version = labels.get(label) if wanted.version is None else wanted.version
     if version is None or version not in answering.live.state.loaded:
         where, got = ("label", label) if wanted.version is None else ("version", wanted.version)
@@ -171,7 +172,9 @@ async def _recommend(
         "retrieval_scores": [[item.retrieval_score for item in page] for page in pages],
         "request_ids": [one.request_id for one in answers],
     }
-    return Predicted(outputs=outputs, release=_release_of(answers))
+    return Predicted(
+        outputs=outputs, release=_the_one(one.recommendations.release for one in answers)
+    )
 
 
 async def _rank(answering: Answering, rows: Sequence[Row], where: str, wanted: Wanted) -> Predicted:
@@ -182,10 +185,9 @@ async def _rank(answering: Answering, rows: Sequence[Row], where: str, wanted: W
         for row, place in zip(rows, places, strict=True)
     ]
     answers = await asyncio.gather(*map(answering.rank, asked, items))
-    releases = {release for _, release in answers}
     return Predicted(
         outputs={"expected_watch_time_s": [seconds for seconds, _ in answers]},
-        release=releases.pop() if len(releases) == 1 else None,
+        release=_the_one(release for _, release in answers),
     )
 
 
@@ -201,9 +203,9 @@ def _seconds(expected_watch_time_s: float | None) -> float:
     return NO_SECONDS if expected_watch_time_s is None else expected_watch_time_s
 
 
-def _release_of(answers: Sequence[Answered]) -> str | None:
-    releases = {one.recommendations.release for one in answers}
-    return releases.pop() if len(releases) == 1 else None
+def _the_one(releases: Iterable[str]) -> str | None:
+    distinct = set(releases)
+    return distinct.pop() if len(distinct) == 1 else None
 
 
 _WHO = (

@@ -15,8 +15,6 @@ from upnext.errors import ReleaseError, UpnextError
 from upnext.registry.servers import HeldRelease, State
 from upnext.schema import Floats, Id, LivePast, RecommendationRequest, Recommendations
 
-DEFAULT_LABEL = "stable"
-
 T = TypeVar("T")
 
 

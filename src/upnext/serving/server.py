@@ -202,10 +202,16 @@ def _listen_all(http: HttpConfig) -> list[socket.socket]:
     if http.admin_port is None:
         return [public]
     try:
-        return [public, _listen(http.admin_host, http.admin_port)]
+        managing = _listen(http.admin_host, http.admin_port)
     except ConfigError:
         public.close()
         raise
+    port = managing.getsockname()[1]
+    if port == public.getsockname()[1]:  # requests are told apart by it
+        public.close()
+        managing.close()
+        raise ConfigError("[http] admin_port", expected="another port than port", got=str(port))
+    return [public, managing]
 
 
 def _listen(host: str, port: int) -> socket.socket:
