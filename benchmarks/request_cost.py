@@ -1,6 +1,6 @@
 """What does one request cost, alone and answered together with others?
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.request_cost REGISTRY [--release 1]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.request_cost REGISTRY
 
 Processor time, since machines are busy, of a release's users at the end of its logs, drawn evenly;
 one thread, no server around it.
