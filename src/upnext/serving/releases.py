@@ -148,11 +148,6 @@ class LiveState:
             held.append(HeldRelease(version=self.loading, state="loading"))
         return tuple(sorted(held, key=lambda one: one.version))
 
-    def recommender(self, label: str) -> Recommender | None:
-        """What answers under a label; None where nothing does."""
-        loaded = self.find(label, None)
-        return None if loaded is None else loaded.recommender
-
     def find(self, label: str | None, version: int | None) -> Loaded | None:
         """What answers a label, or else a version; None where nothing does."""
         wanted = version if label is None else self.labels.get(label)
