@@ -30,7 +30,7 @@ from upnext.schema import (
     Searches,
     Watches,
 )
-from upnext.terminal import time_ms
+from upnext.cli.terminal import time_ms
 
 DAY_MS = time_ms("2026-11-25")
 UNTIL_MS = DAY_MS + 2 * MS_PER_DAY

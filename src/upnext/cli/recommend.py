@@ -6,7 +6,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from upnext.terminal import (
+from upnext.cli.terminal import (
     AsJson,
     Registry,
     ReleaseName,

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from upnext.errors import ConfigError, ReleaseError
-from upnext.terminal import AsJson, Registry, print_result, stderr, stdout
+from upnext.cli.terminal import AsJson, Registry, print_result, stderr, stdout
 
 if TYPE_CHECKING:
     from upnext.registry.labels import Previous

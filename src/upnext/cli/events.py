@@ -8,7 +8,7 @@ import typer
 
 from upnext.errors import StoreError
 from upnext.events.config import EventsConfig
-from upnext.terminal import AsJson, LogsDirectory, print_result, time_ms
+from upnext.cli.terminal import AsJson, LogsDirectory, print_result, time_ms
 
 Store = Annotated[
     str, typer.Argument(metavar="STORE", help="File of the live store, or its redis:// URL.")

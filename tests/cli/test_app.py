@@ -18,7 +18,7 @@ import pytest
 
 from upnext.registry.moves import move_label
 from upnext.registry.release import open_release, publish
-from upnext.terminal import time_ms
+from upnext.cli.terminal import time_ms
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease, Upnext

@@ -12,14 +12,14 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.progress import Progress
 
-from upnext.cli_events import collect
-from upnext.cli_export import exports
-from upnext.cli_recommend import recommend
-from upnext.cli_releases import label, load, releases, rollback, unload
-from upnext.cli_serve import serve, traffic
+from upnext.cli.events import collect
+from upnext.cli.export import exports
+from upnext.cli.recommend import recommend
+from upnext.cli.releases import label, load, releases, rollback, unload
+from upnext.cli.serve import serve, traffic
 from upnext.config import read_config
 from upnext.errors import ConfigError, RequestError, UpnextError
-from upnext.terminal import (
+from upnext.cli.terminal import (
     AsJson,
     ConfigFile,
     LogsDirectory,

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from upnext import terminal
+from upnext.cli import terminal
 from upnext.errors import RequestError
-from upnext.terminal import time_ms
+from upnext.cli.terminal import time_ms
 
 NOON_MS = 1_767_960_000_000
 

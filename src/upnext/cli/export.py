@@ -7,7 +7,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from upnext.terminal import (
+from upnext.cli.terminal import (
     AsJson,
     Registry,
     ReleaseName,
