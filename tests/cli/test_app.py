@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from upnext.cli.terminal import time_ms
 from upnext.registry.moves import move_label
 from upnext.registry.release import open_release, publish
-from upnext.cli.terminal import time_ms
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease, Upnext

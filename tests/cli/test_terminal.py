@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from upnext.cli import terminal
-from upnext.errors import RequestError
 from upnext.cli.terminal import time_ms
+from upnext.errors import RequestError
 
 NOON_MS = 1_767_960_000_000
 

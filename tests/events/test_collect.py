@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
+from upnext.cli.terminal import time_ms
 from upnext.errors import DataError, RequestError
 from upnext.events.collect import collect
 from upnext.events.config import EventsConfig
@@ -30,7 +31,6 @@ from upnext.schema import (
     Searches,
     Watches,
 )
-from upnext.cli.terminal import time_ms
 
 DAY_MS = time_ms("2026-11-25")
 UNTIL_MS = DAY_MS + 2 * MS_PER_DAY

@@ -17,8 +17,6 @@ from upnext.cli.export import exports
 from upnext.cli.recommend import recommend
 from upnext.cli.releases import label, load, releases, rollback, unload
 from upnext.cli.serve import serve, traffic
-from upnext.config import read_config
-from upnext.errors import ConfigError, RequestError, UpnextError
 from upnext.cli.terminal import (
     AsJson,
     ConfigFile,
@@ -31,6 +29,8 @@ from upnext.cli.terminal import (
     stderr,
     version_of,
 )
+from upnext.config import read_config
+from upnext.errors import ConfigError, RequestError, UpnextError
 
 app = typer.Typer(
     help="Watch logs in, a served two-stage recommender out.",

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
+from upnext.cli.terminal import AsJson, LogsDirectory, print_result, time_ms
 from upnext.errors import StoreError
 from upnext.events.config import EventsConfig
-from upnext.cli.terminal import AsJson, LogsDirectory, print_result, time_ms
 
 Store = Annotated[
     str, typer.Argument(metavar="STORE", help="File of the live store, or its redis:// URL.")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from upnext.errors import ConfigError, ReleaseError
 from upnext.cli.terminal import AsJson, Registry, print_result, stderr, stdout
+from upnext.errors import ConfigError, ReleaseError
 
 if TYPE_CHECKING:
     from upnext.registry.labels import Previous

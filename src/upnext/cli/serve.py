@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upnext.cli.releases import refuse_missing
+from upnext.cli.terminal import AsJson, Registry, print_result, say
 from upnext.config import read_config
 from upnext.errors import ConfigError
-from upnext.cli.terminal import AsJson, Registry, print_result, say
 
 if TYPE_CHECKING:
     from upnext.serving.config import ServingConfig
