@@ -12,6 +12,7 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.progress import Progress
 
+from upnext.cli.console import console
 from upnext.cli.events import collect
 from upnext.cli.export import exports
 from upnext.cli.recommend import recommend
@@ -196,7 +197,7 @@ app.command()(recommend)
 app.command()(collect)
 
 
-for verb in (serve, traffic, releases, load, label, rollback, unload):
+for verb in (serve, console, traffic, releases, load, label, rollback, unload):
     app.command()(verb)
 
 

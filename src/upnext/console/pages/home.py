@@ -1,0 +1,97 @@
+"""Home: is it well, what serves, how fast, and how old is what it knows?"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from upnext.console.client import Json
+from upnext.console.rendering import render, server_of, watch_of
+from upnext.console.watching import Window
+from upnext.pictures import Axis, Picture, Series, xy_picture
+from upnext.pictures.numbers import milliseconds, seconds
+
+WINDOWS_S = (60.0, 300.0, 3_600.0)
+QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
+
+
+async def show(request: Request) -> Response:
+    """GET /."""
+    watch = watch_of(request)
+    if watch.latest is None:
+        await watch.read()
+    told = await server_of(request).look("releases")
+    windows = [watch.window(last_s) for last_s in WINDOWS_S]
+    return render(
+        request,
+        "home.html",
+        title="Home",
+        labels=[_label(told, name, version) for name, version in told["labels"].items()],
+        servers=told["servers"],
+        windows=[_numbers(window) for window in dict.fromkeys(windows) if window is not None],
+        picture=_over_time(watch.windows(3_600.0, 60)),
+    )
+
+
+def _label(told: Json, name: str, version: int) -> Json:
+    of_version = {one["version"]: one for one in told["releases"]}
+    release: Json = of_version.get(version, {})
+    return {"name": name, "version": version, "release": release, "known_ms": _ms(release)}
+
+
+def _ms(release: Json) -> float | None:
+    until = release.get("train_until")
+    return datetime.fromisoformat(until).timestamp() * 1e3 if until else None
+
+
+def _numbers(window: Window) -> Json:
+    """Each number of one window; nothing counted is None, not 0."""
+    answers = window.increase("upnext_answers_total")
+    degraded = window.increase("upnext_degraded_total")
+    return {
+        "length_s": window.length_s,
+        "num_answers": answers,
+        "per_s": window.per_s("upnext_answers_total"),
+        "quantiles": {
+            name: window.quantile(share, "upnext_stage_seconds", stage="served")
+            for name, share in QUANTILES.items()
+        },
+        "degraded_share": degraded / answers if answers else None,
+        "num_refused": window.increase("upnext_responses_total", status="429"),
+        "num_failed": sum(
+            grew
+            for status, grew in window.by("status", "upnext_responses_total").items()
+            if status.startswith("5")
+        ),
+    }
+
+
+def _over_time(windows: Sequence[Window]) -> Picture | None:
+    if len(windows) < 2:
+        return None
+    x = [window.last.at_s * 1e3 for window in windows]
+    series = [
+        Series(
+            name=name,
+            x=x,
+            y=[
+                _in_ms(window.quantile(share, "upnext_stage_seconds", stage="served"))
+                for window in windows
+            ],
+        )
+        for name, share in QUANTILES.items()
+    ]
+    length_s = windows[-1].last.at_s - windows[0].first.at_s
+    answers = sum(window.increase("upnext_answers_total") for window in windows)
+    return xy_picture(
+        "Time to answer",
+        f"Last {seconds(length_s)}, {answers:,.0f} answers, all releases",
+        x=Axis(name="UTC", kind="time"),
+        y=Axis(name="ms", low=0, tell=milliseconds),
+        series=series,
+    )
+
+
+def _in_ms(value_s: float | None) -> float | None:
+    return None if value_s is None else 1e3 * value_s

@@ -1,0 +1,95 @@
+"""Runs the console on its own address until it is interrupted."""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+
+from upnext.console.app import create_console_app
+from upnext.console.client import Server
+from upnext.errors import ConfigError
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+def run_console(
+    *,
+    server_url: str,
+    managed_url: str,
+    host: str = "127.0.0.1",
+    port: int = 8090,
+    allow_remote: bool = False,
+    read_token_file: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Shows a server in the browser.
+
+    Args:
+        server_url, managed_url: the two addresses of `upnext serve`.
+        allow_remote: whether `host` may be one that other machines reach; then whoever reaches it
+            may see what everybody watches.
+        read_token_file: file of the token that the server wants of those who look.
+
+    Raises:
+        ConfigError: an address is none, the host is not loopback and that is not said to be meant,
+            the port is taken, or the token cannot be read.
+    """
+    for flag, address in (("--server", server_url), ("--managed", managed_url)):
+        if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).netloc:
+            expected = "an address such as http://127.0.0.1:8080"
+            raise ConfigError(flag, expected=expected, got=repr(address))
+    if not (allow_remote or _is_loopback(host)):
+        raise ConfigError(
+            "host",
+            expected="a loopback address such as 127.0.0.1",
+            got=repr(host),
+            hint="whoever reaches the console sees what everybody watches; --allow-remote says "
+            "that it is meant, behind a proxy that knows who may.",
+        )
+    server = Server(server_url, managed_url, read_token=_token(read_token_file))
+    hosts = {*LOOPBACK_NAMES, host} if _is_loopback(host) else None
+    config = uvicorn.Config(
+        create_console_app(server, hosts=hosts),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        ws="none",
+        timeout_graceful_shutdown=3,
+    )
+    listener = _listen(config, host, port)
+    say(f"console of {server_url} on http://{host}:{listener.getsockname()[1]}")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(config: uvicorn.Config, host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=config.backlog)
+    except (OSError, OverflowError) as error:
+        hint = "choose another with --port; 0 takes a free one."
+        where = f"{host}:{port}"
+        raise ConfigError(where, expected="a free port", got=str(error), hint=hint) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _token(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        token = path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        got = f"{path}: {error}"
+        raise ConfigError("--read-token-file", expected="a token", got=got) from None
+    if not token:
+        raise ConfigError("--read-token-file", expected="a token", got=f"{path}, which is empty")
+    return token
