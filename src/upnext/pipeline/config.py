@@ -8,6 +8,7 @@ from upnext.errors import ConfigError
 from upnext.examples.encoder import ExamplesConfig
 from upnext.index import IndexConfig
 from upnext.logs.sources import LogsConfig
+from upnext.pipeline.item_map import MapConfig
 from upnext.ranking.config import RankingConfig
 from upnext.recommender import RecommenderConfig
 from upnext.retrieval.config import RetrievalConfig
@@ -101,5 +102,7 @@ class RunConfig:
     """How stage 2 learns."""
     recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
     """How a release answers."""
+    map: MapConfig = field(default_factory=MapConfig)
+    """How many of its items a release shows on a plane."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """How a release is measured."""
