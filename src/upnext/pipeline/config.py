@@ -48,6 +48,8 @@ class EvaluationConfig:
     """Watches to be predicted, drawn once from all of the test part."""
     num_requests: int = 10_000
     """Logged requests whose impressions are put in order."""
+    num_importance_requests: int = 1_000
+    """Of these requests, those on which each input of ranking is shuffled."""
     num_funnel_targets: int = 2_000
     """Of the targets, those followed through all stages."""
     num_policy_moments: int = 2_000
@@ -66,6 +68,7 @@ class EvaluationConfig:
         counts = (
             "num_targets",
             "num_requests",
+            "num_importance_requests",
             "num_funnel_targets",
             "num_policy_moments",
             "num_off_policy_slots",
