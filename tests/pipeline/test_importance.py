@@ -149,7 +149,7 @@ def test_what_is_shuffled_moves_whole_and_the_rest_stays(arrays: Arrays) -> None
     variants = dict(shuffled_inputs(arrays, np.random.default_rng(1)))
     assert variants.keys() == {AS_IT_IS} | EVERY_GROUP
     singles = {**OF_CANDIDATES, **TIES_OF_CANDIDATES}
-    groups = OF_REQUESTS | {about: (name,) for about, name in singles.items()}
+    groups = {**OF_REQUESTS, **{about: (name,) for about, name in singles.items()}}
     for about, names in groups.items():
         variant = variants[about]
         moved = [name for name in RANKING_INPUTS if variant[name] is not arrays[name]]
@@ -158,8 +158,12 @@ def test_what_is_shuffled_moves_whole_and_the_rest_stays(arrays: Arrays) -> None
         assert as_lines(variant, names, sort=True) == as_lines(arrays, names, sort=True)
         assert as_lines(variant, names, sort=False) != as_lines(arrays, names, sort=False)
     watched = variants["all that was watched"]
-    rows = (watched[name] for name in ("history_rows", "shown_rows", "item_rows"))
-    expected = places_of(*rows, watched["request_index"])
+    expected = places_of(
+        watched["history_rows"],
+        watched["shown_rows"],
+        watched["item_rows"],
+        watched["request_index"],
+    )
     for name, place in expected._asdict().items():
         np.testing.assert_array_equal(watched[name], place)
 

@@ -70,8 +70,8 @@ def test_a_release_holds_the_map_that_its_config_asks_for(tiny_release: TrainedR
     num_points = tiny_release.config.map.num_points
     num_items = recommender.encoder.catalogue.num_rows - 2
     assert num_points < num_items
-    assert (points.dtype, points.shape) == (np.float32, (num_points, 2))
-    assert (rows.dtype, rows.shape) == (np.int32, (num_points,))
+    assert (points.dtype.name, points.shape) == ("float32", (num_points, 2))
+    assert (rows.dtype.name, rows.shape) == ("int32", (num_points,))
     watches = recommender.encoder.catalogue.num_watches
     assert rows.tolist() == stratified_rows(watches, num_points).tolist()
     assert len(np.unique(points, axis=0)) == num_points

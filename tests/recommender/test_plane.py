@@ -40,7 +40,8 @@ def test_another_seed_draws_others() -> None:
 
 def test_directions_keep_cosines_and_nothing_stays_nothing() -> None:
     vectors = np.array([[3, 4], [0, 0], [-1e-3, 0]], np.float32)
-    np.testing.assert_allclose(directions(vectors), [[0.6, 0.8], [0, 0], [-1, 0]], atol=1e-6)
+    expected = np.array([[0.6, 0.8], [0, 0], [-1, 0]])
+    np.testing.assert_allclose(directions(vectors), expected, atol=1e-6)
 
 
 @given(st.integers(3, 30), st.integers(2, 6), st.integers(0, 99))

@@ -106,12 +106,18 @@ def shuffled_inputs(arrays: Arrays, rng: np.random.Generator) -> Iterator[tuple[
         if all(arrays[one].size for one in of_request):
             order = rng.permutation(len(arrays[of_request[0]]))
             changed = {**arrays, **{one: arrays[one][order] for one in of_request}}
-            rows = (changed[one] for one in ("history_rows", "shown_rows", "item_rows"))
-            yield name, changed | places_of(*rows, changed["request_index"])._asdict()
+            yield name, {**changed, **_places(changed)}
     for name, of_candidate in {**OF_CANDIDATES, **TIES_OF_CANDIDATES}.items():
         if arrays[of_candidate].size:
             order = rng.permutation(len(arrays[of_candidate]))
             yield name, {**arrays, of_candidate: arrays[of_candidate][order]}
+
+
+def _places(arrays: Arrays) -> Arrays:
+    places = places_of(
+        arrays["history_rows"], arrays["shown_rows"], arrays["item_rows"], arrays["request_index"]
+    )
+    return places._asdict()
 
 
 def _inputs(recommender: Recommender, examples: ImpressionExamples) -> RankingInputs:
