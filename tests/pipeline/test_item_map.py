@@ -128,7 +128,9 @@ def test_a_map_leaves_torch_its_threads(tiny_release: TrainedRelease, grouped: F
     assert torch.get_num_threads() == before
 
 
-@pytest.mark.parametrize("wrong", [{"num_points": -1}, {"num_points": 5_001}, {"seed": -1}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_points": -1}, {"num_points": 9}, {"num_points": 5_001}, {"seed": -1}]
+)
 def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=rf"\[map\] {next(iter(wrong))}"):
         MapConfig(**wrong)

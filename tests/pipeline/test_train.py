@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,6 +75,39 @@ def test_a_refit_learns_from_validation_too_for_as_long_as_was_best(
     recalls = [epoch["metrics"]["recall_at_50"] for epoch in facts["retrieval_epochs"]]
     assert len(learned.retrieval.epochs) == int(np.argmax(recalls)) + 1
     assert any(line.startswith("refit") for line in retrieval_release.said)
+
+
+def test_a_day_that_is_cut_short_goes_on_where_the_same_logs_and_settings_left_it(
+    tiny_release: TrainedRelease, tmp_path: Path
+) -> None:
+    logs, registry = tmp_path / "logs", tmp_path / "registry"
+    shutil.copytree(tiny_release.logs_dir, logs)
+    bad = "user_id,item_id,started_at_ms,watch_time_s\nu00001,v00001,1000,-1\n"
+    (logs / "watches" / "bad.csv").write_text(bad)
+    config = replace(tiny_release.config, rank=False)
+    with pytest.raises(InterruptedError):
+        train(logs, registry, config, say=stop_at("retrieval epoch 2"))
+    said: list[str] = []
+    release = train(logs, registry, config, say=said.append)
+    assert [line for line in said if "going on from a checkpoint" in line]
+    (curves,) = registry.glob("training/*/chosen/retrieval/curves.jsonl")
+    lines = [json.loads(line) for line in curves.read_text(encoding="utf-8").splitlines()]
+    (mark,) = (line for line in lines if line.get("resumed"))
+    assert mark["step"] in [line["step"] for line in lines if "epoch" in line]
+    assert curves.parts[-4] == release.metadata["training"]
+    watches = release.metadata["data"]["tables"]["watches"]
+    assert sum(day["num_rows"] for day in watches["per_day"]) == watches["num_accepted"]
+    (example,) = watches["examples"]
+    assert (example["reason"], example["file"]) == ("negative watch_time_s", "watches/bad.csv")
+    assert example["cells"]["watch_time_s"] == "-1"
+
+
+def stop_at(beginning: str) -> Callable[[str], None]:
+    def say(line: str) -> None:
+        if line.startswith(beginning):
+            raise InterruptedError
+
+    return say
 
 
 def test_the_same_logs_and_settings_make_the_same_vectors(

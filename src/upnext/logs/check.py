@@ -94,7 +94,11 @@ class CheckedTable:
         codes = np.zeros_like(self.verdicts.codes)
         for code in range(1, 1 + len(self.verdicts.reasons)):
             codes[np.flatnonzero(self.verdicts.codes == code)[:NUM_EXAMPLES]] = code
-        first = replace(self, verdicts=replace(self.verdicts, codes=codes))
+        first = replace(
+            self,
+            verdicts=replace(self.verdicts, codes=codes),
+            files=[replace(file, broken=file.broken.head(NUM_EXAMPLES)) for file in self.files],
+        )
         return first_of_each_reason(map(_refused_row, _quarantined_rows(first).to_dicts()))
 
     def report(self) -> TableReport:
@@ -127,9 +131,8 @@ def rows_by_day(times_ms: TimesMs) -> Counter[int]:
 
 def as_days(num_by_day: Mapping[int, int]) -> tuple[DayRows, ...]:
     """The days that have a row, in order."""
-    return tuple(
-        DayRows(day_ms=day_ms, num_rows=num) for day_ms, num in sorted(num_by_day.items()) if num
-    )
+    days = sorted(num_by_day.items())
+    return tuple(DayRows(day_ms=day_ms, num_rows=num_rows) for day_ms, num_rows in days)
 
 
 def refuse_unknown_items(table: CheckedTable, items: pl.DataFrame) -> None:

@@ -49,7 +49,7 @@ class EvaluationConfig:
     num_requests: int = 10_000
     """Logged requests whose impressions are put in order."""
     num_importance_requests: int = 1_000
-    """Of these requests, those on which each input of ranking is shuffled."""
+    """Logged requests among which one input of ranking after another is shuffled."""
     num_funnel_targets: int = 2_000
     """Of the targets, those followed through all stages."""
     num_policy_moments: int = 2_000

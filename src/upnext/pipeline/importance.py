@@ -36,6 +36,7 @@ from upnext.examples.input_groups import OF_CANDIDATES, OF_REQUESTS, TIES_OF_CAN
 from upnext.examples.vocabulary import Vocabulary
 from upnext.recommender import Recommender
 from upnext.recommender.batch import Batch
+from upnext.recommender.ranker import Ranker
 from upnext.schema import Impressions
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -63,34 +64,28 @@ def feature_importance(
 
     Returns: nothing, where the release has no ranker.
     """
-    ranker, rng = recommender.ranker, np.random.default_rng(seed)
-    if ranker is None:
+    if recommender.ranker is None:
         return ()
+    rng = np.random.default_rng(seed)
     examples = build_impression_examples(recommender.encoder, history, users, impressions)
     count = min(num_requests, examples.num_requests)
     drawn = examples.take(np.sort(rng.choice(examples.num_requests, count, replace=False)))
     lost: dict[str, list[Values]] = {}
-    compared = []
     for start in range(0, count, BATCH_SIZE):
         part = drawn.take(np.arange(start, min(start + BATCH_SIZE, count)))
-        inputs = _inputs(recommender, part)
-        for name, arrays in shuffled_inputs(inputs.arrays(), rng):
-            seconds = ranker.seconds_of(arrays)
-            outcome = (inputs.request_index, part.watched, part.watch_time_s, seconds)
-            mispredicted, in_all = mispredicted_watch_time(*outcome)
-            lost.setdefault(name, []).append(mispredicted)
-        compared.append(in_all)
+        for name, of_impressions in _lost(recommender, recommender.ranker, part, rng):
+            lost.setdefault(name, []).append(of_impressions)
     user_rows = np.repeat(drawn.user_rows, np.diff(drawn.starts))
-    by_user = {name: sum_by_user(user_rows, np.concatenate(lost[name])) for name in lost}
-    in_all_by_user = sum_by_user(user_rows, np.concatenate(compared))
-    before = by_user.pop(AS_IT_IS)
+    by_user = {
+        name: [sum_by_user(user_rows, values) for values in np.concatenate(parts, axis=1)]
+        for name, parts in lost.items()
+    }
+    before, compared = by_user.pop(AS_IT_IS)
     found = [
         FeatureImportance(
-            name=name,
-            num_requests=count,
-            loss_increase=_difference(after, before, in_all_by_user),
+            name=name, num_requests=count, loss_increase=_difference(after, before, compared)
         )
-        for name, after in by_user.items()
+        for name, (after, _) in by_user.items()
     ]
     return tuple(sorted(found, key=lambda one: -one.loss_increase.value))
 
@@ -111,6 +106,17 @@ def shuffled_inputs(arrays: Arrays, rng: np.random.Generator) -> Iterator[tuple[
         if arrays[of_candidate].size:
             order = rng.permutation(len(arrays[of_candidate]))
             yield name, {**arrays, of_candidate: arrays[of_candidate][order]}
+
+
+def _lost(
+    recommender: Recommender, ranker: Ranker, examples: ImpressionExamples, rng: np.random.Generator
+) -> Iterator[tuple[str, Values]]:
+    """[2, M] seconds mispredicted and compared, as things are and with each group shuffled."""
+    inputs = _inputs(recommender, examples)
+    for name, arrays in shuffled_inputs(inputs.arrays(), rng):
+        seconds = ranker.seconds_of(arrays)
+        outcome = (inputs.request_index, examples.watched, examples.watch_time_s)
+        yield name, np.stack(mispredicted_watch_time(*outcome, seconds))
 
 
 def _places(arrays: Arrays) -> Arrays:
@@ -134,6 +140,6 @@ def _inputs(recommender: Recommender, examples: ImpressionExamples) -> RankingIn
     )
 
 
-def _difference(after: Values, before: Values, in_all: Values) -> MetricValue:
-    value = ratio_of_sums(after - before, in_all)
-    return MetricValue(value, *paired_bootstrap_interval(after, before, in_all))
+def _difference(after: Values, before: Values, compared: Values) -> MetricValue:
+    value = ratio_of_sums(after - before, compared)
+    return MetricValue(value, *paired_bootstrap_interval(after, before, compared))

@@ -10,16 +10,22 @@ from threadpoolctl import threadpool_limits
 from upnext.config import require
 from upnext.errors import ConfigError
 from upnext.examples.catalogue import Catalogue
-from upnext.recommender.plane import directions, principal_components, stratified_rows
+from upnext.recommender.plane import (
+    NUM_STRATA,
+    directions,
+    principal_components,
+    stratified_rows,
+)
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
 MAX_POINTS = 5_000
 """More points than that nobody tells apart, and each costs the projection more."""
 MIN_LEARNED_POINTS = 50
 """Fewer have too few neighbours to be arranged by."""
-NUM_STEPS = 500
-PERPLEXITY = 30.0
+NUM_STEPS, PERPLEXITY = 500, 30.0
+"""Of t-SNE; twice as many steps gain no trustworthiness. Perplexity: neighbours that count."""
 NUM_NEIGHBOURS = 10
+"""Those whose place trustworthiness looks at."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,15 +33,15 @@ class MapConfig:
     """The map of items that is drawn when a release is published."""
 
     num_points: int = 4_000
-    """Items on it, as many of each tenth of the catalogue by watches; at most 5,000, and 0 draws
-    none. 4,000 take some ten seconds."""
+    """Items on it, as many of each tenth of the catalogue by watches: 10 to 5,000, or 0 for no map.
+    4,000 take some ten seconds."""
     seed: int = 0
     """Of what is drawn at random."""
 
     def __post_init__(self) -> None:
-        require("map", self, at_least={"num_points": 0, "seed": 0})
-        if self.num_points > MAX_POINTS:
-            expected, got = f"at most {MAX_POINTS:,}", f"{self.num_points:,}"
+        require("map", self, at_least={"seed": 0})
+        if self.num_points and not NUM_STRATA <= self.num_points <= MAX_POINTS:
+            expected, got = f"0, or {NUM_STRATA} to {MAX_POINTS:,}", f"{self.num_points:,}"
             raise ConfigError("[map] num_points", expected=expected, got=got)
 
 

@@ -23,9 +23,9 @@ from upnext.logs.formats import QUARANTINE
 from upnext.logs.read import read_logs
 from upnext.logs.report import CheckReport
 from upnext.logs.sources import LogsConfig, TableSource
-from upnext.logs.stream import WatchBatch, WatchStream
+from upnext.logs.stream import Places, WatchBatch, WatchStream
 from upnext.registry.files import force_to_disk, force_tree_to_disk
-from upnext.schema import Logs
+from upnext.schema import Logs, TimesMs
 
 DEFAULT_CONFIG = LogsConfig()
 ROWS_PER_LINE = 10_000_000
@@ -68,8 +68,7 @@ def prepare(
         logs, report = _tables(stream, numbered, scratch / "every-id.parquet")
         users = user_vocabulary(logs)
         say(f"sorting {stream.num_accepted:,} watches of {len(users.ids):,} users")
-        repeats = _sort(logs, users, numbered, directory)
-        stream.refuse_repeats(repeats["place"], repeats["at_ms"])
+        stream.refuse_repeats(*_sort(logs, users, numbered, directory))
         stream.write_quarantine(scratch / "refused")
         tables = {**report.tables, "watches": stream.report()}
         unreadable = [*report.unreadable_files, *stream.unreadable]
@@ -142,8 +141,10 @@ def _tables(stream: WatchStream, numbered: _Numbered, path: Path) -> tuple[Logs,
     return read_logs(stream.directory, config, now_ms=stream.now_ms)
 
 
-def _sort(logs: Logs, users: Vocabulary, numbered: _Numbered, directory: Path) -> Records:
-    """Sorts the watches into `directory`; those that repeat another."""
+def _sort(
+    logs: Logs, users: Vocabulary, numbered: _Numbered, directory: Path
+) -> tuple[Places, TimesMs]:
+    """Sorts the watches into `directory`; places and times of those that repeat another."""
     ids, occurring = logs.watches.frame, numbered.occurring
     user_rows = users.rows(ids["user_id"].head(len(numbered.num_by_user)))
     num_events = np.zeros(users.num_rows, np.int64)
@@ -151,13 +152,14 @@ def _sort(logs: Logs, users: Vocabulary, numbered: _Numbered, directory: Path) -
     item_codes = np.zeros(len(numbered.num_by_item), np.int32)
     order = ids["item_id"].head(len(occurring)).arg_sort().to_numpy()
     item_codes[occurring[order]] = np.arange(len(occurring))
-    return sort_watches(
+    repeats = sort_watches(
         numbered.records,
         directory,
         user_rows=user_rows,
         item_codes=item_codes,
         num_events=num_events,
     )
+    return repeats["place"].copy(), repeats["at_ms"].copy()
 
 
 def _nothing_left(stream: WatchStream) -> DataError:
