@@ -62,6 +62,8 @@ num_epochs = 3
 network = { hidden_sizes = [32, 16] }
 [recommender]
 num_candidates = 30
+[map]
+num_points = 60
 """
 UNICODE_USERS = ("Zoë", "ユーザー 2", "пользователь", "👩‍🚀", "d'Arc & <co>", 'a"b')
 

@@ -14,6 +14,7 @@ from upnext.evaluation.plots import write_report
 from upnext.evaluation.report import (
     Difference,
     EvaluationReport,
+    FeatureImportance,
     FunnelStep,
     PolicyValue,
     RankingSlice,
@@ -65,6 +66,14 @@ def report() -> EvaluationReport:
             RankingSlice(name="all", num_impressions=1500, metrics={"xauc": HIT}),
             RankingSlice(name="new items", num_impressions=70, metrics={"per_user_xauc": HIT}),
         ],
+        feature_importance=[
+            FeatureImportance(
+                name="how new it is", num_requests=1000, loss_increase=MetricValue(0.1, -0.02, 0.22)
+            ),
+            FeatureImportance(
+                name="position", num_requests=1000, loss_increase=MetricValue(math.nan)
+            ),
+        ],
         calibration_overall=_bin(0.5, 4.0),
         calibration=[_bin(0.5, 2.0), _bin(2.0, 4.0)],
         calibration_by_duration=[_bin(10.0, 7200.0)],
@@ -109,6 +118,8 @@ def test_text_shows_every_part(report: EvaluationReport) -> None:
         "XAUC per-user XAUC",
         "all · 1,500 0.250 [0.200, 0.310] –",
         "new items · 70 – 0.250 [0.200, 0.310]",
+        "how new it is +0.100 [-0.020, +0.220]",
+        "position –",
         "0.5 to 2 2.00 1.75 1.143 [1.050, 1.250] 1,500",
         "10 to 7200 2.00 1.75 1.143 [1.050, 1.250] 1,500",
         "9 2.00 1.75 1.143 [1.050, 1.250] 1,500",
@@ -134,6 +145,11 @@ def test_written_json_reads_back_as_the_table(report: EvaluationReport, tmp_path
         "value": 0.25,
         "low": 0.2,
         "high": 0.31,
+    }
+    assert table["feature_importance"][0] == {
+        "name": "how new it is",
+        "num_requests": 1000,
+        "loss_increase": {"value": 0.1, "low": -0.02, "high": 0.22},
     }
     assert table["retrieval"][1]["metrics"]["recall_at_50"]["value"] is None
     assert (tmp_path / "report" / "report.txt").read_text(encoding="utf-8") == report.to_text()

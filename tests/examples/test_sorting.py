@@ -65,7 +65,8 @@ def test_watches_are_sorted_as_in_memory_and_repeats_told(
         num_users=NUM_USERS,
         watch_time_s=records["watch_time_s"][kept],
     )
-    assert sorted(repeats) == sorted(records["place"][~kept])
+    told = sorted(zip(repeats["place"], repeats["at_ms"], strict=True))
+    assert told == sorted(zip(records["place"][~kept], records["at_ms"][~kept], strict=True))
     assert found["places"].tolist() == (10 * found["watch_time_s"]).tolist()
     found["rows"] = found.pop("item_codes")
     for name, values in vars(expected).items():

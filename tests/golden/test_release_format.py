@@ -1,5 +1,6 @@
 """The release format, byte by byte. A change here means a new format version."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from upnext.pipeline.item_map import ItemMap
 from upnext.registry.release import publish
 
 CREATED_AT = datetime(2026, 8, 3, 12, 30, tzinfo=UTC)
@@ -73,3 +75,28 @@ def test_a_second_release_differs_in_its_version_alone(tmp_path: Path) -> None:
 
     manifest = json.loads((second.path / "manifest.json").read_bytes())
     assert manifest == json.loads(MANIFEST) | {"version": 2}
+
+
+MAP_FILES = {
+    "item_rows.npy": "889babfc51d3b8c0dd3ec87b3924b76fc4e4c8da453386041cac0020eb54dedb",
+    "points.npy": "3dfc38d0dd22618c465b0d9aa3084c6cae99fcf1a4830b0511747753dca45f1e",
+}
+
+
+def test_a_tiny_map_has_these_very_bytes(tmp_path: Path) -> None:
+    item_map = ItemMap(
+        method="t-SNE",
+        item_rows=np.array([2, 5], np.int32),
+        points=np.array([[0.5, -1.0], [8.0, 0.25]], np.float32),
+        trustworthiness=0.75,
+        num_items=9,
+    )
+    item_map.save(tmp_path / "map")
+    found = {path.name: path.read_bytes() for path in (tmp_path / "map").iterdir()}
+    assert {name: hashlib.sha256(data).hexdigest() for name, data in found.items()} == MAP_FILES
+    assert item_map.facts() == {
+        "method": "t-SNE",
+        "trustworthiness": 0.75,
+        "num_items": 9,
+        "num_points": 2,
+    }

@@ -47,7 +47,7 @@ ALSO_MAY_IMPORT: Mapping[str, set[str]] = {
 }
 """Rooms by room, beside the ground and itself."""
 TRAINING_ROOMS = {"training", "retrieval", "ranking", "pipeline"}
-TRAINING_LIBRARIES = {"torch", "onnx", "onnxscript"}
+TRAINING_LIBRARIES = {"torch", "onnx", "onnxscript", "sklearn"}
 DRAWING = "upnext.evaluation.plots"
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 

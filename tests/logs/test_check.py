@@ -1,5 +1,6 @@
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
@@ -8,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upnext.errors import DataError
-from upnext.logs.check import CheckReport
 from upnext.logs.read import LogsConfig, TableSource, check_logs, read_logs
+from upnext.logs.report import MAX_CELL_CHARS, NUM_EXAMPLES, CheckReport, RefusedRow
+from upnext.schema import MS_PER_DAY
 
 NOW_MS = 1_000_000
 HEADER = b"user_id,item_id,started_at_ms,watch_time_s\n"
@@ -89,6 +91,48 @@ def test_the_quarantine_keeps_what_came(tmp_path: Path) -> None:
     ]
     assert [row["uid"] for row in rows] == ["u", "u"]
     assert [row["watch_time_s"] for row in rows] == ["oops", "2.0"]
+
+
+def test_examples_are_the_first_refused_rows_of_each_reason_as_they_came(tmp_path: Path) -> None:
+    long = b"x" * (2 * MAX_CELL_CHARS)
+    bad = b"".join(b"u,%d,1,-1\n" % n for n in range(5)) + b"u," + long + b",1,oops\n,a,1,2\nu,a\n"
+    table = check(tmp_path, HEADER + GOOD + bad).tables["watches"]
+    cells = {"user_id": "u", "started_at_ms": "1", "watch_time_s": "-1"}
+    negative = [
+        RefusedRow(
+            reason="negative watch_time_s",
+            file="watches.csv",
+            row=3 + n,
+            cells=cells | {"item_id": str(n)},
+        )
+        for n in range(NUM_EXAMPLES)
+    ]
+    broken, *others, nobody = table.examples
+    assert broken == RefusedRow(
+        reason="broken line", file="watches.csv", row=10, cells={"line": "u,a"}
+    )
+    assert others[1:] == negative
+    assert others[0].reason == "item_id too long"
+    assert others[0].cells["item_id"] == "x" * MAX_CELL_CHARS
+    assert (nobody.reason, nobody.row, nobody.cells["user_id"]) == ("null user_id", 9, "")
+
+
+def test_a_cell_that_is_null_has_no_text(tmp_path: Path) -> None:
+    columns = {"user_id": ["u", None], "item_id": ["a", "b"], "started_at_ms": [1, 2]}
+    pl.DataFrame(columns | {"watch_time_s": [1.0, 2.5]}).write_parquet(tmp_path / "watches.parquet")
+    (row,) = check_logs(tmp_path, now_ms=NOW_MS).tables["watches"].examples
+    assert row.cells == {"item_id": "b", "started_at_ms": "2", "watch_time_s": "2.5"}
+
+
+def test_days_with_rows_are_counted_in_utc(tmp_path: Path) -> None:
+    times = [0, MS_PER_DAY - 1, MS_PER_DAY, 3 * MS_PER_DAY, 3 * MS_PER_DAY, 9 * MS_PER_DAY]
+    lines = [b"u,a%d,%d,1\n" % one for one in enumerate(times)]
+    (tmp_path / "items.csv").write_text("item_id\n" + "".join(f"a{n}\n" for n in range(5)))
+    (tmp_path / "watches.csv").write_bytes(HEADER + b"".join(lines))
+    report = check_logs(tmp_path, now_ms=10 * MS_PER_DAY)
+    days = [(day.day_ms, day.num_rows) for day in report.tables["watches"].per_day]
+    assert days == [(0, 2), (MS_PER_DAY, 1), (3 * MS_PER_DAY, 2)]
+    assert report.tables["items"].per_day == ()
 
 
 def test_a_later_check_removes_the_quarantine_of_an_earlier_one(tmp_path: Path) -> None:
@@ -247,8 +291,15 @@ def test_accepted_and_quarantined_are_what_was_read(
         for table, counts in report.tables.items():
             assert counts.num_accepted + sum(counts.quarantined.values()) == counts.num_read
             path = directory / "quarantine" / f"{table}.parquet"
-            num_kept = pl.read_parquet(path).height if path.exists() else 0
-            assert num_kept == counts.num_read - counts.num_accepted
+            refused = pl.read_parquet(path) if path.exists() else pl.DataFrame()
+            assert refused.height == counts.num_read - counts.num_accepted
+            if table != "items":
+                assert sum(day.num_rows for day in counts.per_day) == counts.num_accepted
+            shown = Counter(row.reason for row in counts.examples)
+            assert shown == {r: min(n, NUM_EXAMPLES) for r, n in counts.quarantined.items()}
+            for row in counts.examples:
+                (found,) = refused.filter(file=row.file, row=row.row, reason=row.reason).to_dicts()
+                assert row.cells.items() <= found.items()
 
 
 @given(json_lines=st.lists(json_line, max_size=9))

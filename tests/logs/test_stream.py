@@ -104,16 +104,19 @@ def test_repeats_are_refused_where_they_stand(
 ) -> None:
     stream = stream_of(logs_dir)
     num_good = len(rows_of(stream))
-    stream.refuse_repeats(np.array([3, 0]))
-    stream.refuse_repeats(np.array([], np.int64))
+    stream.refuse_repeats(np.array([3, 0]), np.array([5, 3]))
+    stream.refuse_repeats(np.array([], np.int64), np.array([], np.int64))
     stream.write_quarantine(tmp_path_factory.mktemp("scratch"))
     assert stream.report().num_accepted == num_good - 2
     assert stream.report().quarantined["duplicate"] == 2
+    assert [day.num_rows for day in stream.report().per_day] == [num_good - 2]
+    told = [(row.file, row.row) for row in stream.report().examples if row.reason == "duplicate"]
     repeats = quarantine(logs_dir).filter(reason="duplicate")
     assert repeats.select("file", "row", "user_id").rows() == [
         ("watches/a.csv", 2, "ann"),
         ("watches/b.parquet", 1, "ben"),
     ]
+    assert told == repeats.select("file", "row").rows()
 
 
 def test_without_a_catalogue_any_item_will_do(logs_dir: Path) -> None:

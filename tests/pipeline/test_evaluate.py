@@ -51,6 +51,7 @@ def test_every_section_is_there(report: EvaluationReport) -> None:
         "Funnel:",
         "Ranking:",
         "Ranking by slice",
+        "Feature importance:",
         "Calibration:",
         "Calibration by position",
         "Off-policy:",
@@ -144,6 +145,7 @@ def test_without_impressions_the_report_says_what_its_numbers_are_worth(
     assert not plain_report.ranking
     assert not plain_report.calibration
     assert not plain_report.ranking_slices
+    assert not plain_report.feature_importance
     assert not plain_report.off_policy
     assert not plain_report.policies
 

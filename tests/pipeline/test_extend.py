@@ -237,6 +237,14 @@ def test_a_watch_of_a_new_item_is_an_ordinary_one(either: Extended) -> None:
     assert len(items) == either.after.encoder.catalogue.num_rows - 3
 
 
+def test_the_map_is_that_of_the_items_that_were_learned(either: Extended) -> None:
+    rows, facts = either.release.array("map/item_rows.npy"), either.release.metadata["map"]
+    assert facts == open_release(either.registry, 1).metadata["map"]
+    assert rows.max() < either.before.encoder.catalogue.num_rows
+    assert facts["num_items"] == facts["num_points"] == len(rows)
+    assert len(either.release.array("map/points.npy")) == len(rows)
+
+
 def test_a_release_says_what_it_was_extended_from(either: Extended) -> None:
     facts, before = either.release.metadata, open_release(either.registry, 1).metadata
     num_new = either.new_items.frame.height

@@ -25,6 +25,7 @@ def test_a_release_holds_arrays_networks_and_json_alone(tiny_release: TrainedRel
         "index",
         "ranking",
         "warm_up",
+        "map",
     }
 
 

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from upnext.errors import RequestError
 from upnext.examples.history import EventLog, History
 from upnext.examples.impressions import RankingInputs
+from upnext.examples.input_groups import OF_CANDIDATES
 from upnext.recommender import Recommender
 from upnext.recommender.batch import Batch
-from upnext.recommender.explain import NUM_WATCHES, OF_CANDIDATES
+from upnext.recommender.explain import NUM_WATCHES
 from upnext.schema import (
     NUM_RESERVED_ROWS,
     UNKNOWN_ROW,

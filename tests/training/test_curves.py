@@ -75,6 +75,20 @@ def test_an_epoch_that_ends_once_more_is_told_once(tmp_path: Path) -> None:
     ]
 
 
+def test_each_resumption_is_marked_and_kept_as_far_as_the_run_got(tmp_path: Path) -> None:
+    before = Curves(tmp_path)
+    for step in (1, 5, 9):
+        before.add_progress(progress(step))
+    for step in (5, 7, 6):
+        again = Curves(tmp_path)
+        again.rewind(step=step, num_epochs=1)
+        again.add_resumption(step)
+    marks = [line for line in lines(tmp_path) if "resumed" in line]
+    assert [(line["resumed"], line["step"]) for line in marks] == [(True, 5), (True, 6)]
+    assert all(line.keys() == {"resumed", "step", "at_ms"} for line in marks)
+    assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [1, 5]
+
+
 def test_a_run_from_the_start_begins_anew(tmp_path: Path) -> None:
     Curves(tmp_path).add_progress(progress(3))
     anew = Curves(tmp_path)

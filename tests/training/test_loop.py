@@ -2,6 +2,7 @@ import json
 import math
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -391,8 +392,38 @@ def test_a_folder_holds_curves_of_the_whole_run(tmp_path: Path) -> None:
     with pytest.raises(CrashError):
         fit(LineTask(guides=GUIDES), PLAN, logbook=replace(logbook, on_progress=crash_at(8)))
     fit(LineTask(guides=GUIDES), PLAN, logbook=logbook)
-    text = (tmp_path / "line" / "curves.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.splitlines()]
+    lines = curves_in(tmp_path)
     steps = [line["step"] for line in lines if "loss" in line]
     assert steps == list(range(1, NUM_STEPS + 1))
     assert [line["epoch/score"] for line in lines if "epoch/score" in line] == GUIDES
+
+
+def curves_in(directory: Path) -> list[dict[str, Any]]:
+    text = (directory / "line" / "curves.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def resumptions_in(directory: Path) -> list[int]:
+    return [line["step"] for line in curves_in(directory) if line.get("resumed")]
+
+
+def test_where_a_run_went_on_is_marked(tmp_path: Path) -> None:
+    unbroken, logbook = LineTask(guides=GUIDES), saving(tmp_path, every_steps=3)
+    fit(unbroken, PLAN)
+    began_at = []
+    for crash in (8, 14, None):
+        task = LineTask(guides=GUIDES)
+        with nullcontext() if crash is None else pytest.raises(CrashError):
+            fit(task, PLAN, logbook=replace(logbook, on_progress=crash_at(crash or -1)))
+        began_at.append(unbroken.steps.index(task.steps[0]))
+    assert began_at[0] == 0
+    assert resumptions_in(tmp_path) == began_at[1:]
+    assert 0 < began_at[1] < began_at[2]
+
+
+def test_runs_that_began_anew_or_had_ended_are_not_marked_as_resumed(tmp_path: Path) -> None:
+    with pytest.raises(CrashError):
+        fit(LineTask(), PLAN, logbook=replace(saving(tmp_path), on_progress=crash_at(1)))
+    for _ in range(2):
+        fit(LineTask(), PLAN, logbook=saving(tmp_path))
+        assert resumptions_in(tmp_path) == []

@@ -72,6 +72,18 @@ class RankingSlice:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureImportance:
+    """How much the weighted per-user loss grows when a group of ranking's inputs is shuffled.
+
+    `num_requests`: logged requests that this was measured on.
+    """
+
+    name: str
+    num_requests: int
+    loss_increase: MetricValue
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationReport:
     """All that is known of how good a release is. Parts that were not measured are empty."""
 
@@ -89,6 +101,8 @@ class EvaluationReport:
     """Every system orders the impressions that were shown."""
     ranking_slices: Sequence[RankingSlice] = ()
     """The ranker on parts of those, the first being all of them."""
+    feature_importance: Sequence[FeatureImportance] = ()
+    """What the ranker lives on, the most important first."""
     calibration: Sequence[CalibrationBin] = ()
     """By decile of the expected watch time."""
     calibration_overall: CalibrationBin | None = None
@@ -115,6 +129,7 @@ class EvaluationReport:
             _funnel(self.funnel),
             _systems("Ranking: impressions in the right order", self.ranking),
             _slices(self.ranking_slices),
+            _importance(self.feature_importance),
             _calibration(self),
             _off_policy(self.off_policy),
             _policies(self.policies),
@@ -183,10 +198,25 @@ def _metrics(title: str, lines: Sequence[tuple[str, Mapping[str, MetricValue]]])
 def _differences(differences: Sequence[Difference]) -> str:
     rows = []
     for line in differences:
-        above = line.difference
-        text = f"{above.value:+.3f} [{above.low:+.3f}, {above.high:+.3f}]"
-        rows.append([line.system, "above", line.baseline, metric_label(line.metric), text])
+        above = _signed(line.difference)
+        rows.append([line.system, "above", line.baseline, metric_label(line.metric), above])
     return f"Difference to the best baseline, paired by user\n{_aligned(rows)}" if rows else ""
+
+
+def _importance(groups: Sequence[FeatureImportance]) -> str:
+    if not groups:
+        return ""
+    title = (
+        "Feature importance: growth of the weighted per-user loss with an input shuffled among "
+        f"{groups[0].num_requests:,} requests"
+    )
+    return f"{title}\n{_aligned([[one.name, _signed(one.loss_increase)] for one in groups])}"
+
+
+def _signed(difference: MetricValue) -> str:
+    if math.isnan(difference.value):
+        return str(difference)
+    return f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
 
 
 def _funnel(funnel: Sequence[FunnelStep]) -> str:

@@ -77,7 +77,7 @@ class ArrayFile:
 
 def sort_watches(
     records: Path, folder: Path, *, user_rows: Rows, item_codes: Rows, num_events: Indices
-) -> Indices:
+) -> Records:
     """Writes starts, item_codes, at_ms, watch_time_s and places: user by user, in order of time.
 
     Watches of one user at one time keep the order that they have in the logs, and of several of
@@ -91,7 +91,7 @@ def sort_watches(
         item_codes: the code of each item number.
         num_events: [U] records of each user row.
 
-    Returns: places of the records that repeat an earlier one, in no order.
+    Returns: the records that repeat an earlier one, in no order; their users are rows.
     """
     bounds = bucket_bounds(num_events, max_users=USERS_PER_BUCKET, max_events=RECORDS_AT_ONCE)
     starts = np.concatenate([[0], np.cumsum(num_events)])
@@ -116,7 +116,7 @@ def sort_watches(
     repeats = np.concatenate(repeated)
     kept = num_events - np.bincount(repeats["user"], minlength=len(num_events))
     np.save(folder / "starts.npy", np.concatenate([[0], np.cumsum(kept)]), allow_pickle=False)
-    return repeats["place"].copy()
+    return repeats
 
 
 def bucket_bounds(num_events: Indices, *, max_users: int, max_events: int) -> Indices:

@@ -8,9 +8,8 @@ future; then unknown item_id, watch longer than the item, duplicate. A bad cell 
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,16 @@ from numpy.typing import NDArray
 
 from upnext.errors import DataError
 from upnext.logs.formats import QUARANTINE, RawFile
+from upnext.logs.report import (
+    MAX_CELL_CHARS,
+    NUM_EXAMPLES,
+    DayRows,
+    RefusedRow,
+    TableReport,
+    first_of_each_reason,
+)
 from upnext.logs.sources import TableName
+from upnext.schema import MS_PER_DAY, TimesMs
 
 BROKEN_LINE = "broken line"
 
@@ -36,97 +44,6 @@ _KEY: Mapping[TableName, tuple[str, ...]] = {
     "impressions": ("user_id", "request_id", "item_id", "position"),
     "searches": ("user_id", "searched_at_ms", "query"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableReport:
-    """What became of the rows of one table.
-
-    `quarantined`: reason → rows. `blanked`: reason → cells that became null in rows that may be
-    good. `unused_columns`: in the files, but no part of the table. `first_ms`, `last_ms`: times of
-    the first and last accepted event; None for items and users.
-    """
-
-    num_read: int
-    num_accepted: int
-    quarantined: Mapping[str, int]
-    blanked: Mapping[str, int]
-    unused_columns: Sequence[str] = ()
-    first_ms: int | None = None
-    last_ms: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnreadableFile:
-    """A file that was left out because it could not be opened."""
-
-    file: str
-    cause: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckReport:
-    """What the check found, table by table.
-
-    `derived`: a sentence for each table that had no files and was made from others.
-    """
-
-    tables: Mapping[str, TableReport]
-    unreadable_files: Sequence[UnreadableFile] = ()
-    derived: Sequence[str] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain values, ready for JSON."""
-        return asdict(self)
-
-    def to_text(self) -> str:
-        """The report as aligned tables for a person to read.
-
-        >>> table = TableReport(num_read=12, num_accepted=11, quarantined={"duplicate": 1},
-        ...                     blanked={}, first_ms=0, last_ms=60_000)
-        >>> print(CheckReport(tables={"watches": table}).to_text())
-        table    read  accepted  quarantined  first event       last event (UTC)
-        watches  12    11        1            1970-01-01 00:00  1970-01-01 00:01
-        <BLANKLINE>
-        quarantined  reason     rows
-        watches      duplicate  1
-        """
-        head = ("table", "read", "accepted", "quarantined", "first event", "last event (UTC)")
-        sums = [
-            (
-                name,
-                f"{table.num_read:,}",
-                f"{table.num_accepted:,}",
-                f"{table.num_read - table.num_accepted:,}",
-                _minute(table.first_ms),
-                _minute(table.last_ms),
-            )
-            for name, table in self.tables.items()
-        ]
-        unused = {
-            name: ", ".join(table.unused_columns)
-            for name, table in self.tables.items()
-            if table.unused_columns
-        }
-        parts = [
-            _aligned([head, *sums]),
-            self._counts("quarantined", "rows"),
-            self._counts("blanked", "cells"),
-            _listed(("table", "columns not used"), unused.items()),
-            _listed(
-                ("unreadable file", "cause"), ((f.file, f.cause) for f in self.unreadable_files)
-            ),
-            "\n".join(self.derived),
-        ]
-        return "\n\n".join(part for part in parts if part)
-
-    def _counts(self, what: str, unit: str) -> str:
-        rows = [
-            (name, reason, f"{count:,}")
-            for name, table in self.tables.items()
-            for reason, count in getattr(table, what).items()
-        ]
-        return _listed((what, "reason", unit), rows)
 
 
 @dataclass(slots=True)
@@ -172,14 +89,27 @@ class CheckedTable:
         counts.update(dict(zip(self.verdicts.reasons, codes[1:].tolist(), strict=True)))
         return {reason: count for reason, count in counts.most_common() if count}
 
+    def examples(self) -> tuple[RefusedRow, ...]:
+        """The first refused rows of each reason."""
+        codes = np.zeros_like(self.verdicts.codes)
+        for code in range(1, 1 + len(self.verdicts.reasons)):
+            codes[np.flatnonzero(self.verdicts.codes == code)[:NUM_EXAMPLES]] = code
+        first = replace(
+            self,
+            verdicts=replace(self.verdicts, codes=codes),
+            files=[replace(file, broken=file.broken.head(NUM_EXAMPLES)) for file in self.files],
+        )
+        return first_of_each_reason(map(_refused_row, _quarantined_rows(first).to_dicts()))
+
     def report(self) -> TableReport:
-        """The counts of this table."""
+        """What became of the rows of this table."""
         quarantined = self.quarantined()
         num_accepted = int(np.count_nonzero(self.verdicts.codes == 0))
-        first_ms = last_ms = None
+        first_ms, last_ms, num_by_day = None, None, Counter[int]()
         if (column := _TIME_COLUMN.get(self.name)) and num_accepted:
             times = self.frame[column].to_numpy()[self.verdicts.codes == 0]
             first_ms, last_ms = int(times.min()), int(times.max())
+            num_by_day = rows_by_day(times)
         return TableReport(
             num_read=self.frame.height + sum(file.broken.height for file in self.files),
             num_accepted=num_accepted,
@@ -188,7 +118,21 @@ class CheckedTable:
             unused_columns=self.unused_columns,
             first_ms=first_ms,
             last_ms=last_ms,
+            per_day=as_days(num_by_day),
+            examples=self.examples() if quarantined else (),
         )
+
+
+def rows_by_day(times_ms: TimesMs) -> Counter[int]:
+    """Beginning of a UTC day, in ms → how many of the times lie in it."""
+    days, counts = pl.Series(times_ms // MS_PER_DAY).value_counts().get_columns()
+    return Counter(dict(zip((days * MS_PER_DAY).to_list(), counts.to_list(), strict=True)))
+
+
+def as_days(num_by_day: Mapping[int, int]) -> tuple[DayRows, ...]:
+    """The days that have a row, in order."""
+    days = sorted(num_by_day.items())
+    return tuple(DayRows(day_ms=day_ms, num_rows=num_rows) for day_ms, num_rows in days)
 
 
 def refuse_unknown_items(table: CheckedTable, items: pl.DataFrame) -> None:
@@ -276,6 +220,16 @@ def _quarantined_rows(table: CheckedTable) -> pl.DataFrame:
     return pl.concat(parts, how="diagonal")
 
 
+def _refused_row(row: Mapping[str, Any]) -> RefusedRow:
+    """A line of the quarantine."""
+    cells = {
+        name: text[:MAX_CELL_CHARS]
+        for name, text in row.items()
+        if name not in ("file", "row", "reason") and text is not None
+    }
+    return RefusedRow(reason=row["reason"], file=row["file"], row=row["row"], cells=cells)
+
+
 def _as_text(column: pl.Series) -> pl.Expr:
     expression = pl.col(column.name)
     if column.dtype == pl.Binary:
@@ -289,22 +243,3 @@ def _comparable(ids: pl.Series, known: pl.Series) -> tuple[pl.Series, pl.Series]
     if ids.dtype == known.dtype:
         return ids, known
     return ids.cast(pl.String), known.cast(pl.String)
-
-
-def _minute(time_ms: int | None) -> str:
-    if time_ms is None:
-        return ""
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def _listed(head: tuple[str, ...], rows: Any) -> str:
-    lines = [tuple(row) for row in rows]
-    return _aligned([head, *lines]) if lines else ""
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )

@@ -15,15 +15,13 @@ from upnext.errors import DataError
 from upnext.logs.cells import are_integers
 from upnext.logs.check import (
     CheckedTable,
-    CheckReport,
-    TableReport,
-    UnreadableFile,
     refuse_duplicates,
     refuse_longer_than_item,
     refuse_unknown_items,
     write_quarantine,
 )
 from upnext.logs.formats import QUARANTINE, find_files
+from upnext.logs.report import CheckReport, TableReport, UnreadableFile
 from upnext.logs.sources import TABLE_COLUMNS, LogsConfig, TableName, TableSource
 from upnext.logs.tables import all_null, nothing_found, read_table
 from upnext.schema import ITEM_COLUMNS, Impressions, Items, Logs, Searches, Users, Watches

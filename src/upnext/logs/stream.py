@@ -17,17 +17,19 @@ from upnext.errors import DataError
 from upnext.logs.check import (
     BROKEN_LINE,
     CheckedTable,
-    TableReport,
-    UnreadableFile,
     Verdicts,
+    as_days,
     refuse_duplicates,
     refuse_longer_than_item,
+    rows_by_day,
     write_quarantine,
 )
 from upnext.logs.formats import QUARANTINE, RawFile, find_files, read_file
 from upnext.logs.id_codes import Codes, IdCodes
+from upnext.logs.report import RefusedRow, TableReport, UnreadableFile, first_of_each_reason
 from upnext.logs.sources import TABLE_COLUMNS, LogsConfig
 from upnext.logs.tables import clean_file, nothing_found, read_table, short_name
+from upnext.schema import TimesMs
 
 ROWS_AT_ONCE = 1 << 20
 
@@ -81,6 +83,8 @@ class WatchStream:
         self._reasons: list[str] = []
         self._refused: list[tuple[Places, NDArray[np.uint8]]] = []
         self._times_ms: list[int] = []
+        self._num_by_day: Counter[int] = Counter()
+        self._examples: tuple[RefusedRow, ...] = ()
 
     def __iter__(self) -> Iterator[WatchBatch]:
         """Reads everything, once.
@@ -100,16 +104,17 @@ class WatchStream:
                 self.num_read += raw.frame.height
             self._files.append(_FileRows(path, name, first, self.num_read - first, num_broken))
 
-    def refuse_repeats(self, places: Places) -> None:
-        """Refuses rows that were good but for being there already."""
+    def refuse_repeats(self, places: Places, at_ms: TimesMs) -> None:
+        """Refuses rows, of these times, that were good but for being there already."""
         if places.size:
             verdicts = Verdicts(np.zeros(places.size, np.uint8), self._reasons)
             verdicts.refuse("duplicate", pl.Series(np.ones(places.size, bool)))
             self._refused.append((places, verdicts.codes))
             self.num_accepted -= places.size
+            self._num_by_day -= rows_by_day(at_ms)
 
     def report(self) -> TableReport:
-        """What became of the rows."""
+        """What became of the rows; with examples, once the quarantine is written."""
         num_broken = sum(file.num_broken for file in self._files)
         codes = np.bincount(self._all_refused()[1], minlength=1 + len(self._reasons))
         counts = Counter({BROKEN_LINE: num_broken})
@@ -122,6 +127,8 @@ class WatchStream:
             unused_columns=tuple(sorted(self._columns - self._wanted)),
             first_ms=min(self._times_ms, default=None),
             last_ms=max(self._times_ms, default=None),
+            per_day=as_days(self._num_by_day),
+            examples=self._examples,
         )
 
     def write_quarantine(self, scratch: Path) -> None:
@@ -133,10 +140,10 @@ class WatchStream:
         Raises:
             DataError: the directory of the logs cannot be written.
         """
-        parts = [
-            _quarantined(scratch / str(number), table)
-            for number, table in enumerate(self._refused_tables())
-        ]
+        parts = []
+        for number, table in enumerate(self._refused_tables()):
+            parts.append(_quarantined(scratch / str(number), table))
+            self._examples = first_of_each_reason([*self._examples, *table.examples()])
         if not parts:
             return
         folder = self.directory / QUARANTINE
@@ -191,6 +198,7 @@ class WatchStream:
         at_ms = frame["started_at_ms"].to_numpy()
         if good.size:
             self._times_ms += [int(at_ms.min()), int(at_ms.max())]
+            self._num_by_day += rows_by_day(at_ms)
         self.num_accepted += good.size
         return WatchBatch(
             places=self.num_read + good,

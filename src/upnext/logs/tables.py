@@ -10,8 +10,9 @@ import polars as pl
 
 from upnext.errors import DataError
 from upnext.logs.cells import Cells, clean_cells, clean_feature
-from upnext.logs.check import CheckedTable, UnreadableFile, Verdicts
+from upnext.logs.check import CheckedTable, Verdicts
 from upnext.logs.formats import RawFile, find_files, read_file
+from upnext.logs.report import UnreadableFile
 from upnext.logs.sources import (
     TABLE_COLUMNS,
     TABLES_WITH_FEATURES,

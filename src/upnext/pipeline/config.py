@@ -8,6 +8,7 @@ from upnext.errors import ConfigError
 from upnext.examples.encoder import ExamplesConfig
 from upnext.index import IndexConfig
 from upnext.logs.sources import LogsConfig
+from upnext.pipeline.item_map import MapConfig
 from upnext.ranking.config import RankingConfig
 from upnext.recommender import RecommenderConfig
 from upnext.retrieval.config import RetrievalConfig
@@ -47,6 +48,8 @@ class EvaluationConfig:
     """Watches to be predicted, drawn once from all of the test part."""
     num_requests: int = 10_000
     """Logged requests whose impressions are put in order."""
+    num_importance_requests: int = 1_000
+    """Logged requests among which one input of ranking after another is shuffled."""
     num_funnel_targets: int = 2_000
     """Of the targets, those followed through all stages."""
     num_policy_moments: int = 2_000
@@ -65,6 +68,7 @@ class EvaluationConfig:
         counts = (
             "num_targets",
             "num_requests",
+            "num_importance_requests",
             "num_funnel_targets",
             "num_policy_moments",
             "num_off_policy_slots",
@@ -101,5 +105,7 @@ class RunConfig:
     """How stage 2 learns."""
     recommender: RecommenderConfig = field(default_factory=RecommenderConfig)
     """How a release answers."""
+    map: MapConfig = field(default_factory=MapConfig)
+    """How many of its items a release shows on a plane."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """How a release is measured."""

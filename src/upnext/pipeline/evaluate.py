@@ -17,6 +17,7 @@ from upnext.evaluation.ranks import RankedTargets, SeenRows, rank_targets
 from upnext.evaluation.report import (
     Difference,
     EvaluationReport,
+    FeatureImportance,
     FunnelStep,
     PolicyValue,
     SystemResult,
@@ -33,6 +34,7 @@ from upnext.logs.split import Split
 from upnext.pipeline.baselines import SLOTS, Baseline, best_baselines
 from upnext.pipeline.config import RunConfig
 from upnext.pipeline.first_slot import FirstSlots, first_slot_values
+from upnext.pipeline.importance import feature_importance
 from upnext.pipeline.learning_logs import split_logs
 from upnext.pipeline.policies import Oracle, policy_values
 from upnext.pipeline.shown import score_shown
@@ -119,10 +121,10 @@ def evaluate(
     """Measures a release on the part of the logs that its training held out.
 
     Stage 1 ranks the whole catalogue for each later watch; stage 2 orders the impressions that
-    were really shown, in parts and as seconds too; the funnel tells where targets are lost; logged
-    propensities tell what other choices would have brought, and on simulated logs the truth is told
-    beside it, and that of whole pages. Histories are those of the moment: all events strictly
-    before it.
+    were really shown, in parts and as seconds too, and with one input after another shuffled; the
+    funnel tells where targets are lost; logged propensities tell what other choices would have
+    brought, and on simulated logs the truth is told beside it, and that of whole pages. Histories
+    are those of the moment: all events strictly before it.
 
     Raises:
         DataError: the logs cannot be used, or a part of the split is empty.
@@ -134,6 +136,8 @@ def evaluate(
     systems, differences = _retrieval(bench, baselines)
     say("evaluation: ranking")
     ranking = _ranking(bench)
+    say("evaluation: feature importance")
+    importance = _importance(bench)
     say("evaluation: funnel")
     funnel, without_ranking = _funnel(bench)
     say("evaluation: policies")
@@ -155,6 +159,7 @@ def evaluate(
         },
         retrieval=systems,
         differences=differences,
+        feature_importance=importance,
         funnel=funnel,
         off_policy=off_policy,
         policies=policies,
@@ -253,6 +258,20 @@ def _ranking(bench: Bench) -> Mapping[str, Any]:
         "calibration_by_duration": calibration_by_quantile(facts.duration_s, *outcome),
         "calibration_by_position": calibration_by_value(facts.position, *outcome),
     }
+
+
+def _importance(bench: Bench) -> tuple[FeatureImportance, ...]:
+    """Of the same impressions."""
+    impressions, config = bench.split.test.impressions, bench.config.evaluation
+    if impressions is None or impressions.frame.is_empty():
+        return ()
+    return feature_importance(
+        bench.recommender,
+        bench.history,
+        bench.users,
+        impressions,
+        num_requests=config.num_importance_requests,
+    )
 
 
 def _off_policy(bench: Bench, oracle: Oracle | None) -> tuple[OffPolicyValue, ...]:

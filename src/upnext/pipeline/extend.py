@@ -34,8 +34,9 @@ def extend(
 
     A new item stands in a row after the others. Its vector is what its declared features say, so
     that it can be retrieved at once; ranking knows its channel, tags and age, and nothing of the
-    item itself. What was known stays as it was, bit for bit. Where no item is new, nothing is
-    published and the release itself is returned.
+    item itself. What was known stays as it was, bit for bit; so does the map of items, on which new
+    ones have no place. Where no item is new, nothing is published and the release itself is
+    returned.
 
     Args:
         version: the release that is extended.

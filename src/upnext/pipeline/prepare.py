@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from upnext.errors import DataError
 from upnext.examples.encoder import user_vocabulary
 from upnext.examples.prepared import PreparedLogs, open_prepared, write_tables
-from upnext.examples.sorting import WATCH_RECORD, sort_watches
+from upnext.examples.sorting import WATCH_RECORD, Records, sort_watches
 from upnext.examples.vocabulary import Vocabulary
-from upnext.logs.check import CheckReport
 from upnext.logs.formats import QUARANTINE
 from upnext.logs.read import read_logs
+from upnext.logs.report import CheckReport
 from upnext.logs.sources import LogsConfig, TableSource
-from upnext.logs.stream import WatchBatch, WatchStream
+from upnext.logs.stream import Places, WatchBatch, WatchStream
 from upnext.registry.files import force_to_disk, force_tree_to_disk
-from upnext.schema import Logs
+from upnext.schema import Logs, TimesMs
 
 DEFAULT_CONFIG = LogsConfig()
 ROWS_PER_LINE = 10_000_000
@@ -68,7 +68,7 @@ def prepare(
         logs, report = _tables(stream, numbered, scratch / "every-id.parquet")
         users = user_vocabulary(logs)
         say(f"sorting {stream.num_accepted:,} watches of {len(users.ids):,} users")
-        stream.refuse_repeats(_sort(logs, users, numbered, directory))
+        stream.refuse_repeats(*_sort(logs, users, numbered, directory))
         stream.write_quarantine(scratch / "refused")
         tables = {**report.tables, "watches": stream.report()}
         unreadable = [*report.unreadable_files, *stream.unreadable]
@@ -107,7 +107,7 @@ def _write_records(stream: WatchStream, path: Path, say: Say) -> _Numbered:
     return _Numbered(path, num_by_user, num_by_item)
 
 
-def _records(batch: WatchBatch) -> NDArray[np.void]:
+def _records(batch: WatchBatch) -> Records:
     records = np.empty(len(batch.places), WATCH_RECORD)
     records["user"], records["item"] = batch.user_codes, batch.item_codes
     records["at_ms"], records["watch_time_s"] = batch.at_ms, batch.watch_time_s
@@ -141,8 +141,10 @@ def _tables(stream: WatchStream, numbered: _Numbered, path: Path) -> tuple[Logs,
     return read_logs(stream.directory, config, now_ms=stream.now_ms)
 
 
-def _sort(logs: Logs, users: Vocabulary, numbered: _Numbered, directory: Path) -> NDArray[np.int64]:
-    """Sorts the watches into `directory`; places of those that repeat another."""
+def _sort(
+    logs: Logs, users: Vocabulary, numbered: _Numbered, directory: Path
+) -> tuple[Places, TimesMs]:
+    """Sorts the watches into `directory`; places and times of those that repeat another."""
     ids, occurring = logs.watches.frame, numbered.occurring
     user_rows = users.rows(ids["user_id"].head(len(numbered.num_by_user)))
     num_events = np.zeros(users.num_rows, np.int64)
@@ -150,13 +152,14 @@ def _sort(logs: Logs, users: Vocabulary, numbered: _Numbered, directory: Path) -
     item_codes = np.zeros(len(numbered.num_by_item), np.int32)
     order = ids["item_id"].head(len(occurring)).arg_sort().to_numpy()
     item_codes[occurring[order]] = np.arange(len(occurring))
-    return sort_watches(
+    repeats = sort_watches(
         numbered.records,
         directory,
         user_rows=user_rows,
         item_codes=item_codes,
         num_events=num_events,
     )
+    return repeats["place"].copy(), repeats["at_ms"].copy()
 
 
 def _nothing_left(stream: WatchStream) -> DataError:

@@ -23,6 +23,7 @@ from upnext.examples.impressions import REQUEST_INPUTS, RankingInputs
 from upnext.examples.vocabulary import Vocabulary
 from upnext.index import Index
 from upnext.pipeline.config import RunConfig
+from upnext.pipeline.item_map import draw_item_map
 from upnext.ranking.train import TrainedRanking
 from upnext.registry.release import Release, publish
 from upnext.retrieval.model import EXPORTED_WATCHES, AttentiveTower
@@ -81,7 +82,7 @@ def publish_release(
         if learned.ranking is not None:
             _write_ranking(directory / "ranking", learned.encoder, learned.ranking)
         _write_warm_up(directory / "warm_up", users, history)
-        return facts
+        return {**facts, **_write_map(directory / "map", learned, config)}
 
     return publish(registry, write_files)
 
@@ -106,6 +107,16 @@ def _write_warm_up(folder: Path, users: Vocabulary, history: History) -> None:
     ]
     folder.mkdir()
     (folder / "requests.json").write_text(json.dumps(requests), encoding="utf-8")
+
+
+def _write_map(folder: Path, learned: Learned, config: RunConfig) -> Mapping[str, Any]:
+    """What there is to tell of it."""
+    vectors = learned.retrieval.item_vectors()
+    item_map = draw_item_map(learned.encoder.catalogue, vectors, config.map)
+    if item_map is None:
+        return {}
+    item_map.save(folder)
+    return {"map": item_map.facts()}
 
 
 def _write_retrieval(folder: Path, learned: Learned) -> None:

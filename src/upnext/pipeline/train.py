@@ -75,6 +75,7 @@ def train(
         "training": run.name,
         **epochs,
     }
+    say("publishing")
     release = publish_release(
         registry,
         learned,

@@ -10,7 +10,7 @@ Source: ablation as attribution, Zeiler and Fergus 2014, "Visualizing and unders
 convolutional networks" (occlusion).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,13 @@ from upnext.examples.impressions import (
     RankingInputs,
     places_of,
 )
+from upnext.examples.input_groups import (
+    ALL_SHOWN,
+    ALL_WATCHED,
+    CONTEXT,
+    OF_CANDIDATES,
+    OF_REQUESTS,
+)
 from upnext.recommender.ranker import Ranker
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Reason
 
@@ -31,14 +38,6 @@ Arrays = dict[str, NDArray[Any]]
 
 NUM_WATCHES = 20
 """Last watched items that are each taken out by themselves."""
-OF_CANDIDATES: Mapping[str, str] = {
-    "what everybody did with the item": "item_counts",
-    "what everybody did on its channel": "channel_counts",
-    "how new it is": "item_age_days",
-    "how long it is": "duration_s",
-    "what the sources of candidates think of it": "source_scores",
-}
-"""Taken out by giving the item what the middle one of the request's candidates has."""
 
 
 def explain(
@@ -81,25 +80,24 @@ def _changes(arrays: Arrays) -> Iterator[tuple[str, int | None, Arrays]]:
     known = rows[rows >= NUM_RESERVED_ROWS][::-1]
     _, first = np.unique(known, return_index=True)
     for row in known[np.sort(first)][:NUM_WATCHES]:
-        yield "watching", int(row), _without(arrays, "history_", rows == row)
-    yield "all that was watched", None, _without(arrays, "history_", rows > 0)
-    yield "all that was shown", None, _without(arrays, "shown_", arrays["shown_rows"][0] > 0)
+        yield "watching", int(row), _without(arrays, ALL_WATCHED, rows == row)
+    yield ALL_WATCHED, None, _without(arrays, ALL_WATCHED, rows > 0)
+    yield ALL_SHOWN, None, _without(arrays, ALL_SHOWN, arrays["shown_rows"][0] > 0)
     if arrays["context_rows"].shape[1]:
         unknown = np.full_like(arrays["context_rows"], UNKNOWN_ROW)
-        yield "who asks, and when", None, {"context_rows": unknown}
+        yield CONTEXT, None, {"context_rows": unknown}
+    # Of a number, the item is given what the middle one of the request's candidates has.
     for about, name in OF_CANDIDATES.items():
         if arrays[name].size:
             middle = np.median(arrays[name], axis=0).astype(np.float32)
             yield about, None, {name: np.broadcast_to(middle, arrays[name].shape)}
 
 
-def _without(arrays: Arrays, prefix: str, gone: NDArray[np.bool_]) -> Arrays:
+def _without(arrays: Arrays, past: str, gone: NDArray[np.bool_]) -> Arrays:
     """The arrays of past events, without those in some slots."""
-    changed = {}
-    for name in REQUEST_INPUTS:
-        if name.startswith(prefix):
-            changed[name] = arrays[name].copy()
-            changed[name][:, gone] = 0
+    changed = {name: arrays[name].copy() for name in OF_REQUESTS[past]}
+    for array in changed.values():
+        array[:, gone] = 0
     return changed
 
 

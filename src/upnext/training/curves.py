@@ -14,7 +14,8 @@ class Curves:
     """Writes `curves.jsonl` and TensorBoard's event files into a folder; `tensorboard --logdir` it.
 
     A line is one report, or one epoch, by the step at which it was made. Loss and speed of a report
-    are those since the last one; the scalars of epoch number `epoch` begin with `epoch/`.
+    are those since the last one; the scalars of epoch number `epoch` begin with `epoch/`. A line
+    with `resumed` tells from which step a run went on after it was cut short.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -47,16 +48,22 @@ class Curves:
         named = {f"epoch/{name}": value for name, value in scalars.items()}
         self._add(step, named, epoch=epoch.epoch)
 
+    def add_resumption(self, step: int) -> None:
+        """That a run goes on from the checkpoint of a step; TensorBoard has no place for it."""
+        self._write({"resumed": True, "step": step, "at_ms": round(time.time() * 1000)})
+
     def _add(self, step: int, scalars: Mapping[str, float], **place: int) -> None:
         at_s = time.time()
         told = {name: value for name, value in scalars.items() if math.isfinite(value)}
-        line = {"step": step, **place, "at_ms": round(at_s * 1000), **told}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{json.dumps(line)}\n")
+        self._write({"step": step, **place, "at_ms": round(at_s * 1000), **told})
         if self._events is None:
             self._events = EventFile(self.path.parent, first_step=self._first_step + 1, at_s=at_s)
         self._events.add(step, scalars, at_s=at_s)
+
+    def _write(self, line: Mapping[str, float]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(line)}\n")
 
 
 def _told_within(line: str, step: int, num_epochs: int) -> bool:

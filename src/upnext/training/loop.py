@@ -147,6 +147,8 @@ class _Loop:
             )
         if self.curves:
             self.curves.rewind(step=self.position.step, num_epochs=self.position.epoch)
+            if found is not None and not self.is_over():
+                self.curves.add_resumption(self.position.step)
         self.first_step, self.began_s = self.position.step, self.logbook.clock()
         self.report_at_s = self.began_s + self.logbook.progress_every_s
         self.saved_at_s, self.saving_s = self.began_s, 0.0
