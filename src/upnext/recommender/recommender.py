@@ -6,6 +6,7 @@ once; a server asks it for pages. One request's way, top to bottom, is told in `
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from upnext.errors import ReleaseError, RequestError
 from upnext.examples.history import History, Indices
 from upnext.recommender.batch import Batch
 from upnext.recommender.funnel import Funnel
+from upnext.recommender.insight.insight import Insight
 from upnext.recommender.lists import most_popular, similar_items
 from upnext.recommender.opened import OpenedRelease
 from upnext.schema import (
@@ -78,6 +80,11 @@ class Recommender(OpenedRelease):
         Raises: RequestError: the release does not know the item.
         """
         return similar_items(self, item_id, k)
+
+    @cached_property
+    def insight(self) -> Insight:
+        """The release, to be looked into beside the pages that it answers."""
+        return Insight(self)
 
     def user_vectors(
         self, requests: Sequence[RecommendationRequest], live: Sequence[LivePast | None]
