@@ -76,7 +76,8 @@ class ItemAgeing:
     Lists go with `days`. `as_trained` and `at_age`: means over the same `num_users` users, for each
     as of published + day, at the example age that an example of that moment had in training (which
     ended at `trained_until_ms`), and at `example_age_days`. `num_watches` and `watched_share`: the
-    item's watches on that day, and their share of all watches; days begin on the full hour.
+    item's watches on that day, and their share of those of all known items; days begin on the full
+    hour.
 
     `num_items_summed`: items that the softmax's denominator is summed over; where these are not
     all, the rarer ones are a sample, each standing for several.

@@ -88,6 +88,8 @@ class Vocabulary:
 
     def rows_beginning(self, text: str) -> Rows:
         """Rows of all ids that begin with a text, ascending; integers as they are written."""
+        if not text:
+            return np.arange(NUM_RESERVED_ROWS, self.num_rows, dtype=np.int32)
         spans = _integers_beginning(text) if self.ids_are_integers else self._keys_beginning(text)
         lowest, highest = (np.array(bounds, self.ids.dtype) for bounds in zip(*spans, strict=True))
         first = np.searchsorted(self.ids, lowest, sorter=self.order)
@@ -171,8 +173,8 @@ def _integers_beginning(text: str) -> list[tuple[int, int]]:
     ([(12, 12), (120, 129), (1200, 1299)], [(1, 0)])
     """
     least, most = -(2**63), 2**63 - 1
-    if text in ("", "-"):
-        return [(least, -1 if text else most)]
+    if text == "-":
+        return [(least, -1)]
     digits = text.removeprefix("-")
     if not re.fullmatch("[1-9][0-9]{0,18}", digits):
         return [(0, 0)] if text == "0" else [(1, 0)]

@@ -1,4 +1,4 @@
-"""What operators and Prometheus reach, on an address of its own: releases, labels, metrics, insight."""
+"""What operators and Prometheus reach, on an address of its own: labels, metrics, insight."""
 
 from pathlib import Path
 

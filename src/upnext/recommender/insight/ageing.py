@@ -21,8 +21,8 @@ from upnext.recommender.opened import OpenedRelease, time_told_ms
 from upnext.schema import MS_PER_DAY, MS_PER_HOUR, NUM_RESERVED_ROWS, Floats, TimesMs
 
 FIRST_DAY, MAX_POINTS = -2, 60
-MAX_CELLS = 100_000_000
-"""Scores of one curve, users × days × items summed: about half a second of one core."""
+MAX_CELLS = 60_000_000
+"""Scores of one curve, users × days × items summed: less than half a second of one core."""
 CELLS_A_STEP, MOMENTS_A_STEP = 4_000_000, 512
 """Between two steps others have their turn."""
 MAX_CURVES = 256

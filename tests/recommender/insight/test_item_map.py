@@ -1,0 +1,108 @@
+"""The map shows rare items too, and is the release's own where it brings one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upnext.recommender import Recommender
+from upnext.recommender.insight.item_map import principal_components, stratified
+from upnext.registry.release import publish
+from upnext.schema import NUM_RESERVED_ROWS
+
+if TYPE_CHECKING:
+    from tests.conftest import TrainedRelease
+
+
+@pytest.fixture(scope="module")
+def recommender(tiny_release: TrainedRelease) -> Recommender:
+    return tiny_release.recommender
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=80))
+def test_every_stratum_has_as_many_points(counts: list[int]) -> None:
+    num_watches = np.array([0, 0, *counts], np.int64)
+    rows = stratified(num_watches)
+    assert len(set(rows.tolist())) == len(rows)
+    assert rows.min() >= NUM_RESERVED_ROWS
+    order = NUM_RESERVED_ROWS + np.argsort(-np.array(counts), kind="stable")
+    strata = np.array_split(order, min(10, len(counts)))
+    per_stratum = {int(np.isin(rows, stratum).sum()) for stratum in strata}
+    assert per_stratum == {len(counts) // len(strata)}
+
+
+def test_of_many_items_there_are_five_thousand_points_and_no_more() -> None:
+    falling = np.arange(70_002, 0, -1)
+    rows = stratified(falling)
+    assert len(rows) == 5_000
+    assert np.histogram(rows, bins=10, range=(2, 70_002))[0].tolist() == [500] * 10
+
+
+def test_principal_components_are_where_directions_differ_most() -> None:
+    vectors = np.random.default_rng(0).normal(size=(200, 5)) * [5, 3, 0.1, 0.1, 0.1]
+    vectors = vectors.astype(np.float32)
+    points = principal_components(vectors)
+    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    centred = directions - directions.mean(axis=0)
+    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
+    for axis in (0, 1):
+        expected = centred @ axes[axis]
+        sign = np.sign(expected @ points[:, axis])
+        np.testing.assert_allclose(points[:, axis], sign * expected, atol=1e-4)
+        assert axes[axis][np.abs(axes[axis]).argmax()] * sign > 0
+    assert lengths[0] >= lengths[1]
+
+
+def test_one_number_a_vector_lies_on_a_line() -> None:
+    points = principal_components(np.array([[1.0], [-2.0], [0.0]], np.float32))
+    assert points.shape == (3, 2)
+    assert points[:, 1].tolist() == [0, 0, 0]
+
+
+def test_a_release_without_a_map_is_mapped_by_components(recommender: Recommender) -> None:
+    told, catalogue = recommender.insight.map(), recommender.encoder.catalogue
+    assert (told.method, told.trustworthiness) == ("principal components", None)
+    assert told.num_items == catalogue.num_rows - NUM_RESERVED_ROWS
+    assert told.num_points == told.num_items // 10 * 10
+    for place, item_id in enumerate(told.item_id):
+        card = recommender.insight.item(item_id).item
+        assert told.title[place] == card.title
+        assert told.channel_id[place] == card.channel_id
+        assert told.tag[place] == (card.tags[0] if card.tags else None)
+        assert told.published_at_ms[place] == card.published_at_ms
+        assert told.num_watches[place] == card.num_watches
+    assert all(map(math.isfinite, [*told.x, *told.y]))
+    assert recommender.insight.map() is told
+
+
+def test_the_map_of_a_release_is_told_as_it_lies_there(
+    tiny_release: TrainedRelease, tmp_path: Path
+) -> None:
+    kept = tiny_release.release
+    points = np.array([[0.5, -1.0], [2.0, 3.0], [0.0, 0.25]], np.float32)
+    made = {"method": "by hand", "trustworthiness": 0.75, "num_items": 9, "num_points": 3}
+
+    def write(directory: Path) -> Mapping[str, Any]:
+        for name in kept.files:
+            target = directory / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(kept.file(name).read_bytes())
+        (directory / "map").mkdir()
+        np.save(directory / "map" / "points.npy", points)
+        np.save(directory / "map" / "item_rows.npy", np.array([7, 2, 9], np.int32))
+        return {**kept.metadata, "map": made}
+
+    release = publish(tmp_path, write)
+    recommender = Recommender.open(tmp_path, release.version)
+    told, items = recommender.insight.map(), recommender.encoder.catalogue.items
+    assert (told.method, told.trustworthiness, told.num_points) == ("by hand", 0.75, 3)
+    assert told.num_items == items.num_rows - NUM_RESERVED_ROWS
+    assert told.item_id == [items.id(7), items.id(2), items.id(9)]
+    assert (told.x, told.y) == ([0.5, 2.0, 0.0], [-1.0, 3.0, 0.25])
