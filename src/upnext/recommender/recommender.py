@@ -6,6 +6,7 @@ once; a server asks it for pages. One request's way, top to bottom, is told in `
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -84,7 +85,7 @@ class Recommender(OpenedRelease):
     @cached_property
     def insight(self) -> Insight:
         """The release, to be looked into beside the pages that it answers."""
-        return Insight(self)
+        return Insight(replace(self))  # were it this object, the two would outlive their last use
 
     def user_vectors(
         self, requests: Sequence[RecommendationRequest], live: Sequence[LivePast | None]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from upnext.recommender import Recommender
 from upnext.recommender.insight.item_map import principal_components, stratified
 from upnext.registry.release import publish
-from upnext.schema import NUM_RESERVED_ROWS
+from upnext.schema import NUM_RESERVED_ROWS, Floats
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
@@ -46,8 +46,8 @@ def test_of_many_items_there_are_five_thousand_points_and_no_more() -> None:
 
 
 def test_principal_components_are_where_directions_differ_most() -> None:
-    vectors = np.random.default_rng(0).normal(size=(200, 5)) * [5, 3, 0.1, 0.1, 0.1]
-    vectors = vectors.astype(np.float32)
+    spread = np.array([5, 3, 0.1, 0.1, 0.1], np.float32)
+    vectors: Floats = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32) * spread
     points = principal_components(vectors)
     directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     centred = directions - directions.mean(axis=0)

@@ -14,7 +14,7 @@ from upnext.examples.catalogue import Catalogue, build_catalogue
 from upnext.recommender.insight.item_search import ItemSearch
 from upnext.schema import Id, Logs
 
-TITLES = {
+TITLES: dict[Id, str | None] = {
     "v1": "Slow Ramen, the long way",
     "v2": "Ramen in ten minutes\nand a half",
     "v10": "STRASSE oder Straße?",
@@ -40,7 +40,7 @@ def catalogue_of(make_logs: Callable[..., Logs], titles: dict[Id, str | None]) -
 
 @pytest.fixture(scope="module")
 def catalogue(make_logs: Callable[..., Logs]) -> Catalogue:
-    return catalogue_of(make_logs, dict(TITLES))
+    return catalogue_of(make_logs, TITLES)
 
 
 def found(catalogue: Catalogue, text: str, k: int = 20) -> list[Id]:
@@ -92,7 +92,7 @@ def test_all_words_must_begin_words_of_the_title_however_many_titles_are_read_at
 
     text = " ".join(words)
     by_title = [item for item, title in TITLES.items() if holds(title)]
-    by_id = [item for item in TITLES if item.startswith(text)]
+    by_id = [item for item in TITLES if str(item).startswith(text)]
     expected = [*by_id, *(item for item in by_title if item not in by_id)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(upnext.recommender.insight.item_search, "TITLES_AT_ONCE", titles_at_once)

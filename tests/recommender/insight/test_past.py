@@ -51,7 +51,8 @@ def test_a_past_without_live_events_is_that_of_the_logs(
     assert tiny_logs.impressions is not None
     assert past.num_shown == of_user(tiny_logs.impressions.frame, "shown_at_ms").height
     assert past.is_known
-    assert not any(event.is_live for event in (*past.watches, *past.searches))
+    assert not any(watch.is_live for watch in past.watches)
+    assert not any(search.is_live for search in past.searches)
 
 
 def test_the_share_is_of_the_items_duration(recommender: Recommender) -> None:

@@ -42,7 +42,7 @@ def test_users_are_found_as_a_loop_would(
         assert card.last_watch_ms == max(times(card.user_id), default=None)
     if users.row(text) != UNKNOWN_ROW:
         assert str(found[0].user_id) == text
-        matching.remove(found[0].user_id)  # type: ignore[arg-type]
+        matching.remove(found[0].user_id)
         found = found[1:]
     latest = sorted((max(times(one), default=-1) for one in matching), reverse=True)
     assert [-1 if c.last_watch_ms is None else c.last_watch_ms for c in found] == latest[
