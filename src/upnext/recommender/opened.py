@@ -146,4 +146,4 @@ def time_told_ms(release: Release, name: str) -> int:
     that was learned from.
     """
     told = release.metadata.get(name)
-    return int(datetime.fromisoformat(told).timestamp() * 1000) if isinstance(told, str) else 0
+    return round(datetime.fromisoformat(told).timestamp() * 1000) if isinstance(told, str) else 0

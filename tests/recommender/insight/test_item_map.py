@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upnext.recommender import Recommender
-from upnext.recommender.insight.item_map import principal_components, stratified
+from upnext.recommender.plane import NUM_STRATA, stratified_rows
 from upnext.registry.release import publish
-from upnext.schema import NUM_RESERVED_ROWS, Floats
+from upnext.schema import NUM_RESERVED_ROWS
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
@@ -26,51 +26,23 @@ def recommender(tiny_release: TrainedRelease) -> Recommender:
     return tiny_release.recommender
 
 
-@given(st.lists(st.integers(0, 50), min_size=1, max_size=80))
-def test_every_stratum_has_as_many_points(counts: list[int]) -> None:
-    num_watches = np.array([0, 0, *counts], np.int64)
-    rows = stratified(num_watches)
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=80), st.integers(10, 100))
+def test_every_stratum_has_as_many_points(counts: list[int], num_points: int) -> None:
+    rows = stratified_rows(np.array([0, 0, *counts], np.int64), num_points)
     assert len(set(rows.tolist())) == len(rows)
-    assert rows.min() >= NUM_RESERVED_ROWS
-    order = NUM_RESERVED_ROWS + np.argsort(-np.array(counts), kind="stable")
-    strata = np.array_split(order, min(10, len(counts)))
-    per_stratum = {int(np.isin(rows, stratum).sum()) for stratum in strata}
-    assert per_stratum == {len(counts) // len(strata)}
-
-
-def test_of_many_items_there_are_five_thousand_points_and_no_more() -> None:
-    falling = np.arange(70_002, 0, -1)
-    rows = stratified(falling)
-    assert len(rows) == 5_000
-    assert np.histogram(rows, bins=10, range=(2, 70_002))[0].tolist() == [500] * 10
-
-
-def test_principal_components_are_where_directions_differ_most() -> None:
-    spread = np.array([5, 3, 0.1, 0.1, 0.1], np.float32)
-    vectors: Floats = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32) * spread
-    points = principal_components(vectors)
-    directions = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    centred = directions - directions.mean(axis=0)
-    _, lengths, axes = np.linalg.svd(centred, full_matrices=False)
-    for axis in (0, 1):
-        expected = centred @ axes[axis]
-        sign = np.sign(expected @ points[:, axis])
-        np.testing.assert_allclose(points[:, axis], sign * expected, atol=1e-4)
-        assert axes[axis][np.abs(axes[axis]).argmax()] * sign > 0
-    assert lengths[0] >= lengths[1]
-
-
-def test_one_number_a_vector_lies_on_a_line() -> None:
-    points = principal_components(np.array([[1.0], [-2.0], [0.0]], np.float32))
-    assert points.shape == (3, 2)
-    assert points[:, 1].tolist() == [0, 0, 0]
+    if len(counts) <= num_points:
+        assert rows.tolist() == list(range(NUM_RESERVED_ROWS, len(counts) + NUM_RESERVED_ROWS))
+        return
+    by_watches = NUM_RESERVED_ROWS + np.argsort(np.array(counts), kind="stable")
+    strata = np.array_split(by_watches, NUM_STRATA)
+    assert {int(np.isin(rows, stratum).sum()) for stratum in strata} == {num_points // NUM_STRATA}
 
 
 def test_a_release_without_a_map_is_mapped_by_components(recommender: Recommender) -> None:
     told, catalogue = recommender.insight.map(), recommender.encoder.catalogue
     assert (told.method, told.trustworthiness) == ("principal components", None)
     assert told.num_items == catalogue.num_rows - NUM_RESERVED_ROWS
-    assert told.num_points == told.num_items // 10 * 10
+    assert told.num_points == told.num_items == len(set(told.item_id))
     for place, item_id in enumerate(told.item_id):
         card = recommender.insight.item(item_id).item
         assert told.title[place] == card.title
