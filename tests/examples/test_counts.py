@@ -175,3 +175,39 @@ def test_nothing_counted_is_nothing_told(is_counted: bool) -> None:
     assert counts.before(np.zeros(0, np.int32), np.zeros(0, np.int64)).shape == (0, 4)
     assert counts.sums.dtype == HourlyCounts.empty().sums.dtype
     assert counts.sums.shape == (0, 4)
+
+
+def hour_of(at_ms: int) -> int:
+    return at_ms // HOUR_MS
+
+
+@few
+@given(watches, impressions)
+def test_what_a_row_was_told_hour_by_hour_adds_up(watched: list[Watch], shown: list[Shown]) -> None:
+    counts = counted(watched, shown)
+    for row in range(NUM_ROWS):
+        hours, added = counts.of_row(row)
+        own = [watch for watch in watched if watch[0] == row >= 2]
+        own_shown = [hour_of(at_ms) for it, at_ms in shown if it == row >= 2]
+        assert hours.tolist() == sorted({*own_shown, *(hour_of(end_ms(one)) for one in own)})
+        for hour, line in zip(hours.tolist(), added.tolist(), strict=True):
+            ended = [watch for watch in own if hour_of(end_ms(watch)) == hour]
+            sums = [sum(watch[column] for watch in ended) for column in (2, 3)]
+            assert line == [own_shown.count(hour), len(ended), *sums]
+
+
+@few
+@given(watches, impressions, st.integers(1, 9))
+def test_watches_of_all_rows_are_counted_by_the_hour_they_ended_in(
+    watched: list[Watch], shown: list[Shown], num_at_once: int
+) -> None:
+    counts = counted(watched, shown)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upnext.examples.counts, "EVENTS_AT_ONCE", num_at_once)
+        first_hour, ended = counts.watches_by_hour()
+    hours = [hour_of(end_ms(watch)) for watch in watched if watch[0] >= 2]
+    every = [*hours, *(hour_of(at_ms) for row, at_ms in shown if row >= 2)]
+    assert len(ended) == (max(every) - min(every) + 1 if every else 0)
+    assert first_hour == min(every, default=0)
+    expected = [hours.count(first_hour + place) for place in range(len(ended))]
+    assert ended.tolist() == expected

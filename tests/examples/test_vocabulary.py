@@ -133,3 +133,33 @@ def test_an_id_longer_than_any_known_one_is_unknown_at_no_cost() -> None:
     finally:
         tracemalloc.stop()
     assert peak_bytes < 1_000_000
+
+
+@given(
+    st.one_of(
+        st.lists(st.text("ab\0é1", max_size=4), max_size=20).map(
+            lambda ids: pl.Series(ids, dtype=pl.String)
+        ),
+        st.lists(st.one_of(integers, st.integers(-1200, 1200)), max_size=20).map(
+            lambda ids: pl.Series(ids, dtype=pl.Int64)
+        ),
+    ),
+    st.one_of(st.text("ab\0é1", max_size=5), st.text("-0129", max_size=4), integers.map(str)),
+)
+def test_ids_are_found_by_their_beginning(ids: pl.Series, text: str) -> None:
+    vocabulary = Vocabulary.by_frequency(ids)
+    rows = vocabulary.rows_beginning(text)
+    assert rows.dtype == np.int32
+    expected = [
+        row
+        for row in range(NUM_RESERVED_ROWS, vocabulary.num_rows)
+        if str(vocabulary.id(row)).startswith(text)
+    ]
+    assert rows.tolist() == expected
+
+
+def test_an_id_is_told_in_the_owners_type() -> None:
+    numbers = Vocabulary.by_frequency(pl.Series([7]))
+    assert [numbers.as_owned(one) for one in ("12", 12, "012", "a")] == [12, 12, "012", "a"]
+    words = Vocabulary.by_frequency(pl.Series(["7"]))
+    assert [words.as_owned(one) for one in ("12", 12, "a")] == ["12", "12", "a"]

@@ -22,6 +22,7 @@ from upnext.schema import (
 )
 from upnext.serving.answering import Answering
 from upnext.serving.asked import Answered, Asked
+from upnext.serving.looking import Insight
 from upnext.serving.releases import LiveReleases, NotServedError, Recommender
 
 Send = Callable[..., httpx.Response]
@@ -76,6 +77,10 @@ class _FakeRecommender:
     ) -> Recommendations:
         self.fakes.on_popular()
         return replace(self._page(request.k), degraded=[cause])
+
+    @property
+    def insight(self) -> Insight:
+        raise NotImplementedError("there is nothing within a fake release")
 
     def similar(self, item_id: Id, k: int) -> Recommendations:
         if item_id == "unknown":

@@ -335,3 +335,64 @@ def test_what_is_similar_is_answered_where_traffic_names_a_label_that_is_gone(
 ) -> None:
     answering.traffic = Traffic(split={"gone": 1.0})
     assert run(answering.similar("x", 2)).label == "stable"
+
+
+@pytest.mark.parametrize(
+    ("options", "release", "label"),
+    [({}, "1", "stable"), ({"label": "canary"}, "2", "canary"), ({"version": 2}, "2", None)],
+)
+def test_the_release_that_is_named_is_looked_at_whatever_traffic_says(
+    answering: Answering, options: dict[str, Any], release: str, label: str | None
+) -> None:
+    answering.traffic = Traffic(split={"canary": 1.0})
+
+    def see(recommender: Any) -> Iterator[str | None]:
+        yield None
+        yield f"seen in {recommender.release}"
+
+    looked = run(answering.look(see, **options))
+    assert (looked.seen, looked.release, looked.label) == (f"seen in {release}", release, label)
+
+
+def test_between_the_steps_of_a_long_look_others_have_their_turn(
+    answering: Answering, fakes: Any
+) -> None:
+    order: list[str] = []
+    fakes.on_request[1] = lambda: order.append("page")
+
+    def see(_recommender: Any) -> Iterator[str | None]:
+        for _ in range(3):
+            order.append("step")
+            yield None
+        yield "seen"
+
+    async def both() -> None:
+        await asyncio.gather(answering.look(see), answering.recommend(asked()))
+
+    run(both())
+    assert order == ["step", "page", "step", "step"]
+
+
+def test_a_look_that_fails_says_why(answering: Answering) -> None:
+    def see(_recommender: Any) -> Iterator[str | None]:
+        yield None
+        raise RequestError("item_id", expected="a known item", got="none")
+
+    with pytest.raises(RequestError, match="a known item"):
+        run(answering.look(see))
+    assert run(answering.recommend(asked())).label == "stable"
+
+
+def test_a_release_that_is_looked_at_stays_until_it_was_seen(
+    answering: Answering, live: LiveReleases
+) -> None:
+    live.load(3)
+
+    def see(recommender: Any) -> Iterator[str | None]:
+        live.unload(3)
+        assert 3 in live.state.draining
+        yield None
+        yield str(recommender.release)
+
+    assert run(answering.look(see, version=3)).seen == "3"
+    assert live.state.draining == {}

@@ -20,7 +20,7 @@ from upnext.serving.metrics import Metrics
 from upnext.serving.security import SecurityConfig, open_security
 
 if TYPE_CHECKING:
-    from tests.serving.conftest import Send
+    from tests.serving.conftest import FakeAnswering, Send
 
 TOKENS = {name: f"the-token-for-{name}-requests" for name in ("read", "events", "admin")}
 JSON = {"Content-Type": "application/json"}
@@ -59,7 +59,7 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def app(registry: Path, metrics: Metrics, tmp_path: Path) -> ASGIApp:
+def app(registry: Path, metrics: Metrics, answering: FakeAnswering, tmp_path: Path) -> ASGIApp:
     """Every kind of token is configured."""
     files = {}
     for name, token in TOKENS.items():
@@ -68,7 +68,7 @@ def app(registry: Path, metrics: Metrics, tmp_path: Path) -> ASGIApp:
         path.chmod(0o600)
         files[f"{name}_token_file"] = str(path)
     security = open_security(SecurityConfig(**files), changing=("admin",))  # type: ignore[arg-type]
-    return create_managing_app(registry, security, metrics)
+    return create_managing_app(registry, security, metrics, answering)
 
 
 def _ask(send: Send, app: ASGIApp, method: str, path: str, **headers: str) -> int:
@@ -119,8 +119,10 @@ def test_nobody_is_recommended_anything_there(app: ASGIApp, send: Send, path: st
     assert _ask(send, app, "GET", path, **_bearer("admin")) == 404
 
 
-def test_without_tokens_it_works_on_loopback(registry: Path, metrics: Metrics, send: Send) -> None:
-    app = create_managing_app(registry, open_security(SecurityConfig()), metrics)
+def test_without_tokens_it_works_on_loopback(
+    registry: Path, metrics: Metrics, answering: FakeAnswering, send: Send
+) -> None:
+    app = create_managing_app(registry, open_security(SecurityConfig()), metrics, answering)
     assert _ask(send, app, "GET", "/metrics") == 200
     assert _ask(send, app, "PUT", f"{LABELS}/canary") == 200
     assert read_labels(registry) == {"stable": 2, "canary": 1}

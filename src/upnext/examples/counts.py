@@ -76,9 +76,39 @@ class HourlyCounts:
         is_own = (entries >= 0) & (self.keys[entries] >> HOUR_BITS == rows)
         return np.where(is_own[:, None], self.sums[entries], np.float32(0))
 
+    def of_row(self, row: int) -> tuple[TimesMs, Sums]:
+        """Hours since 1970 in which something of a row ended, ascending, and what: [n], [n, 4]."""
+        lo, hi = np.searchsorted(self.keys, np.array([row, row + 1]) << HOUR_BITS)
+        added = np.diff(self.sums[lo:hi].astype(np.float64), axis=0, prepend=0)
+        return _hours(self.keys[lo:hi]), added
+
+    def watches_by_hour(self) -> tuple[int, NDArray[np.float64]]:
+        """The first hour since 1970 with an entry, and how many watches ended in each from it on.
+
+        Of all rows together; some millions of entries at once.
+        """
+        if not len(self.keys):
+            return 0, np.zeros(0)
+        first_hour, num_hours = self._first_hour, self._last_hour - self._first_hour + 1
+        ended = np.zeros(num_hours)
+        for start in range(0, len(self.keys), EVENTS_AT_ONCE):
+            before = max(0, start - 1)
+            keys = self.keys[before : start + EVENTS_AT_ONCE]
+            running = self.sums[before : start + EVENTS_AT_ONCE, 1].astype(np.float64)
+            is_first = np.diff(keys >> HOUR_BITS, prepend=-1) > 0
+            added = np.where(is_first, running, np.diff(running, prepend=0))
+            mine = slice(start - before, None)
+            places = _hours(keys[mine]) - first_hour
+            ended += np.bincount(places, weights=added[mine], minlength=num_hours)
+        return first_hour, ended
+
+    @cached_property
+    def _first_hour(self) -> int:
+        return int(_hours(self.keys).min())
+
     @cached_property
     def _last_hour(self) -> int:
-        return int((self.keys & ((1 << HOUR_BITS) - 1)).max()) - FIRST_HOUR
+        return int(_hours(self.keys).max())
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:
@@ -89,6 +119,10 @@ class HourlyCounts:
 
 def _keys(rows: NDArray[Any], hours: NDArray[Any]) -> NDArray[np.int64]:
     return (rows.astype(np.int64) << HOUR_BITS) + (hours.astype(np.int64) + FIRST_HOUR)
+
+
+def _hours(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    return (keys & ((1 << HOUR_BITS) - 1)) - FIRST_HOUR
 
 
 def _hourly(

@@ -104,10 +104,7 @@ class EventLog:
 
         What is in both, the same row at the same time, counts once, as it is here.
         """
-        known = np.searchsorted(self.at_ms, more.at_ms[0]) if len(more.at_ms) else len(self.at_ms)
-        here = set(zip(self.at_ms[known:].tolist(), self.rows[known:].tolist(), strict=True))
-        there = zip(more.at_ms.tolist(), more.rows.tolist(), strict=True)
-        is_new = np.array([event not in here for event in there], bool)
+        known, is_new = self._not_yet_here(more)
         at_ms = np.concatenate([self.at_ms, more.at_ms[is_new]])
         order = np.argsort(at_ms, kind="stable") if known < len(self.at_ms) else slice(None)
         return EventLog.of_one(
@@ -115,6 +112,18 @@ class EventLog:
             at_ms[order],
             np.concatenate([self.watch_time_s, more.watch_time_s[is_new]])[order],
         )
+
+    def lacks(self, more: "EventLog") -> NDArray[np.bool_]:
+        """Which of one user's events, in order of time, `and_later` would add to these."""
+        return self._not_yet_here(more)[1]
+
+    def _not_yet_here(self, more: "EventLog") -> tuple[int, NDArray[np.bool_]]:
+        """Where events begin here that are as late as the first there; which there are not here."""
+        first = more.at_ms[:1]
+        known = int(np.searchsorted(self.at_ms, first)[0]) if len(first) else len(self.at_ms)
+        here = set(zip(self.at_ms[known:].tolist(), self.rows[known:].tolist(), strict=True))
+        there = zip(more.at_ms.tolist(), more.rows.tolist(), strict=True)
+        return known, np.array([event not in here for event in there], bool)
 
     def window_before(
         self, user_rows: NDArray[Any], at_ms: TimesMs, max_events: int

@@ -1,5 +1,6 @@
 """Ids become dense rows and back: row 0 pads, row 1 is unknown, real ids follow by frequency."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,23 @@ class Vocabulary:
         key = self.ids[row - NUM_RESERVED_ROWS]
         return int(key) if self.ids_are_integers else _text(key)
 
+    def rows_beginning(self, text: str) -> Rows:
+        """Rows of all ids that begin with a text, ascending; integers as they are written."""
+        if not text:
+            return np.arange(NUM_RESERVED_ROWS, self.num_rows, dtype=np.int32)
+        spans = _integers_beginning(text) if self.ids_are_integers else self._keys_beginning(text)
+        lowest, highest = (np.array(bounds, self.ids.dtype) for bounds in zip(*spans, strict=True))
+        first = np.searchsorted(self.ids, lowest, sorter=self.order)
+        end = np.searchsorted(self.ids, highest, side="right", sorter=self.order)
+        places = [self.order[lo:hi] for lo, hi in zip(first, end, strict=True)]
+        rows = np.concatenate(places).astype(np.int32) + np.int32(NUM_RESERVED_ROWS)
+        return np.sort(rows)
+
+    def as_owned(self, one_id: Id) -> Id:
+        """An id in the owner's type: the integer that a text writes, where ids are integers."""
+        value = _integer(one_id) if self.ids_are_integers else str(one_id)
+        return one_id if value is None else value
+
     def series(self) -> pl.Series:
         """All ids in row order, beginning with row 2, in the owner's type."""
         if self.ids_are_integers:
@@ -93,6 +111,11 @@ class Vocabulary:
         if any(_NULL_BYTE in key for key in keys):
             keys = [_text(key).encode() for key in keys]
         return pl.Series("id", keys, dtype=pl.Binary).cast(pl.String)
+
+    def _keys_beginning(self, text: str) -> list[tuple[bytes, bytes]]:
+        key, width = _key(text), self.ids.itemsize
+        # What is longer than all ids begins none: a span that ends before it starts.
+        return [(key, key.ljust(width, b"\xff"))] if len(key) <= width else [(b"\xff", b"")]
 
     def _find(self, ids: Sequence[Id]) -> Rows:
         keys = [_integer(i) if self.ids_are_integers else self._text_key(i) for i in ids]
@@ -141,6 +164,27 @@ def _integer(one_id: Id) -> int | None:
         return None
     is_exact = str(value) == str(one_id) and -(2**63) <= value < 2**63
     return value if is_exact else None
+
+
+def _integers_beginning(text: str) -> list[tuple[int, int]]:
+    """Spans of the integers whose decimal digits begin with a text.
+
+    >>> _integers_beginning("12")[:3], _integers_beginning("-0")
+    ([(12, 12), (120, 129), (1200, 1299)], [(1, 0)])
+    """
+    least, most = -(2**63), 2**63 - 1
+    if text == "-":
+        return [(least, -1)]
+    digits = text.removeprefix("-")
+    if not re.fullmatch("[1-9][0-9]{0,18}", digits):
+        return [(0, 0)] if text == "0" else [(1, 0)]
+    scales = [10**power for power in range(20 - len(digits))]
+    spans = [(int(digits) * scale, (int(digits) + 1) * scale - 1) for scale in scales]
+    if text != digits:
+        spans = [(-high, -low) for low, high in spans]
+    return [
+        (max(low, least), min(high, most)) for low, high in spans if low <= most and high >= least
+    ]
 
 
 def _as_keys(ids: pl.Series) -> NDArray[Any]:

@@ -4,13 +4,11 @@ import time
 
 import numpy as np
 
-from upnext.errors import RequestError
 from upnext.examples.history import Indices
 from upnext.recommender.opened import OpenedRelease
 from upnext.recommender.rules import allowed_by
 from upnext.schema import (
     NUM_RESERVED_ROWS,
-    UNKNOWN_ROW,
     Floats,
     Id,
     LivePast,
@@ -50,32 +48,40 @@ def most_popular(
 
 
 def similar_items(release: OpenedRelease, item_id: Id, k: int) -> Recommendations:
-    """The list of `Recommender.similar`, best first; each score is a cosine.
-
-    cos(a, b) = a · b / (|a| |b|)
-    """
+    """The list of `Recommender.similar`, best first; each score is a cosine."""
     began_s = time.perf_counter()
-    row = release.encoder.catalogue.items.row(item_id)
-    if row == UNKNOWN_ROW:
-        expected = f"an item that release {release.release} knows"
-        raise RequestError("item_id", expected=expected, got=repr(item_id))
+    found = similar_rows(release, release.item_row(item_id), k)
+    return _told(release, *found, "similar", began_s)
+
+
+def similar_rows(release: OpenedRelease, row: int, k: int) -> tuple[Rows, Floats]:
+    """The k rows with the greatest cosine among those that the index proposes, and the cosines."""
     vectors = release.retriever.item_vectors
     own = vectors[row : row + 1]
     num_proposed = release.num_found(NUM_PROPOSED + 10 * k)
     found, _ = release.retriever.nearest(own, num_proposed, [np.array([row], np.int32)])
     rows = found[0][found[0] >= NUM_RESERVED_ROWS]
-    cosines = _cosines(own[0], vectors[rows])
-    best: Indices = np.argsort(-cosines, kind="stable")[:k]
-    return _told(release, rows[best], cosines[best], "similar", began_s)
+    scores = cosines(own[0], vectors[rows], lengths_of(vectors[rows]))
+    best: Indices = np.argsort(-scores, kind="stable")[:k]
+    return rows[best], scores[best]
 
 
-def _cosines(one: Floats, others: Floats) -> Floats:
-    """[N] of others [N, D]; 0 where a vector has no length."""
-    lengths = np.linalg.norm(one) * np.linalg.norm(others, axis=1)
-    cosines: Floats = np.divide(
-        others @ one, lengths, out=np.zeros(len(others), np.float32), where=lengths > 0
+def cosines(one: Floats, others: Floats, lengths: Floats) -> Floats:
+    """[N] of others [N, D] with these lengths [N]; 0 where a vector has no length.
+
+    cos(a, b) = a · b / (|a| |b|)
+    """
+    both = np.linalg.norm(one) * lengths
+    found: Floats = np.divide(
+        others @ one, both, out=np.zeros(len(others), np.float32), where=both > 0
     )
-    return cosines
+    return found
+
+
+def lengths_of(vectors: Floats) -> Floats:
+    """[N] |v| of vectors [N, D], without a copy of them."""
+    lengths: Floats = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    return lengths
 
 
 def _told(

@@ -9,6 +9,7 @@ from typing import Self
 import numpy as np
 
 from upnext.config import config_of_release
+from upnext.errors import RequestError
 from upnext.examples.encoder import Encoder, ExamplesConfig
 from upnext.examples.history import History, Indices
 from upnext.examples.impressions import RankingInputs
@@ -20,15 +21,27 @@ from upnext.recommender.files import arrays_in
 from upnext.recommender.ranker import Ranker
 from upnext.recommender.retriever import Retriever
 from upnext.registry.release import Release, open_release
-from upnext.schema import NUM_RESERVED_ROWS, Floats, LivePast, RecommendationRequest, Rows
+from upnext.schema import (
+    NUM_RESERVED_ROWS,
+    UNKNOWN_ROW,
+    Floats,
+    Id,
+    LivePast,
+    RecommendationRequest,
+    Rows,
+)
 from upnext.sources import Moments, SourcesConfig
 
 
 @dataclass(frozen=True)
 class OpenedRelease:
-    """Both stages of one release, and the histories that it was published with."""
+    """Both stages of one release, and the histories that it was published with.
+
+    `kept`: the release as it lies on disk, for what no request needs.
+    """
 
     version: int
+    kept: Release
     known_until_ms: int
     config: RecommenderConfig
     encoder: Encoder
@@ -62,7 +75,8 @@ class OpenedRelease:
         sources = config_of_release(kept.get("sources", {}), SourcesConfig, where=where)
         return cls(
             version=version,
-            known_until_ms=_known_until_ms(release),
+            kept=release,
+            known_until_ms=time_told_ms(release, "history_until"),
             config=config,
             encoder=encoder,
             users=Vocabulary(**arrays_in(release, "users")),
@@ -76,6 +90,14 @@ class OpenedRelease:
     def release(self) -> str:
         """The version, as it stands in every answer."""
         return str(self.version)
+
+    def item_row(self, item_id: Id) -> int:
+        """The row of an item. Raises RequestError: the release does not know it."""
+        row = self.encoder.catalogue.items.row(item_id)
+        if row == UNKNOWN_ROW:
+            expected = f"an item that release {self.version} knows"
+            raise RequestError("item_id", expected=expected, got=repr(item_id))
+        return row
 
     def batch(
         self, requests: Sequence[RecommendationRequest], live: Sequence[LivePast | None]
@@ -117,7 +139,11 @@ class OpenedRelease:
         return min(max(self.config.num_candidates, at_least), num_items)
 
 
-def _known_until_ms(release: Release) -> int:
-    """The end of the logs that the users' past is from; 0 where the release does not tell."""
-    until = release.metadata.get("history_until")
-    return int(datetime.fromisoformat(until).timestamp() * 1000) if isinstance(until, str) else 0
+def time_told_ms(release: Release, name: str) -> int:
+    """A time of the release's metadata; 0 where it does not tell.
+
+    `history_until`: the end of the logs that the users' past is from. `train_until`: the last watch
+    that was learned from.
+    """
+    told = release.metadata.get(name)
+    return round(datetime.fromisoformat(told).timestamp() * 1000) if isinstance(told, str) else 0

@@ -6,6 +6,8 @@ once; a server asks it for pages. One request's way, top to bottom, is told in `
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from upnext.errors import ReleaseError, RequestError
 from upnext.examples.history import History, Indices
 from upnext.recommender.batch import Batch
 from upnext.recommender.funnel import Funnel
+from upnext.recommender.insight.insight import Insight
 from upnext.recommender.lists import most_popular, similar_items
 from upnext.recommender.opened import OpenedRelease
 from upnext.schema import (
@@ -78,6 +81,11 @@ class Recommender(OpenedRelease):
         Raises: RequestError: the release does not know the item.
         """
         return similar_items(self, item_id, k)
+
+    @cached_property
+    def insight(self) -> Insight:
+        """The release, to be looked into beside the pages that it answers."""
+        return Insight(replace(self))  # were it this object, the two would outlive their last use
 
     def user_vectors(
         self, requests: Sequence[RecommendationRequest], live: Sequence[LivePast | None]

@@ -49,6 +49,13 @@ class Retriever:
 
     def user_vectors(self, history: History, user_rows: Indices, at_ms: TimesMs) -> Floats:
         """[B, D]: stage 1 for B moments, at the example age of serving."""
+        age_days = np.full(len(at_ms), self.example_age_days, np.float32)
+        return self.user_vectors_at_age(history, user_rows, at_ms, age_days)
+
+    def user_vectors_at_age(
+        self, history: History, user_rows: Indices, at_ms: TimesMs, example_age_days: Floats
+    ) -> Floats:
+        """As `user_vectors`, each as if it were an example of this age [B] in training."""
         config = self.encoder.config
         queries = self.query_encoder.queries(history, user_rows, at_ms)
         watched = history.watches.rows_in(queries.watch_lo, queries.watch_hi, config.num_watches)
@@ -68,7 +75,7 @@ class Retriever:
             "search_mean": mean_vectors(self.search_embeddings, searched),
             "context_rows": queries.context_rows.astype(np.int64),
             "context_values": queries.context_values,
-            "example_age_days": np.full(len(queries), self.example_age_days, np.float32),
+            "example_age_days": example_age_days,
         }
         if "watch_vectors" in self.tower.inputs:
             known, num_watched = oldest_first(watched)

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -17,6 +17,7 @@ from upnext.schema import MS_PER_DAY, Id, LivePast, RecommendationRequest, Recom
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
+from upnext.serving.looking import Looked
 from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.traffic import STABLE, Traffic
 
@@ -143,6 +144,38 @@ class Answering:
                 )
             )
         return seconds.tolist(), route.recommender.release
+
+    async def look(
+        self,
+        see: Callable[[Recommender], Iterator[T | None]],
+        *,
+        label: str | None = None,
+        version: int | None = None,
+    ) -> Looked[T]:
+        """What is seen of a release, `stable` unless another is named.
+
+        Args:
+            see: yields None for each step of what takes long, then what is seen. Others have
+                their turn between two steps, and nobody waits for all of them.
+
+        Raises: OverloadedError, NotServedError, and whatever `see` raises.
+        """
+        named = STABLE if label is None and version is None else label
+        with self.live.acquire(named, version) as route:
+            steps = see(route.recommender)
+            while (seen := await self._alone(lambda: next(steps))) is None:
+                pass
+        return Looked(seen=seen, release=route.recommender.release, label=route.label)
+
+    def live_past(
+        self, recommender: Recommender, user_id: Id
+    ) -> tuple[LivePast | None, Sequence[str]]:
+        """What a user did lately, as their next request would find it, and why that is not known.
+
+        Reads the store, so it is to be called where that may be waited for.
+        """
+        pasts, causes = self._live_pasts(recommender, [RecommendationRequest(user_id=user_id)])
+        return pasts[0], causes
 
     def _ask_shadow(self, asked: Asked, answered: Answered) -> None:
         """Lets the shadow answer too, while nobody else waits; who asked has the answer already."""

@@ -98,9 +98,15 @@ def _operation(
         "responses": _responses(endpoint, by_type),
     }
     if endpoint.query is not None:
+        query = schemas[endpoint.query.__name__]
         operation["parameters"] += [
-            {"name": field, "in": "query", "required": False, "schema": schema}
-            for field, schema in schemas[endpoint.query.__name__]["properties"].items()
+            {
+                "name": field,
+                "in": "query",
+                "required": field in query.get("required", ()),
+                "schema": schema,
+            }
+            for field, schema in query["properties"].items()
         ]
     if endpoint.takes is not None:
         content = _json(by_type[endpoint.takes], BODIES.get(name))

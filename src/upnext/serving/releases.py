@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from upnext.errors import ReleaseError, UpnextError
 from upnext.registry.servers import HeldRelease, State
 from upnext.schema import Floats, Id, LivePast, RecommendationRequest, Recommendations
+from upnext.serving.looking import Insight
 
 T = TypeVar("T")
 
@@ -28,6 +29,10 @@ class Recommender(Protocol):
     @property
     def known_until_ms(self) -> int:
         """The end of the logs that the release knows users' past from."""
+
+    @property
+    def insight(self) -> Insight:
+        """The release, to be looked into."""
 
     def recommend(self, request: RecommendationRequest) -> Recommendations:
         """Answers one request."""

@@ -123,7 +123,9 @@ def _application(
         public, managing = securities
         app = metrics.counting(create_app(answering, store=store, security=public, metrics=metrics))
         if managing_port is not None:
-            app = ByPort(app, create_managing_app(registry, managing, metrics), managing_port)
+            app = ByPort(
+                app, create_managing_app(registry, managing, metrics, answering), managing_port
+            )
         yield app
 
 

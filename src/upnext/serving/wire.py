@@ -112,15 +112,20 @@ class BatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     requests: Annotated[list[msgspec.Raw], Meta(min_length=1, max_length=MAX_BATCH)]
 
 
-class SimilarQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many items like one item, and of which release."""
+class ReleaseQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which release is asked; every field may be left out."""
 
-    k: _Number = 10
     label: _Label | None = None
     version: _Version | None = None
 
     def __post_init__(self) -> None:
         _refuse_label_and_version(self.label, self.version)
+
+
+class SimilarQuery(ReleaseQuery, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many items like one item, and of which release."""
+
+    k: _Number = 10
 
 
 class EventsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
