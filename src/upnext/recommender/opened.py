@@ -26,7 +26,10 @@ from upnext.sources import Moments, SourcesConfig
 
 @dataclass(frozen=True)
 class OpenedRelease:
-    """Both stages of one release, and the histories that it was published with."""
+    """Both stages of one release, and the histories that it was published with.
+
+    `num_tried`: requests that it has answered before it was given out; see `warm.py`.
+    """
 
     version: int
     known_until_ms: int
@@ -37,6 +40,7 @@ class OpenedRelease:
     retriever: Retriever
     nominators: Nominators
     ranker: Ranker | None
+    num_tried: int = 0
 
     @classmethod
     def open(

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from starlette.middleware import Middleware
@@ -11,10 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from upnext.errors import RequestError
 from upnext.serving.answering import Answering
+from upnext.serving.decoding import convert
 from upnext.serving.security import Access, Guard, RefusedError, Security
 from upnext.serving.traffic import STABLE
 
+T = TypeVar("T")
 Handler = Callable[[Request], Awaitable[Response]]
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -72,6 +75,14 @@ async def read_body(request: Request) -> bytes:
     except TimeoutError:
         raise _unread(408, f"the whole of it within {BODY_TIMEOUT_S:g} seconds", "a part") from None
     return bytes(body)
+
+
+def read_query(request: Request, into: type[T]) -> T:
+    """The fields of a URL. Raises RequestError: one comes twice, is unknown, or of another type."""
+    fields = request.query_params.multi_items()
+    if len(dict(fields)) != len(fields):
+        raise RequestError("query", expected="each field once", got="one twice")
+    return convert(dict(fields), into, where="query", are_texts=True)
 
 
 def answering_of(request: Request) -> Answering:

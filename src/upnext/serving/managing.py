@@ -1,4 +1,4 @@
-"""What operators and Prometheus reach, on an address of its own: releases, labels, metrics."""
+"""What operators, Prometheus and whoever looks into a server reach, on an address of its own."""
 
 from pathlib import Path
 
@@ -9,16 +9,24 @@ from starlette.types import ASGIApp
 from upnext.serving.admin import ADMIN_ENDPOINTS
 from upnext.serving.app import make_application
 from upnext.serving.endpoints import Endpoint
+from upnext.serving.gate import GateConfig
+from upnext.serving.insight.registry import REGISTRY_INSIGHT_ENDPOINTS
 from upnext.serving.metrics import Metrics
 from upnext.serving.security import Security
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def create_managing_app(registry: Path, security: Security, metrics: Metrics) -> ASGIApp:
-    """The application behind its checks: metrics want the token that reads, the rest admin's."""
+def create_managing_app(
+    registry: Path, security: Security, metrics: Metrics, *, gate: GateConfig | None = None
+) -> ASGIApp:
+    """The application behind its checks: what tells wants the token that reads, the rest admin's.
+
+    `gate`: when labels are taken back; None is when they are unless told otherwise.
+    """
     app = make_application(MANAGING_ENDPOINTS, security)
     app.state.registry, app.state.metrics = registry, metrics
+    app.state.gate = gate or GateConfig()
     return app
 
 
@@ -37,6 +45,7 @@ MANAGING_ENDPOINTS = (
         summary="What happened, in numbers that Prometheus reads",
         answers=str,
     ),
+    *REGISTRY_INSIGHT_ENDPOINTS,
     *ADMIN_ENDPOINTS,
 )
 """Every route of the address that is not for everybody."""

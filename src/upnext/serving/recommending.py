@@ -9,8 +9,14 @@ from starlette.responses import Response
 from upnext.errors import RequestError
 from upnext.serving.answering import Answering
 from upnext.serving.asked import Answered
-from upnext.serving.decoding import convert, decode, decode_part
-from upnext.serving.endpoints import answering_of, is_answering, json_response, read_body
+from upnext.serving.decoding import decode, decode_part
+from upnext.serving.endpoints import (
+    answering_of,
+    is_answering,
+    json_response,
+    read_body,
+    read_query,
+)
 from upnext.serving.failures import failure_of
 from upnext.serving.security import RefusedError
 from upnext.serving.wire import (
@@ -45,7 +51,7 @@ async def recommend_batch(request: Request) -> Response:
 
 async def similar(request: Request) -> Response:
     """GET /v1/items/{item_id}/similar."""
-    query = convert(_query_of(request), SimilarQuery, where="query", are_texts=True)
+    query = read_query(request, SimilarQuery)
     item_id: str = request.path_params["item_id"]
     try:
         answered = await answering_of(request).similar(
@@ -72,11 +78,3 @@ async def _answer_part(
 def _told(answered: Answered) -> Response:
     headers = {"X-Upnext-Release": answered.recommendations.release}
     return json_response(answer_body(answered), headers=headers)
-
-
-def _query_of(request: Request) -> dict[str, str]:
-    """The fields of a URL. Raises RequestError: one comes twice."""
-    fields = request.query_params.multi_items()
-    if len(dict(fields)) != len(fields):
-        raise RequestError("query", expected="each field once", got="one twice")
-    return dict(fields)

@@ -29,6 +29,10 @@ class Recommender(Protocol):
     def known_until_ms(self) -> int:
         """The end of the logs that the release knows users' past from."""
 
+    @property
+    def num_tried(self) -> int:
+        """Requests that it answered while it was opened."""
+
     def recommend(self, request: RecommendationRequest) -> Recommendations:
         """Answers one request."""
 
@@ -59,6 +63,9 @@ class Recommender(Protocol):
     ) -> Floats:
         """[len(item_ids)] expected watch times in seconds."""
 
+    def index_recall(self, request: RecommendationRequest, live: LivePast | None) -> float | None:
+        """Share of what an exact search finds that the index finds too; None: it is exact."""
+
 
 class NotServedError(UpnextError):
     """No release is there that could answer: none has this label, or none is loaded yet."""
@@ -86,6 +93,7 @@ class Loaded:
             version=self.version,
             state=state,
             load_time_s=self._load_time_s,
+            num_tried=self.recommender.num_tried + 1,  # `LiveReleases.load` has one answered too
             num_running=self._num_running if state == "draining" else 0,
         )
 
