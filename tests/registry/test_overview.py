@@ -158,7 +158,8 @@ def test_a_damaged_report_is_told_and_the_release_with_it(registry: Path, conten
     before = overview(registry)
     evaluation_path(registry, 2).write_bytes(content.encode("utf-8", "surrogatepass"))
     _, second, _ = overview(registry)
-    assert second.problem.startswith(f"{evaluation_path(registry, 2)}: expected ")
+    assert second.problem.startswith(str(evaluation_path(registry, 2)))
+    assert ": expected " in second.problem
     assert second == replace(before[1], problem=second.problem, metrics={})
     assert detail(registry, 2).created_at == before[1].created_at
 

@@ -146,8 +146,10 @@ def _of_itself(release: Release) -> dict[str, Any]:
 
 def _warm_up(holders: Sequence[Holder]) -> WarmUp:
     ready = [one for one in holders if one.state == "ready"]
+    times_s = [one.load_time_s for one in ready if one.load_time_s is not None]
+    nums_tried = [one.num_tried for one in ready if one.num_tried is not None]
     return WarmUp(
         num_servers=len(ready),
-        load_time_s=max((one.load_time_s for one in ready if one.load_time_s), default=None),
-        num_tried=max((one.num_tried for one in ready if one.num_tried), default=None),
+        load_time_s=max(times_s, default=None),
+        num_tried=max(nums_tried, default=None),
     )

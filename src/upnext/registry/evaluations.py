@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from upnext.errors import ReleaseError
 from upnext.registry.remembered import remembered_json
 
@@ -18,6 +20,14 @@ class Measured:
     value: float | None
     low: float | None = None
     high: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _System:
+    """What was measured of the release, or of a baseline."""
+
+    metrics: Mapping[str, Measured]
+    is_baseline: bool
 
 
 Metrics = Mapping[str, Mapping[str, Measured]]
@@ -46,17 +56,11 @@ def own_metrics(report: Mapping[str, Any], where: str) -> Metrics:
 
     Raises: ReleaseError: the report is none; `where` names it.
     """
-    try:
-        return {stage: _own(report.get(stage) or ()) for stage in STAGES}
-    except (TypeError, KeyError, AttributeError) as error:
-        raise ReleaseError(where, expected="an evaluation's report", got=repr(error)) from None
-
-
-def _own(systems: Any) -> Mapping[str, Measured]:
-    for system in systems:
-        if not system["is_baseline"]:
-            return {
-                name: Measured(value=one["value"], low=one["low"], high=one["high"])
-                for name, one in system["metrics"].items()
-            }
-    return {}
+    found: dict[str, Mapping[str, Measured]] = {}
+    for stage in STAGES:
+        try:
+            systems = msgspec.convert(report.get(stage, ()), list[_System])
+        except msgspec.ValidationError as error:
+            raise ReleaseError(f"{where}, {stage}", expected="systems", got=str(error)) from None
+        found[stage] = next((one.metrics for one in systems if not one.is_baseline), {})
+    return found

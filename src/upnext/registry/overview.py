@@ -1,16 +1,11 @@
 """What lies in a registry and what runs of it: each release, its labels, its servers."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from upnext.errors import ReleaseError
-from upnext.registry.evaluations import (
-    Metrics,
-    evaluation_path,
-    own_metrics,
-    read_evaluation,
-)
+from upnext.registry.evaluations import Metrics, evaluation_path, own_metrics, read_evaluation
 from upnext.registry.labels import read_labels
 from upnext.registry.release import list_releases
 from upnext.registry.remembered import remembered_release
@@ -66,7 +61,7 @@ def overview(registry: Path) -> list[Overview]:
     ]
 
 
-def labels_of(version: int, labels: dict[str, int]) -> list[str]:
+def labels_of(version: int, labels: Mapping[str, int]) -> list[str]:
     """The labels that stand at a version, of where they all stand."""
     return [label for label, at in labels.items() if at == version]
 

@@ -26,9 +26,12 @@ def remembered_release(registry: Path, version: int) -> Release:
     Raises: ReleaseError: there is no such release, or it is not what was published.
     """
     path = registry / "releases" / str(version)
-    if path.is_symlink() or not path.is_dir():
-        return open_release(registry, version, verify=False)  # which says what is wrong
-    return _release(registry, version, tuple(_seen_below(path)))
+    try:
+        if path.is_symlink() or not path.is_dir():
+            return open_release(registry, version, verify=False)  # which says what is wrong
+        return _release(registry, version, tuple(_seen_below(path)))
+    except OSError as error:
+        raise ReleaseError(str(path), expected="files to be read", got=str(error)) from None
 
 
 def remembered_json(path: Path) -> Any:
