@@ -91,7 +91,7 @@ def test_what_the_check_found_is_told_as_it_is_kept(
     app: ASGIApp, send: Send, registry: Path
 ) -> None:
     assert told(send, app, "/data/2") == detail(registry, 2).metadata["data"]
-    nothing = {"tables": {}, "unreadable_files": [], "derived": []}
+    nothing: dict[str, Any] = {"tables": {}, "unreadable_files": [], "derived": []}
     assert told(send, app, "/data/1") == nothing
 
 
