@@ -74,10 +74,12 @@ class NotServedError(UpnextError):
 class Loaded:
     """A release that answers, and how many answers it is busy with."""
 
-    def __init__(self, version: int, recommender: Recommender, load_time_s: float) -> None:
+    def __init__(
+        self, version: int, recommender: Recommender, *, load_time_s: float, num_tried: int
+    ) -> None:
         self.version = version
         self.recommender = recommender
-        self._load_time_s = load_time_s
+        self._load_time_s, self._num_tried = load_time_s, num_tried
         self._lock = threading.Lock()
         self._num_running = 0
         self._is_open = True
@@ -93,7 +95,7 @@ class Loaded:
             version=self.version,
             state=state,
             load_time_s=self._load_time_s,
-            num_tried=self.recommender.num_tried + 1,  # `LiveReleases.load` has one answered too
+            num_tried=self._num_tried,
             num_running=self._num_running if state == "draining" else 0,
         )
 
@@ -219,6 +221,7 @@ class LiveReleases:
             try:
                 recommender = self._open_recommender(version)
                 recommender.recommend(RecommendationRequest())
+                num_tried = recommender.num_tried + 1
             except BaseException as error:
                 cause = f"{type(error).__name__}: {error}"
                 self._change(
@@ -227,7 +230,8 @@ class LiveReleases:
                     )
                 )
                 raise
-            loaded = Loaded(version, recommender, round(time.monotonic() - began_s, 4))
+            load_time_s = round(time.monotonic() - began_s, 4)
+            loaded = Loaded(version, recommender, load_time_s=load_time_s, num_tried=num_tried)
             self._change(
                 lambda state: replace(state, loading=None, loaded={**state.loaded, version: loaded})
             )
