@@ -38,6 +38,9 @@ def test_a_warm_release_answers_as_any_other(tiny_release: TrainedRelease) -> No
     warm = open_warm(tiny_release.registry, tiny_release.release.version)
     request = RecommendationRequest(user_id="u00003", at_ms=10**12)
     assert warm.recommend(request).items == tiny_release.recommender.recommend(request).items
+    recorded = recorded_requests(tiny_release.release)
+    one_by_one = len(recorded) + len(made_up_requests(tiny_release.recommender))
+    assert warm.num_tried == one_by_one + 2 + 4 + 8
 
 
 @pytest.mark.parametrize("which", ["tiny_release", "retrieval_release", "plain_release"])

@@ -33,7 +33,7 @@ class FakeReleases:
     """Opens recommenders that answer items 0 to k-1, and remembers what they were asked.
 
     `on_request`: by version, called before each answer. `on_open`: called before each opening.
-    `on_popular`: called before what is watched most is told.
+    `on_popular`: called before what is watched most is told. `on_recall`: says what an index finds.
     """
 
     opened: list[int] = field(default_factory=list)
@@ -42,6 +42,7 @@ class FakeReleases:
     on_open: dict[int, Callable[[], None]] = field(default_factory=dict)
     on_request: dict[int, Callable[[], None]] = field(default_factory=dict)
     on_popular: Callable[[], None] = lambda: None
+    on_recall: Callable[[RecommendationRequest, LivePast | None], float | None] = lambda *_: None
 
     def open(self, version: int) -> Recommender:
         self.on_open.get(version, lambda: None)()
@@ -61,6 +62,10 @@ class _FakeRecommender:
     @property
     def known_until_ms(self) -> int:
         return 0
+
+    @property
+    def num_tried(self) -> int:
+        return 7
 
     def recommend_all(
         self,
@@ -96,6 +101,9 @@ class _FakeRecommender:
         self, request: RecommendationRequest, live: LivePast | None, item_ids: Sequence[Id]
     ) -> Floats:
         return np.arange(len(item_ids), 0, -1, dtype=np.float32)
+
+    def index_recall(self, request: RecommendationRequest, live: LivePast | None) -> float | None:
+        return self.fakes.on_recall(request, live)
 
     def recommend(self, request: RecommendationRequest) -> Recommendations:
         self.fakes.requests.append(request)

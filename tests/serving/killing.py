@@ -29,6 +29,7 @@ class Fake:
     def __init__(self, version):
         open_release(registry, version)
         self.release = str(version)
+        self.num_tried = 0
 
     def recommend(self, request):
         return Recommendations(items=[], release=self.release, num_candidates=0, timings_ms={})

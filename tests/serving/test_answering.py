@@ -173,7 +173,13 @@ def test_beyond_capacity_a_request_is_refused(live: LiveReleases, fakes: Any) ->
         go.wait(SOON_S)
 
     fakes.on_request[1] = hold
-    answering = Answering(live, AnsweringConfig(deadline_ms=9_000), QueueConfig(max_waiting=1))
+    metrics = Metrics()
+    answering = Answering(
+        live,
+        AnsweringConfig(deadline_ms=9_000),
+        QueueConfig(max_waiting=1),
+        aftermath=Aftermath(metrics=metrics),
+    )
 
     async def ask() -> None:
         first = asyncio.create_task(answering.recommend(asked()))
@@ -187,6 +193,9 @@ def test_beyond_capacity_a_request_is_refused(live: LiveReleases, fakes: Any) ->
 
     run(ask())
     answering.close()
+    told = metrics.to_text().decode()
+    assert "upnext_refused_total 1.0" in told
+    assert "upnext_queue_waited_seconds_count 2.0" in told
 
 
 class Pages:

@@ -195,3 +195,26 @@ def test_a_closed_queue_has_worked_off_what_it_let_in_and_lets_nothing_in() -> N
 def test_a_queue_without_room_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         QueueConfig(**{name: 0})
+
+
+def test_how_long_each_waited_is_told_and_nothing_of_those_that_gave_up() -> None:
+    waited: list[float] = []
+    held = Held()
+    queue = WorkQueue(QueueConfig(max_batch=1), on_waited=waited.append)
+
+    async def ask() -> None:
+        began_s = time.monotonic()
+        asks = [queue.submit(held, one, kind=held, give_up_s=later()) for one in range(3)]
+        given_up = queue.submit(held, 3, kind=held, give_up_s=later())
+        given_up.cancel()
+        await asyncio.to_thread(held.began.wait, SOON_S)
+        assert len(waited) == 1
+        go_s = time.monotonic()
+        held.go.set()
+        await asyncio.gather(*asks)
+        took_s = time.monotonic() - began_s
+        assert len(waited) == 3
+        assert 0 <= waited[0] <= go_s - began_s <= waited[1] <= waited[2] <= took_s
+
+    run(ask)
+    queue.close()

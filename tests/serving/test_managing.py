@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,19 @@ from upnext.registry.labels import read_labels
 from upnext.registry.moves import move_label
 from upnext.registry.release import publish
 from upnext.schema import Recommendations
-from upnext.serving.managing import METRICS_TYPE, create_managing_app
+from upnext.serving.insight.live import LIVE_INSIGHT_ENDPOINTS
+from upnext.serving.managing import MANAGING_ENDPOINTS, METRICS_TYPE, create_managing_app
 from upnext.serving.metrics import Metrics
 from upnext.serving.security import SecurityConfig, open_security
+from upnext.serving.traffic import traffic_path
 
 if TYPE_CHECKING:
     from tests.serving.conftest import FakeAnswering, Send
 
 TOKENS = {name: f"the-token-for-{name}-requests" for name in ("read", "events", "admin")}
 JSON = {"Content-Type": "application/json"}
-RELEASES, LABELS = "/admin/v1/releases", "/admin/v1/labels"
+RELEASES, LABELS, INSIGHT = "/admin/v1/releases", "/admin/v1/labels", "/insight/v1"
+TRAFFIC = "/admin/v1/traffic"
 ROUTES = {
     ("GET", "/metrics"): "read",
     ("GET", RELEASES): "admin",
@@ -33,6 +37,15 @@ ROUTES = {
     ("POST", f"{RELEASES}/1/unload"): "admin",
     ("PUT", f"{LABELS}/canary"): "admin",
     ("POST", f"{LABELS}/stable/rollback"): "admin",
+    ("GET", f"{INSIGHT}/releases"): "read",
+    ("GET", f"{INSIGHT}/releases/1"): "read",
+    ("GET", f"{INSIGHT}/journal"): "read",
+    ("GET", f"{INSIGHT}/training"): "read",
+    ("GET", f"{INSIGHT}/training/a1"): "read",
+    ("GET", f"{INSIGHT}/data/1"): "read",
+    ("GET", f"{INSIGHT}/traffic"): "read",
+    ("GET", f"{INSIGHT}/slow"): "read",
+    ("PUT", TRAFFIC): "admin",
 }
 """What each route needs."""
 EVERY_ROUTE = pytest.mark.parametrize(("method", "path"), ROUTES, ids=map(" ".join, ROUTES))
@@ -45,8 +58,10 @@ def _write(directory: Path) -> Mapping[str, Any]:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Path:
-    """Label stable stands at release 2, and before at 1."""
+    """Label stable stands at release 2, and before at 1; one run has told of itself."""
     registry = tmp_path / "registry"
+    (registry / "training/a1/chosen/retrieval").mkdir(parents=True)
+    (registry / "training/a1/chosen/retrieval/curves.jsonl").touch()
     for version in (1, 2):
         publish(registry, _write)
         move_label(registry, "stable", version)
@@ -72,7 +87,8 @@ def app(registry: Path, metrics: Metrics, answering: FakeAnswering, tmp_path: Pa
 
 
 def _ask(send: Send, app: ASGIApp, method: str, path: str, **headers: str) -> int:
-    body = b'{"version": 1}' if method == "PUT" else None
+    put = b'{"split": {"stable": 1}}' if path == TRAFFIC else b'{"version": 1}'
+    body = put if method == "PUT" else None
     response = send(app, method, path, body, {**JSON, **headers})
     assert not any(token in response.text for token in TOKENS.values())
     assert ("www-authenticate" in response.headers) == (response.status_code == 401)
@@ -83,6 +99,17 @@ def _ask(send: Send, app: ASGIApp, method: str, path: str, **headers: str) -> in
 
 def _bearer(name: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {TOKENS[name]}"}
+
+
+def test_every_route_is_in_the_table_above() -> None:
+    parts = {"version": 1, "training": "a1"}
+    paths = {
+        (one.method, one.shown_path.format(label="*", **parts))
+        for one in MANAGING_ENDPOINTS
+        if one.needs != "public" and one not in LIVE_INSIGHT_ENDPOINTS  # asked in test_live.py
+    }
+    asked = {(method, re.sub(f"{LABELS}/[a-z]+", f"{LABELS}/*", path)) for method, path in ROUTES}
+    assert paths == asked
 
 
 @EVERY_ROUTE
@@ -99,6 +126,7 @@ def test_no_token_and_every_other_token_are_refused_and_change_nothing(
     for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic x"}, *wrong):
         assert _ask(send, app, method, path, **headers) == 401
     assert read_labels(registry) == {"stable": 2}
+    assert not traffic_path(registry).exists()
 
 
 @EVERY_ROUTE

@@ -35,10 +35,11 @@ labels = st.sampled_from(LABELS)
 
 
 class _Plain:
-    """A recommender that knows its version."""
+    """A recommender that knows its version, and that nothing was tried."""
 
     def __init__(self, version: int) -> None:
         self.release = str(version)
+        self.num_tried = 0
 
     def recommend(self, request: RecommendationRequest) -> Recommendations:
         assert request is not None

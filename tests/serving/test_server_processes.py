@@ -175,6 +175,27 @@ def test_the_admin_port_tells_the_numbers_of_all_processes(served: Served) -> No
     assert httpx.post(f"{served.admin_url}{ROUTE}", json={}).status_code == 404
 
 
+def test_whichever_process_is_asked_tells_the_slowest_requests_of_all(served: Served) -> None:
+    def told() -> Any:
+        return httpx.get(f"{served.admin_url}/insight/v1/slow", timeout=SOON_S).json()
+
+    def all_have_told() -> bool:
+        ask(served.url, user_id="the-secret-user")
+        return {one["process"] for one in told()["slow"]} == served.pids()
+
+    wait_until(all_have_told)
+    content = told()
+    assert content["num_seen"] >= len(content["slow"]) >= 2
+    times_ms = [one["took_ms"] for one in content["slow"]]
+    assert times_ms == sorted(times_ms, reverse=True)
+    for one in content["slow"]:
+        assert one["timings_ms"]["served"] == one["took_ms"]
+        assert "the-secret-user" not in str(one)
+    release = httpx.get(f"{served.admin_url}/insight/v1/releases/1", timeout=SOON_S).json()
+    assert release["warm_up"]["num_servers"] == 2
+    assert release["warm_up"]["num_tried"] > 20
+
+
 def test_a_process_that_is_killed_loses_the_port_for_nobody(served: Served) -> None:
     """Each is killed once, so that each has answered alone."""
     for victim in sorted(served.pids()):

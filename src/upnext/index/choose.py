@@ -28,6 +28,11 @@ class Index(Protocol):
         """Share of the true best 100 that a search finds, as measured at build."""
         ...
 
+    @property
+    def removed_rows(self) -> Rows:
+        """Rows that are never returned."""
+        ...
+
     def search(
         self,
         user_vectors: Floats,

@@ -38,6 +38,7 @@ class OpenedRelease:
     """Both stages of one release, and the histories that it was published with.
 
     `kept`: the release as it lies on disk, for what no request needs.
+    `num_tried`: requests that it has answered before it was given out; see `warm.py`.
     """
 
     version: int
@@ -50,6 +51,7 @@ class OpenedRelease:
     retriever: Retriever
     nominators: Nominators
     ranker: Ranker | None
+    num_tried: int = 0
 
     @classmethod
     def open(

@@ -18,6 +18,7 @@ from upnext.recommender.funnel import Funnel
 from upnext.recommender.insight.insight import Insight
 from upnext.recommender.lists import most_popular, similar_items
 from upnext.recommender.opened import OpenedRelease
+from upnext.recommender.recall import index_recall
 from upnext.schema import (
     NUM_RESERVED_ROWS,
     UNKNOWN_ROW,
@@ -112,6 +113,13 @@ class Recommender(OpenedRelease):
         return self.expected_watch_time_s(
             batch.history, batch.user_rows, batch.at_ms, of_request, rows
         )
+
+    def index_recall(self, request: RecommendationRequest, live: LivePast | None) -> float | None:
+        """Share of the items nearest to this request's user vector that the index finds for it.
+
+        Scans all item vectors. None where the index is exact, or nothing is there to be found.
+        """
+        return index_recall(self, request, live)
 
     def candidates_of(
         self, history: History, user_rows: Indices, at_ms: TimesMs, excluded: Sequence[Rows] | None

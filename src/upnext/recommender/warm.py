@@ -47,8 +47,8 @@ def open_warm(
     release = open_release(registry, version, verify=False)
     require_memory(release, max_batch=max_batch)
     recommender = Recommender.open(registry, version, num_threads=num_threads)
-    warm_up(recommender, recorded_requests(release), max_batch=max_batch)
-    return recommender
+    num_tried = warm_up(recommender, recorded_requests(release), max_batch=max_batch)
+    return replace(recommender, num_tried=num_tried)
 
 
 def warm_up(
@@ -56,19 +56,23 @@ def warm_up(
     recorded: Sequence[RecommendationRequest] = (),
     *,
     max_batch: int = MAX_BATCH,
-) -> None:
+) -> int:
     """Has recorded requests answered, and a set of every kind, made up from the release itself.
 
     First one by one, then 2, 4, 8 … and `max_batch` at once.
+
+    Returns: how many requests that were.
 
     Raises: ReleaseError: a stage failed, of which a server would say `degraded`.
     """
     requests = [*recorded, *made_up_requests(recommender)]
     for request in requests:
         _answer(recommender, [request])
-    sizes = {min(2**power, max_batch) for power in range(1, max_batch.bit_length() + 1)}
-    for size in sorted(sizes):
+    powers = (1 << power for power in range(1, max_batch.bit_length() + 1))
+    sizes = sorted({min(power, max_batch) for power in powers})
+    for size in sizes:
         _answer(recommender, [requests[place % len(requests)] for place in range(size)])
+    return len(requests) + sum(sizes)
 
 
 def recorded_requests(release: Release) -> list[RecommendationRequest]:

@@ -29,7 +29,10 @@ from upnext.serving.about import DESCRIBING_ENDPOINTS
 from upnext.serving.app import make_application
 from upnext.serving.decoding import decode
 from upnext.serving.endpoints import Endpoint, json_response, read_body
-from upnext.serving.security import RefusedError, Security, SecurityConfig, open_security
+from upnext.serving.gate import GateConfig
+from upnext.serving.insight.traffic import SPLIT_TRAFFIC
+from upnext.serving.registered import missing, registry_of, version_of
+from upnext.serving.security import Security, SecurityConfig, open_security
 
 NOBODY = "admin"
 """The actor in the journal where nobody says who asks."""
@@ -59,21 +62,25 @@ class NothingBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body where there is nothing to say: none at all, or an empty object."""
 
 
-def create_admin_app(registry: Path, *, security: Security | None = None) -> Starlette:
+def create_admin_app(
+    registry: Path, *, security: Security | None = None, gate: GateConfig | None = None
+) -> Starlette:
     """The application over one registry; without `security`, that of a loopback address.
+
+    `gate`: when its servers take a label back; None is when they do unless told otherwise.
 
     Loads and moves answer when they are done, with the steps that were taken. Errors are those of
     the public application: 400 the request is wrong, 404 there is no such release or label, 409
     it was refused and nothing has changed, 504 a label has moved and a server is behind.
     """
     app = make_application(ADMIN_ENDPOINTS, security or open_security(SecurityConfig()))
-    app.state.registry = registry
+    app.state.registry, app.state.gate = registry, gate or GateConfig()
     return app
 
 
 async def list_all(request: Request) -> Response:
     """GET /admin/v1/releases."""
-    registry = _registry(request)
+    registry = registry_of(request)
 
     def look() -> dict[str, object]:
         return {
@@ -87,26 +94,26 @@ async def list_all(request: Request) -> Response:
 
 async def load(request: Request) -> Response:
     """POST /admin/v1/releases/{version}/load."""
-    version = _version(request)
+    version = version_of(request)
     await _body(request, NothingBody)
-    steps = await asyncio.to_thread(load_release, _registry(request), version)
+    steps = await asyncio.to_thread(load_release, registry_of(request), version)
     return json_response({"version": version, "steps": steps})
 
 
 async def unload(request: Request) -> Response:
     """POST /admin/v1/releases/{version}/unload."""
-    version = _version(request)
+    version = version_of(request)
     await _body(request, NothingBody)
-    steps = await asyncio.to_thread(unload_release, _registry(request), version)
+    steps = await asyncio.to_thread(unload_release, registry_of(request), version)
     return json_response({"version": version, "steps": steps})
 
 
 async def point_label(request: Request) -> Response:
     """PUT /admin/v1/labels/{label}."""
     body = await _body(request, LabelBody)
-    registry = _registry(request)
+    registry = registry_of(request)
     if body.version not in list_releases(registry):
-        raise _missing("release", str(body.version))
+        raise missing("release", str(body.version))
 
     def move() -> Moved:
         return move_label(
@@ -124,9 +131,9 @@ async def point_label(request: Request) -> Response:
 async def roll_back(request: Request) -> Response:
     """POST /admin/v1/labels/{label}/rollback."""
     body = await _body(request, RollbackBody)
-    registry, name = _registry(request), _name(request)
+    registry, name = registry_of(request), _name(request)
     if name not in read_labels(registry):
-        raise _missing("label", name)
+        raise missing("label", name)
 
     def back() -> Moved:
         return rollback(
@@ -142,25 +149,11 @@ async def roll_back(request: Request) -> Response:
 
 async def journal(request: Request) -> Response:
     """GET /admin/v1/journal."""
-    return json_response({"moves": await asyncio.to_thread(read_moves, _registry(request))})
+    return json_response({"moves": await asyncio.to_thread(read_moves, registry_of(request))})
 
 
 async def _body(request: Request, kind: type[T]) -> T:
     return decode(await read_body(request) or b"{}", kind)
-
-
-def _registry(request: Request) -> Path:
-    registry: Path = request.app.state.registry
-    return registry
-
-
-def _version(request: Request) -> int:
-    text = request.path_params["version"]
-    if not re.fullmatch("[1-9][0-9]{0,9}", text):
-        raise RequestError("version", expected="a number from 1", got=repr(text[:40]))
-    if int(text) not in list_releases(_registry(request)):
-        raise _missing("release", text)
-    return int(text)
 
 
 def _name(request: Request) -> str:
@@ -177,11 +170,6 @@ def _previous(expected: int | UnsetType | None) -> Previous:
 
 def _actor(request: Request) -> str:
     return str(getattr(request.state, "actor", NOBODY))
-
-
-def _missing(kind: str, name: str) -> RefusedError:
-    hint = "GET /admin/v1/releases lists what there is."
-    return RefusedError(404, kind, expected=f"a {kind} that is there", got=repr(name), hint=hint)
 
 
 ADMIN_ENDPOINTS: Sequence[Endpoint] = (
@@ -235,6 +223,7 @@ ADMIN_ENDPOINTS: Sequence[Endpoint] = (
         needs="admin",
         summary="Every move of a label, the first one first",
     ),
+    SPLIT_TRAFFIC,
     *DESCRIBING_ENDPOINTS,
 )
 """Every route for operators, as `routes.ENDPOINTS` has those for everybody."""

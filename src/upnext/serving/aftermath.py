@@ -25,6 +25,13 @@ class Pages(Protocol):
         """Queues some; never waits and never raises."""
 
 
+class Slow(Protocol):
+    """Where the slowest requests are remembered."""
+
+    def see(self, asked: Asked, answered: Answered) -> None:
+        """One more answer; takes no time."""
+
+
 class Aftermath:
     """Each part may be left out. Nothing here makes anybody wait, or fails an answer."""
 
@@ -35,8 +42,9 @@ class Aftermath:
         pages: Pages | None = None,
         gate: Gate | None = None,
         take_back: TakeBack | None = None,
+        slow: Slow | None = None,
     ) -> None:
-        self._metrics, self._pages = metrics, pages
+        self._metrics, self._pages, self._slow = metrics, pages, slow
         self._gate, self._take_back = gate, take_back
         self._taken_back: set[tuple[str, int]] = set()
 
@@ -44,6 +52,8 @@ class Aftermath:
         """Of an answer that somebody is given."""
         if self._metrics is not None:
             self._metrics.answered(answered.recommendations, answered.label)
+        if self._slow is not None:
+            self._slow.see(asked, answered)
         if self._gate is not None and answered.label is not None:
             self._judge(self._gate, answered.label, answered)
         if self._pages is not None and asked.is_logged:
@@ -55,6 +65,21 @@ class Aftermath:
             self._metrics.answered(unseen, f"shadow of {label}")
             ids = [[item.item_id for item in one.items] for one in (shown, unseen)]
             self._metrics.shadowed(label, *ids)
+
+    def of_comparison(self, release: str, recall: float) -> None:
+        """Of an index that was compared with an exact search."""
+        if self._metrics is not None:
+            self._metrics.compared_index(release, recall)
+
+    def of_waiting(self, seconds: float) -> None:
+        """Of a request that waited so long for its turn."""
+        if self._metrics is not None:
+            self._metrics.waited(seconds)
+
+    def of_refusal(self) -> None:
+        """Of a request that was not let in."""
+        if self._metrics is not None:
+            self._metrics.refused()
 
     def _keep(self, pages: Pages, asked: Asked, answered: Answered) -> None:
         user_id = asked.request.user_id

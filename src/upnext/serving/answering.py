@@ -3,20 +3,22 @@
 import asyncio
 import contextlib
 import logging
+import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from upnext.config import require
-from upnext.errors import UpnextError
+from upnext.errors import ConfigError, UpnextError
 from upnext.events.event import LAST_TIME_MS
 from upnext.schema import MS_PER_DAY, Id, LivePast, RecommendationRequest, Recommendations
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
+from upnext.serving.comparing import Comparing
 from upnext.serving.looking import Looked
 from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.traffic import STABLE, Traffic
@@ -34,15 +36,22 @@ LATE_MS = MS_PER_DAY
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweringConfig:
-    """How long an answer may take."""
+    """How long an answer may take, and what is done after some."""
 
     deadline_ms: float = 250.0
     """What a request that names no deadline is given; then what is watched most is answered."""
     max_deadline_ms: float = 10_000.0
     """What a request may ask for at most."""
+    compared_share: float = 0.001
+    """Share of requests after which the index is compared with an exact search, in a thread that
+    gives way to all others, and only while nobody waits; 0 never does."""
 
     def __post_init__(self) -> None:
-        require("answering", self, above={"deadline_ms": 0, "max_deadline_ms": 0})
+        above = {"deadline_ms": 0, "max_deadline_ms": 0}
+        require("answering", self, at_least={"compared_share": 0}, above=above)
+        if self.compared_share > 1:
+            got = str(self.compared_share)
+            raise ConfigError("[answering] compared_share", expected="0 to 1", got=got)
 
 
 class Pasts(Protocol):
@@ -69,12 +78,13 @@ class Answering:
         aftermath: Aftermath | None = None,
     ) -> None:
         self.live, self.config, self.traffic = live, config or AnsweringConfig(), Traffic()
-        self.queue = WorkQueue(queue or QueueConfig())
         self._pasts, self._aftermath = pasts, aftermath or Aftermath()
+        self.queue = WorkQueue(queue or QueueConfig(), on_waited=self._aftermath.of_waiting)
         # Of its own, so that what is watched most can be told however busy the others are.
         self._otherwise = ThreadPoolExecutor(1, thread_name_prefix="otherwise")
         self._ranking_s = 0.0
-        self._shadows: set[asyncio.Task[None]] = set()
+        self._comparing = Comparing(live, self._compare, self._aftermath.of_comparison)
+        self._unseen: set[asyncio.Task[None]] = set()
 
     async def recommend(self, asked: Asked) -> Answered:
         """The page of one request.
@@ -89,7 +99,11 @@ class Answering:
         """
         began_s = time.monotonic()
         with self.live.acquire(self._label_of(asked), asked.version) as route:
-            answer = await self._page(route.recommender, asked)
+            try:
+                answer = await self._page(route.recommender, asked)
+            except OverloadedError:
+                self._aftermath.of_refusal()
+                raise
         timings_ms = {**answer.timings_ms, "served": (time.monotonic() - began_s) * 1e3}
         answered = Answered(
             recommendations=replace(answer, timings_ms=timings_ms),
@@ -100,6 +114,8 @@ class Answering:
         self._aftermath.of(asked, answered)
         if self.traffic.is_shadowed() and self.queue.is_idle:
             self._ask_shadow(asked, answered)
+        elif random.random() < self.config.compared_share and self.queue.is_idle:
+            self._later(self._comparing.of(answered.version, asked.request))
         return answered
 
     async def similar(
@@ -184,9 +200,13 @@ class Answering:
         if shadow is None or version is None or version == answered.version:
             return
         unseen = replace(asked, label=shadow.label, version=None, is_logged=False)
-        task = asyncio.create_task(self._shadow(unseen, shadow.label, answered))
-        self._shadows.add(task)  # the loop itself keeps no hold of its tasks
-        task.add_done_callback(self._shadows.discard)
+        self._later(self._shadow(unseen, shadow.label, answered))
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begins something that nobody waits for."""
+        task = asyncio.create_task(work)
+        self._unseen.add(task)  # the loop itself keeps no hold of its tasks
+        task.add_done_callback(self._unseen.discard)
 
     async def _shadow(self, unseen: Asked, label: str, answered: Answered) -> None:
         with contextlib.suppress(UpnextError), self.live.acquire(label) as route:
@@ -197,6 +217,7 @@ class Answering:
         """Ends once all that waits is answered."""
         self.queue.close()
         self._otherwise.shutdown()
+        self._comparing.close()
 
     def _label_of(self, asked: Asked) -> str | None:
         """The label that is asked, or that traffic gives to who asks; None where a version is."""
@@ -278,6 +299,11 @@ class Answering:
         except UpnextError:
             logger.exception("the live store could not be read")
             return [None] * len(requests), [NO_STORE]
+
+    def _compare(self, recommender: Recommender, request: RecommendationRequest) -> float | None:
+        """In a thread of its own, while nobody waits."""
+        live, _ = self._live_pasts(recommender, [request])
+        return recommender.index_recall(request, live[0])
 
     def _popular(
         self, recommender: Recommender, request: RecommendationRequest, cause: str

@@ -50,20 +50,26 @@ class QueueConfig:
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """One thing that waits. Tickets of the same `kind` may be worked off at once."""
+    """One thing that waits since `since_s`. Tickets of one `kind` may be worked off at once."""
 
     kind: object
     work: Work
     asked: Any
+    since_s: float
     give_up_s: float
     result: "asyncio.Future[Any]"
 
 
 class WorkQueue:
-    """Threads that answer, and what waits for them. Belongs to one event loop."""
+    """Threads that answer, and what waits for them. Belongs to one event loop.
 
-    def __init__(self, config: QueueConfig) -> None:
-        self._config = config
+    `on_waited`: told how many seconds each thing waited that a thread takes.
+    """
+
+    def __init__(
+        self, config: QueueConfig, *, on_waited: Callable[[float], None] = lambda _: None
+    ) -> None:
+        self._config, self._on_waited = config, on_waited
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
@@ -113,7 +119,8 @@ class WorkQueue:
                 got=f"{len(self._waiting)} requests that wait",
                 hint="ask again in a second, or of another server.",
             )
-        ticket = Ticket(kind, work, asked, give_up_s, asyncio.get_running_loop().create_future())
+        result = asyncio.get_running_loop().create_future()
+        ticket = Ticket(kind, work, asked, now_s, give_up_s, result)
         with self._changed:
             self._waiting.append(ticket)
             self._changed.notify()
@@ -132,6 +139,8 @@ class WorkQueue:
             while tickets := self._take():
                 began_s = time.monotonic()
                 try:
+                    for ticket in tickets:
+                        self._on_waited(began_s - ticket.since_s)
                     results = tickets[0].work([ticket.asked for ticket in tickets])
                 except Exception as error:  # told to all who wait for it
                     results = [error] * len(tickets)

@@ -129,6 +129,10 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
         "outputs": [{"name": "item_ids"}, {"name": "expected_watch_time_s"}],
         "parameters": {"deadline_ms": 200},
     },
+    "split_traffic": {
+        "split": {"stable": 0.95, "canary": 0.05},
+        "shadow": {"label": "canary", "share": 0.1},
+    },
 }
 """What may be sent, by the handler's name; those of the models are for `recommend`."""
 ANSWERS: Mapping[str, Mapping[str, Any]] = {

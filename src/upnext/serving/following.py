@@ -129,6 +129,11 @@ class Following:
         self._threads[0].join()
         self._presence.leave()
 
+    @property
+    def server(self) -> str:
+        """What others know this process by."""
+        return self._presence.status.server
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Returns once every label of the journal is followed, or has failed as far as it can.
 
@@ -149,7 +154,7 @@ class Following:
                 logger.exception("the registry could not be followed")
 
     def _keep_loading(self) -> None:
-        _give_way()
+        give_way()
         while (version := self._to_load.get()) is not None:
             try:
                 self.live.load(version)
@@ -230,8 +235,8 @@ class Following:
         return True
 
 
-def _give_way() -> None:
-    """Lets the threads that answer go before this one, where threads have priorities (Linux)."""
+def give_way() -> None:
+    """Lets all other threads go before this one, where threads have priorities (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 

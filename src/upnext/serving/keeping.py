@@ -1,8 +1,10 @@
-"""What is looked at again and again while a server runs: shares of traffic, and numbers to tell."""
+"""What is looked at again and again while a server runs: shares of traffic, and what is told."""
 
 import logging
 import os
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +16,7 @@ from upnext.serving.traffic import read_traffic, traffic_path
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.1
+TELL_EVERY_S = 1.0
 
 
 class LosesPages(Protocol):
@@ -25,13 +28,22 @@ class LosesPages(Protocol):
 
 
 class Keeping:
-    """A thread that looks ten times a second, while this `with` block runs."""
+    """A thread that looks ten times a second, while this `with` block runs.
+
+    `tell`: called once a second, to tell other processes what is new.
+    """
 
     def __init__(
-        self, registry: Path, answering: Answering, metrics: Metrics, store: LosesPages | None
+        self,
+        registry: Path,
+        answering: Answering,
+        metrics: Metrics,
+        store: LosesPages | None,
+        tell: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry, self._answering = registry, answering
-        self._metrics, self._store = metrics, store
+        self._metrics, self._store, self._tell = metrics, store, tell
+        self._tell_at_s = time.monotonic()
         self._seen: tuple[int, int] | None = None
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._keep_looking, name="keep", daemon=True)
@@ -58,6 +70,9 @@ class Keeping:
         self._metrics.releases({one.version: one.state for one in state.held}, state.labels)
         if self._store is not None:
             self._metrics.pages_lost(self._store.num_lost_pages)
+        if (now_s := time.monotonic()) >= self._tell_at_s:
+            self._tell_at_s = now_s + TELL_EVERY_S
+            self._tell()
 
     def _follow_traffic(self) -> None:
         """Shares that cannot be read leave those that were read before."""

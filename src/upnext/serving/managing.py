@@ -1,4 +1,4 @@
-"""What operators and Prometheus reach, on an address of its own: labels, metrics, insight."""
+"""What operators, Prometheus and whoever looks into a server reach, on an address of its own."""
 
 from pathlib import Path
 
@@ -10,7 +10,9 @@ from upnext.serving.admin import ADMIN_ENDPOINTS
 from upnext.serving.answering import Answering
 from upnext.serving.app import make_application
 from upnext.serving.endpoints import Endpoint
+from upnext.serving.gate import GateConfig
 from upnext.serving.insight.live import LIVE_INSIGHT_ENDPOINTS
+from upnext.serving.insight.registry import REGISTRY_INSIGHT_ENDPOINTS
 from upnext.serving.metrics import Metrics
 from upnext.serving.security import Security
 
@@ -18,13 +20,20 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def create_managing_app(
-    registry: Path, security: Security, metrics: Metrics, answering: Answering
+    registry: Path,
+    security: Security,
+    metrics: Metrics,
+    answering: Answering,
+    *,
+    gate: GateConfig | None = None,
 ) -> ASGIApp:
-    """The application behind its checks: what only tells wants the token that reads, the rest
-    admin's."""
+    """The application behind its checks: what tells wants the token that reads, the rest admin's.
+
+    `gate`: when labels are taken back; None is when they are unless told otherwise.
+    """
     app = make_application(MANAGING_ENDPOINTS, security)
     app.state.registry, app.state.metrics = registry, metrics
-    app.state.answering = answering
+    app.state.answering, app.state.gate = answering, gate or GateConfig()
     return app
 
 
@@ -44,6 +53,7 @@ MANAGING_ENDPOINTS = (
         answers=str,
     ),
     *LIVE_INSIGHT_ENDPOINTS,
+    *REGISTRY_INSIGHT_ENDPOINTS,
     *ADMIN_ENDPOINTS,
 )
 """Every route of the address that is not for everybody."""

@@ -20,7 +20,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from upnext.schema import Recommendations
 
-SECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.024, 0.03, 0.05, 0.1, 0.25, 1.0, 5.0)
+SECONDS = tuple(float(f"{0.0005 * 20_000 ** (place / 39):.3g}") for place in range(40))
+"""Bounds of the times that are counted together, from 0.5 ms to 10 s, each 1.29 of the one before:
+so fine that a quantile read off them is within 12% of the true one."""
+SHARES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.999, 1.0)
+"""Bounds of recalls, finer where a good index is."""
 Together = Literal["livesum", "livemax", "livemostrecent"]
 CAUSES: Mapping[str, str] = {
     "user_vector failed": "user_vector",
@@ -62,6 +66,22 @@ class Metrics:
             ["label"],
             buckets=tuple(part / 10 for part in range(11)),
             registry=self._own,
+        )
+        self._recall = Histogram(
+            "upnext_index_recall",
+            "Share of what an exact search finds that the index finds, of some live requests.",
+            ["release"],
+            buckets=SHARES,
+            registry=self._own,
+        )
+        self._waited = Histogram(
+            "upnext_queue_waited_seconds",
+            "How long requests waited for the thread that took them.",
+            buckets=SECONDS,
+            registry=self._own,
+        )
+        self._refused = self._counter(
+            "refused", "Pages that were refused as too much waited, those of a batch too."
         )
         self._waiting = self._gauge("waiting", "Requests that no thread has taken yet.", "livesum")
         self._pages_lost = self._gauge(
@@ -108,6 +128,18 @@ class Metrics:
             await app(scope, receive, tell if scope["type"] == "http" else send)
 
         return counted
+
+    def waited(self, seconds: float) -> None:
+        """A thread took a request that had waited so long."""
+        self._waited.observe(seconds)
+
+    def refused(self) -> None:
+        """A page was not let in."""
+        self._refused.inc()
+
+    def compared_index(self, release: str, recall: float) -> None:
+        """The index of a release was compared with an exact search."""
+        self._recall.labels(release).observe(recall)
 
     def waiting(self, num_waiting: int) -> None:
         """So many requests wait now."""

@@ -43,6 +43,11 @@ PATH_PARTS: Mapping[str, Mapping[str, Any]] = {
     "model": {"type": "string", "enum": list(MODELS), "examples": ["recommend"]},
     "version": {"type": "integer", "minimum": 1, "examples": [1]},
     "label": {"type": "string", "minLength": 1, "examples": ["stable"]},
+    "training": {
+        "type": "string",
+        "minLength": 1,
+        "examples": ["ba306cb931d2bf9e"],
+    },
 }
 
 

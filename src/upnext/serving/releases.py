@@ -34,6 +34,10 @@ class Recommender(Protocol):
     def insight(self) -> Insight:
         """The release, to be looked into."""
 
+    @property
+    def num_tried(self) -> int:
+        """Requests that it answered while it was opened."""
+
     def recommend(self, request: RecommendationRequest) -> Recommendations:
         """Answers one request."""
 
@@ -64,6 +68,9 @@ class Recommender(Protocol):
     ) -> Floats:
         """[len(item_ids)] expected watch times in seconds."""
 
+    def index_recall(self, request: RecommendationRequest, live: LivePast | None) -> float | None:
+        """Share of what an exact search finds that the index finds too; None: it is exact."""
+
 
 class NotServedError(UpnextError):
     """No release is there that could answer: none has this label, or none is loaded yet."""
@@ -72,10 +79,12 @@ class NotServedError(UpnextError):
 class Loaded:
     """A release that answers, and how many answers it is busy with."""
 
-    def __init__(self, version: int, recommender: Recommender, load_time_s: float) -> None:
+    def __init__(
+        self, version: int, recommender: Recommender, *, load_time_s: float, num_tried: int
+    ) -> None:
         self.version = version
         self.recommender = recommender
-        self._load_time_s = load_time_s
+        self._load_time_s, self._num_tried = load_time_s, num_tried
         self._lock = threading.Lock()
         self._num_running = 0
         self._is_open = True
@@ -91,6 +100,7 @@ class Loaded:
             version=self.version,
             state=state,
             load_time_s=self._load_time_s,
+            num_tried=self._num_tried,
             num_running=self._num_running if state == "draining" else 0,
         )
 
@@ -216,6 +226,7 @@ class LiveReleases:
             try:
                 recommender = self._open_recommender(version)
                 recommender.recommend(RecommendationRequest())
+                num_tried = recommender.num_tried + 1
             except BaseException as error:
                 cause = f"{type(error).__name__}: {error}"
                 self._change(
@@ -224,7 +235,8 @@ class LiveReleases:
                     )
                 )
                 raise
-            loaded = Loaded(version, recommender, round(time.monotonic() - began_s, 4))
+            load_time_s = round(time.monotonic() - began_s, 4)
+            loaded = Loaded(version, recommender, load_time_s=load_time_s, num_tried=num_tried)
             self._change(
                 lambda state: replace(state, loading=None, loaded={**state.loaded, version: loaded})
             )

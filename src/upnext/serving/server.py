@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upnext.errors import ConfigError
 from upnext.events.store import EventStore, open_store
+from upnext.registry.slow import write_slow
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.answering import Answering
 from upnext.serving.app import create_app
@@ -30,6 +31,7 @@ from upnext.serving.metrics import Metrics
 from upnext.serving.processes import inherited_listeners, run_processes
 from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.security import Access, Security, is_loopback, open_security
+from upnext.serving.slow import SlowRequests
 
 logger = logging.getLogger(__name__)
 
@@ -109,23 +111,26 @@ def _application(
             stack.callback(store.close)
         following = stack.enter_context(Following(live, registry))
         following.wait()
+        slow = SlowRequests(lambda told: write_slow(registry, following.server, told))
         aftermath = Aftermath(
             metrics=metrics,
             pages=store,
             gate=Gate(config.gate),
             take_back=lambda *what: take_back(registry, *what),
+            slow=slow,
         )
         answering = Answering(
             live, config.answering, config.queue, pasts=store, aftermath=aftermath
         )
         stack.callback(answering.close)
-        stack.enter_context(Keeping(registry, answering, metrics, store))
+        stack.enter_context(Keeping(registry, answering, metrics, store, slow.tell))
         public, managing = securities
         app = metrics.counting(create_app(answering, store=store, security=public, metrics=metrics))
         if managing_port is not None:
-            app = ByPort(
-                app, create_managing_app(registry, managing, metrics, answering), managing_port
+            managing_app = create_managing_app(
+                registry, managing, metrics, answering, gate=config.gate
             )
+            app = ByPort(app, managing_app, managing_port)
         yield app
 
 

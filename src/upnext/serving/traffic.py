@@ -12,6 +12,7 @@ it, in the order of their names but `stable` last.
 import hashlib
 import os
 import random
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +109,7 @@ def read_traffic(registry: Path) -> Traffic:
 def write_traffic(registry: Path, traffic: Traffic) -> None:
     """Replaces what is written, in one step, safe on disk on return; servers follow at once."""
     path = traffic_path(registry)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(traffic), indent=2) + b"\n")
     force_to_disk(unfinished)
     os.replace(unfinished, path)
