@@ -17,8 +17,8 @@ from upnext.evaluation.report import (
     PolicyValue,
     RankingSlice,
     SystemResult,
-    metric_label,
 )
+from upnext.metric_names import metric_label
 
 INK, QUIET = "#1f2933", "#9aa5b1"
 MODEL, BASELINE, LOST = "#2563a8", "#b8c1cc", "#e3e8ee"

@@ -9,16 +9,9 @@ from typing import Any
 from upnext.evaluation.calibration import CalibrationBin
 from upnext.evaluation.intervals import MetricValue
 from upnext.evaluation.off_policy import OffPolicyValue
+from upnext.metric_names import metric_label
 
 METRICS_A_TABLE = 4
-SHORT_WORDS = {
-    "xauc": "XAUC",
-    "auc": "AUC",
-    "ndcg": "NDCG",
-    "average precision": "MAP",
-    "per user": "per-user",
-}
-LOWER_IS_BETTER = frozenset({"weighted_per_user_loss", "mean_absolute_error_s"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,20 +114,6 @@ class EvaluationReport:
             "\n".join(f"Note: {note}" for note in self.notes),
         ]
         return "\n\n".join(section for section in sections if section) + "\n"
-
-
-def metric_label(name: str) -> str:
-    """How a metric is called in text and plots, with its unit and, if lower is better, a sign.
-
-    >>> metric_label("recall_at_50"), metric_label("mean_absolute_error_s"), metric_label("auc")
-    ('recall@50', 'mean absolute error, s ↓', 'AUC')
-    """
-    label = name.removesuffix("_s").replace("_at_", "@").replace("_", " ")
-    for word, short in SHORT_WORDS.items():
-        label = label.replace(word, short)
-    if name.endswith("_s"):
-        label = f"{label}, s"
-    return f"{label} ↓" if name in LOWER_IS_BETTER else label
 
 
 def _head(report: EvaluationReport) -> str:

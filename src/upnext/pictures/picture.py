@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from upnext.pictures.svg import element, together
 
-WIDTH = 440.0
+WIDTH = 400.0
 """Of every picture, in units of its own; pages scale it."""
 
 
@@ -57,7 +57,14 @@ def as_html(picture: Picture) -> Markup:
         element(
             "details",
             element("summary", "Table", class_="quiet"),
-            element("div", table_as_html(picture.table, picture.title), class_="scroll"),
+            element(
+                "div",
+                table_as_html(picture.table, picture.title),
+                class_="scroll",
+                role="region",
+                aria_label=f"Table: {picture.title}",
+                tabindex=0,
+            ),
         ),
         class_="picture",
     )
