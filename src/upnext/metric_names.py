@@ -19,7 +19,7 @@ _MEANINGS = {
     "average_precision": "Mean of 1 / rank of the target, 0 beyond the first {k}.",
     "coverage": "Share of all items that stand among anybody's first {k}.",
     "fresh_share": "Share of the first {k} that were published lately.",
-    "weighted_per_user_loss": "Share of watch time that stands below an unwatched item of its page.",
+    "weighted_per_user_loss": "Share of watch time that is below an unwatched item of its page.",
     "auc": "How often a watched impression is above an unwatched one.",
     "per_user_auc": "The same within each user, then over users.",
     "watch_time_ndcg": "Watch time near the top of the page, as a share of the best order's.",

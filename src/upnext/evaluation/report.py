@@ -1,9 +1,11 @@
 """What an evaluation found: numbers with intervals beside the baselines, as text and as JSON."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from upnext.evaluation.calibration import CalibrationBin
@@ -114,6 +116,14 @@ class EvaluationReport:
             "\n".join(f"Note: {note}" for note in self.notes),
         ]
         return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def write_report(report: EvaluationReport, directory: Path) -> None:
+    """Writes report.json and report.txt."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report.to_table(), indent=2, ensure_ascii=False, allow_nan=False)
+    (directory / "report.json").write_text(text + "\n", encoding="utf-8")
+    (directory / "report.txt").write_text(report.to_text(), encoding="utf-8")
 
 
 def _head(report: EvaluationReport) -> str:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from upnext.pictures.lettering import cut, width_of
+from upnext.pictures.lettering import cut, in_lines, width_of
 from upnext.pictures.numbers import Tell, interval, is_number, short
 from upnext.pictures.picture import WIDTH, Picture, Table, drawing
 from upnext.pictures.scales import Scale
 from upnext.pictures.svg import element
 
-ROW, TOP, BOTTOM = 26.0, 4.0, 8.0
+ROW, TALL_ROW, TOP, BOTTOM = 26.0, 32.0, 4.0, 8.0
+LINE = 13.0
 NAMES_AT_MOST = 165.0
 BESIDE_AT_MOST = 190.0
 """Room for a bar's number and note."""
@@ -36,9 +37,13 @@ class Bar:
 
 @dataclass(frozen=True)
 class _Paper:
-    """Where bars are drawn and how their numbers are written; `names`: room for those."""
+    """Where bars are drawn and how their numbers are written.
+
+    `names`: room for those; `row`: height of a bar and what is between it and the next.
+    """
 
     names: float
+    row: float
     scale: Scale
     tell: Tell
 
@@ -56,10 +61,12 @@ def bar_picture(
 
     `quantity` and `of` name the table's columns: of the bars, and of the lighter ones behind them.
     """
-    height = TOP + ROW * max(1, len(bars)) + BOTTOM
-    names = min(NAMES_AT_MOST, max((width_of(bar.name) for bar in bars), default=0.0) + 12)
-    paper = _Paper(names, _scale(bars, names, tell), tell)
-    parts = [_bar(bar, TOP + ROW * place, paper) for place, bar in enumerate(bars)]
+    longest = max((width_of(bar.name) for bar in bars), default=0.0) + 12
+    row = ROW if longest <= NAMES_AT_MOST else TALL_ROW
+    names = min(NAMES_AT_MOST, longest)
+    paper = _Paper(names, row, _scale(bars, names, tell), tell)
+    height = TOP + row * max(1, len(bars)) + BOTTOM
+    parts = [_bar(bar, TOP + row * place, paper) for place, bar in enumerate(bars)]
     at = paper.scale(0.0)
     parts.append(element("line", x1=at, x2=at, y1=TOP, y2=height - BOTTOM, class_="axis"))
     if not bars:
@@ -81,15 +88,13 @@ def _scale(bars: Sequence[Bar], start: float, tell: Tell) -> Scale:
 
 
 def _bar(bar: Bar, top: float, paper: _Paper) -> Markup:
-    middle, thick, scale = top + ROW / 2, ROW * 0.62, paper.scale
-    name = element(
-        "text",
-        cut(bar.name, paper.names - 12),
-        x=paper.names - 8,
-        y=middle + 4,
-        class_="name end",
-    )
-    parts = [element("title", f"{bar.name}: {_told(bar, paper.tell)}"), name]
+    middle, thick, scale = top + paper.row / 2, ROW * 0.62, paper.scale
+    lines = in_lines(bar.name, paper.names - 12)
+    first = middle + 4 - LINE / 2 * (len(lines) - 1)
+    parts = [element("title", f"{bar.name}: {_told(bar, paper.tell)}")]
+    for place, line in enumerate(lines):
+        at = {"x": paper.names - 8, "y": first + LINE * place}
+        parts.append(element("text", line, class_="name end", **at))
     if is_number(bar.of):
         parts.append(_rect(scale, bar.of, middle, thick, "bar behind"))
     if is_number(bar.value):
@@ -101,8 +106,8 @@ def _bar(bar: Bar, top: float, paper: _Paper) -> Markup:
     number, note = _beside(bar, paper.tell)
     quiet = element("tspan", note, class_="quiet") if note else ""
     kind = "number" if is_number(bar.value) else "number quiet"
-    at = max(map(scale, drawn)) + 6
-    parts.append(element("text", number, quiet, x=at, y=middle + 4, class_=kind))
+    end = max(map(scale, drawn)) + 6
+    parts.append(element("text", number, quiet, x=end, y=middle + 4, class_=kind))
     return element("g", *parts)
 
 

@@ -25,7 +25,7 @@ def calibration_pictures(report: Mapping[str, Any]) -> list[Picture]:
         pictures.append(_ratios("Calibration by duration", about, bins, axis))
     if bins := report.get("calibration_by_position"):
         about = f"Expected over actual watch time. {_about(report, bins)}"
-        axis = Axis(name="position on the page, 0 is the top")
+        axis = Axis(name="position, 0 is the top", is_whole=True)
         pictures.append(_ratios("Calibration by position", about, bins, axis))
     return pictures
 

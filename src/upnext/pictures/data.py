@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from upnext.pictures.bars import Bar, bar_picture
-from upnext.pictures.numbers import percent, short, when
+from upnext.pictures.numbers import minute, percent, short
 from upnext.pictures.picture import Picture
 from upnext.pictures.series import Axis, Series
 from upnext.pictures.xy import xy_picture
@@ -17,7 +17,7 @@ def volume_pictures(data: Mapping[str, Any]) -> list[Picture]:
             f"{name} by day",
             _about(table),
             x=Axis(name="day, UTC", kind="time"),
-            y=Axis(name="rows"),
+            y=Axis(name="rows", is_whole=True),
             series=[
                 Series(
                     name="rows",
@@ -58,5 +58,5 @@ def _about(table: Mapping[str, Any]) -> str:
     num_read, num_accepted = table.get("num_read"), table.get("num_accepted")
     window = ""
     if table.get("first_ms") is not None:
-        window = f", {when(table['first_ms'])} to {when(table.get('last_ms'))} UTC"
+        window = f", {minute(table['first_ms'])} to {minute(table.get('last_ms'))} UTC"
     return f"{short(num_accepted)} of {short(num_read)} rows accepted{window}."

@@ -8,7 +8,7 @@ from typing import Any
 
 from upnext.metric_names import metric_label, metric_meaning
 from upnext.pictures.bars import Bar, bar_picture
-from upnext.pictures.numbers import is_number, percent, short, signed, when
+from upnext.pictures.numbers import is_number, minute, percent, short, signed
 from upnext.pictures.picture import Picture
 
 Table = Mapping[str, Any]
@@ -23,7 +23,7 @@ def window(report: Table) -> str:
     >>> window({"from_ms": 0, "until_ms": 86_400_000})
     '1970-01-01 00:00 to 1970-01-02 00:00 UTC'
     """
-    start, end = (when(report.get(name)).removesuffix(":00") for name in ("from_ms", "until_ms"))
+    start, end = (minute(report.get(name)) for name in ("from_ms", "until_ms"))
     return f"{start} to {end} UTC"
 
 
@@ -57,32 +57,38 @@ def about_shown(report: Table) -> str:
 
 def difference_pictures(report: Table) -> list[Picture]:
     """A picture a system: how far it is above the baseline that is best at each metric."""
-    found: dict[str, list[Bar]] = {}
+    by_system: dict[str, list[Table]] = {}
     for line in report.get("differences") or ():
+        by_system.setdefault(line["system"], []).append(line)
+    return [_differences(system, lines, report) for system, lines in by_system.items()]
+
+
+def _differences(system: str, lines: Sequence[Table], report: Table) -> Picture:
+    baselines = list(dict.fromkeys(line["baseline"] for line in lines))
+    bars = []
+    for line in lines:
         value, low, high = measured(line.get("difference"))
         is_above = is_number(low) and low > 0
         is_below = is_number(high) and high < 0
-        bar = Bar(
-            name=metric_label(line["metric"]),
-            value=value,
-            low=low,
-            high=high,
-            note=line["baseline"],
-            tone="model" if is_above else "bad" if is_below else "baseline",
+        bars.append(
+            Bar(
+                name=metric_label(line["metric"]),
+                value=value,
+                low=low,
+                high=high,
+                note=line["baseline"] if len(baselines) > 1 else "",
+                tone="model" if is_above else "bad" if is_below else "baseline",
+            )
         )
-        found.setdefault(line["system"], []).append(bar)
-    about = f"{window(report)}, paired by user; beside it, which baseline. Grey: not surely "
-    about += f"different. {INTERVALS}"
-    return [
-        bar_picture(
-            f"{_capital(system)} above the best baseline",
-            about,
-            bars=bars,
-            quantity="difference",
-            tell=signed,
-        )
-        for system, bars in found.items()
-    ]
+    than = "the best baseline" if len(baselines) > 1 else baselines[0]
+    about = f"Paired by user, {window(report)}. Grey: not surely different. {INTERVALS}"
+    return bar_picture(
+        f"{system[:1].upper()}{system[1:]} above {than}",
+        about,
+        bars=bars,
+        quantity=f"above {than}",
+        tell=signed,
+    )
 
 
 def slice_pictures(report: Table) -> list[Picture]:
@@ -173,7 +179,3 @@ def _slice_size(one: Table) -> str:
 
 def _counted(num: float | None, things: str) -> str:
     return f"{short(num)} {things}" if is_number(num) else f"{things} not counted"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

@@ -4,6 +4,8 @@ import unicodedata
 
 LETTER = 6.9
 """Width of a usual letter or digit at the size of `pictures.css`, in the units of a picture."""
+SLACK = 0.01
+"""More room than there is, so that sums of widths fit what they are the sum of."""
 _WIDE = 1.9
 """Of a Chinese or Japanese sign or an emoji, in letters."""
 
@@ -17,13 +19,28 @@ def width_of(text: str) -> float:
     return sum(map(_letters, text)) * LETTER
 
 
+def in_lines(text: str, room: float, *, num_lines: int = 2) -> list[str]:
+    """The text broken between words, the last line cut where that is not enough.
+
+    >>> in_lines("most watched in 7 days", 100), in_lines("incomprehensibilities", 60)
+    (['most watched', 'in 7 days'], ['incompr…'])
+    """
+    if width_of(text) <= room + SLACK or num_lines == 1 or " " not in text.strip():
+        return [cut(text, room)]
+    words = text.split(" ")
+    fits = [k for k in range(1, len(words)) if width_of(" ".join(words[:k])) <= room + SLACK]
+    first = max(fits, default=1)
+    rest = " ".join(words[first:])
+    return [cut(" ".join(words[:first]), room), *in_lines(rest, room, num_lines=num_lines - 1)]
+
+
 def cut(text: str, room: float) -> str:
     """As much of the text as has room, with an ellipsis where something is missing.
 
     >>> cut("watched together", 60), cut("recall", 60)
     ('watched…', 'recall')
     """
-    if width_of(text) <= room:
+    if width_of(text) <= room + SLACK:
         return text
     left, kept = room - LETTER, []
     for letter in text:

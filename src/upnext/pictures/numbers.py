@@ -121,6 +121,15 @@ def when(ms: float | None) -> str:
     return f"{_utc(ms):%Y-%m-%d %H:%M:%S}" if has_date(ms) else DASH
 
 
+def minute(ms: float | None) -> str:
+    """The minute of a moment, in UTC.
+
+    >>> minute(1_767_571_215_081)
+    '2026-01-05 00:00'
+    """
+    return f"{_utc(ms):%Y-%m-%d %H:%M}" if has_date(ms) else DASH
+
+
 def day(ms: float | None) -> str:
     """A day, in UTC.
 

@@ -19,8 +19,8 @@ LEFT_AT_MOST = 110.0
 LINE = 14.0
 """Height of a line of text."""
 MARK_LINES = 4
-"""Names of marks that would overlap stand on lines of their own; on more than so many they are left
-out, and the table has them all."""
+"""Names of marks that would overlap stand on lines of their own, the same name once. Beyond so many
+lines they are left out; the table has them all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def plane_over(x: Axis, y: Axis, series: Sequence[Series], marks: Sequence[Mark]
         xs += _ends_of_columns(series)
         low = 0.0 if low is None and y.kind == "linear" else low
     up = scale_over(ys, y.kind, BOTTOM, TOP, low=low, high=y.high)
-    labels = max((width_of(text) for _, text in up.ticks(4)), default=0.0)
+    labels = max((width_of(text) for _, text in _ticks(y, up, 4)), default=0.0)
     left = min(LEFT_AT_MOST, labels + 12)
     across = scale_over(xs, x.kind, left, RIGHT, low=x.low, high=x.high, margin=0.02)
     return Plane(x=x, y=y, across=across, up=up)
@@ -70,12 +70,12 @@ def _ends_of_columns(series: Sequence[Series]) -> list[float]:
 def axes(plane: Plane) -> Markup:
     """Both axes with their names, their round values and faint lines level with those of y."""
     parts = []
-    for value, text in plane.up.ticks(4):
+    for value, text in _ticks(plane.y, plane.up, 4):
         at = plane.up(value)
         parts.append(element("line", x1=plane.left, x2=RIGHT, y1=at, y2=at, class_="grid"))
         label = cut(text, plane.left - 8)
         parts.append(element("text", label, x=plane.left - 6, y=at + 4, class_="tick end"))
-    for value, text in _apart(plane.across):
+    for value, text in _apart(plane.x, plane.across):
         at, half = plane.across(value), width_of(text) / 2
         parts.append(element("line", x1=at, x2=at, y1=BOTTOM, y2=BOTTOM + 4, class_="axis"))
         middle = min(at, WIDTH - half)
@@ -88,10 +88,17 @@ def axes(plane: Plane) -> Markup:
     return together(*parts)
 
 
-def _apart(across: Scale) -> Ticks:
+def _ticks(axis: Axis, scale: Scale, num_wanted: int) -> Ticks:
+    ticks = scale.ticks(num_wanted)
+    if not axis.is_whole:
+        return ticks
+    return [(value, f"{value:,.0f}") for value, _ in ticks if float(value).is_integer()]
+
+
+def _apart(axis: Axis, across: Scale) -> Ticks:
     """The round values of an axis whose texts do not touch."""
     for num_wanted in (6, 5, 4, 3, 2, 1):
-        ticks = across.ticks(num_wanted)
+        ticks = _ticks(axis, across, num_wanted)
         places = [(across(value), width_of(text) / 2) for value, text in ticks]
         if all(b - a > left + right + 8 for (a, left), (b, right) in pairwise(places)):
             return ticks
@@ -103,15 +110,16 @@ def draw_marks(plane: Plane, marks: Sequence[Mark]) -> Markup:
     parts = [_diagonal(plane, mark.name) for mark in marks if mark.is_diagonal]
     rest = [mark for mark in marks if not mark.is_diagonal]
     parts += [_level(plane, mark.name, mark.y) for mark in rest if is_number(mark.y)]
-    ends = [-1.0] * MARK_LINES
+    ends, said = [-1.0] * MARK_LINES, dict[str, float]()
     upright = [(mark.x, mark.name) for mark in rest if is_number(mark.x)]
     for x, name in sorted(upright):
         at, room = plane.across(x), width_of(name)
         parts.append(element("line", x1=at, x2=at, y1=TOP, y2=BOTTOM, class_="mark"))
         start = at + 4 if at + 4 + room < WIDTH else at - 4 - room
         free = next((line for line, end in enumerate(ends) if end < start), None)
-        if free is not None and start > plane.left:
-            ends[free] = start + room + 6
+        is_said = said.get(name, -1.0) > start
+        if free is not None and start > plane.left and not is_said:
+            said[name] = ends[free] = start + room + 6
             parts.append(_named(name, start, TOP + 10 + LINE * free))
     return together(*parts)
 

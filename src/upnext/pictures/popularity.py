@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from upnext.pictures.numbers import day, percent, short, when
+from upnext.pictures.numbers import day, minute, percent, short
 from upnext.pictures.picture import Picture
 from upnext.pictures.series import Axis, Mark, Series, Style
 from upnext.pictures.xy import xy_picture
@@ -21,10 +21,10 @@ def item_picture(told: Mapping[str, Any]) -> Picture:
     return xy_picture(
         "Impressions and watches a day",
         f"{window}{short(totals['num_impressions'])} impressions, "
-        f"{short(totals['num_watches'])} watches; known until {when(told.get('known_until_ms'))} "
+        f"{short(totals['num_watches'])} watches; known until {minute(told.get('known_until_ms'))} "
         "UTC.",
         x=Axis(name="day, UTC", kind="time"),
-        y=Axis(name="a day", low=0.0),
+        y=Axis(name="a day", low=0.0, is_whole=True),
         series=[
             Series(
                 name=name,
@@ -64,7 +64,7 @@ def probability_picture(told: Mapping[str, Any]) -> Picture:
     return xy_picture(
         "Probability by days since publication",
         f"{window}mean of {short(told.get('num_users'))} users at each moment; "
-        f"{short(num_watches)} watches, published {when(told.get('published_at_ms'))} UTC.",
+        f"{short(num_watches)} watches, published {minute(told.get('published_at_ms'))} UTC.",
         x=Axis(name="days since publication"),
         y=Axis(name="share of watches", tell=percent, low=0.0),
         series=[

@@ -44,7 +44,7 @@ def release_picture(releases: Sequence[Mapping[str, Any]], stage: str, metric: s
     return xy_picture(
         f"{stage.capitalize()}: {label}",
         f"{metric_meaning(metric)} {about}Whiskers: 95%, by user.".lstrip(),
-        x=Axis(name="release", tell=lambda version: f"{version:g}"),
+        x=Axis(name="release", is_whole=True),
         y=Axis(name=label),
         series=series,
     )

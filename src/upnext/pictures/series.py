@@ -14,11 +14,12 @@ Style = Literal["line", "dashed", "dots", "line and dots", "steps", "columns"]
 class Axis:
     """What is measured, with its unit. `low` and `high` are bounds to keep; None fits the values.
 
-    `tell`: how a value is written in the table.
+    `tell`: how a value is written in the table. `is_whole`: between whole numbers is nothing.
     """
 
     name: str
     kind: Kind = "linear"
+    is_whole: bool = False
     low: float | None = None
     high: float | None = None
     tell: Tell | None = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from upnext.metric_names import LOWER_IS_BETTER, metric_label
-from upnext.pictures.numbers import is_number, seconds, when
+from upnext.pictures.numbers import is_number, minute, seconds
 from upnext.pictures.picture import Picture
 from upnext.pictures.series import Axis, Mark, Series
 from upnext.pictures.xy import xy_picture
@@ -71,7 +71,7 @@ def _by_step(
     return xy_picture(
         f"{part}: {label}",
         about,
-        x=Axis(name="step", low=0.0),
+        x=Axis(name="step", low=0.0, is_whole=True),
         y=Axis(name=label, low=lowest),
         series=series,
         marks=marks,
@@ -93,7 +93,7 @@ def _by_epoch(
     return xy_picture(
         f"{part}: {label}",
         f"{'Lower' if name in LOWER_IS_BETTER else 'Higher'} is better. {about}",
-        x=Axis(name="epoch, from 0", tell=lambda epoch: f"{epoch:g}"),
+        x=Axis(name="epoch, from 0", is_whole=True),
         y=Axis(name=label),
         series=[
             Series(
@@ -122,5 +122,5 @@ def _about(
     went_on = f", resumed {len(resumes)} ×" if resumes else ""
     return (
         f"{steps:,} steps, {len(epochs)} epochs in {seconds((last - first) / 1000)} "
-        f"from {when(first)} UTC{went_on}."
+        f"from {minute(first)} UTC{went_on}."
     )

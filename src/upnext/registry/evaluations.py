@@ -25,7 +25,7 @@ Metrics = Mapping[str, Mapping[str, Measured]]
 
 
 def evaluation_path(registry: Path, version: int) -> Path:
-    """Where the report of a release lies, with its text and its plots, once it was evaluated."""
+    """Where the report of a release lies, with its text and its page, once it was evaluated."""
     return registry / "evaluations" / str(version) / "report.json"
 
 
