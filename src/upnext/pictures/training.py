@@ -112,13 +112,12 @@ def _about(
     epochs: Sequence[Mapping[str, Any]],
     resumes: Sequence[Mapping[str, Any]],
 ) -> str:
-    times_ms = [
-        one["at_ms"] for part in (points, epochs, resumes) for one in part if "at_ms" in one
-    ]
-    if not times_ms:
+    times_ms = [one.get("at_ms") for part in (points, epochs, resumes) for one in part]
+    told_ms = [at_ms for at_ms in times_ms if is_number(at_ms)]
+    if not told_ms:
         return "Nothing was reported yet."
     steps = max((one["step"] for part in (points, epochs) for one in part), default=0)
-    first, last = min(times_ms), max(times_ms)
+    first, last = min(told_ms), max(told_ms)
     went_on = f", resumed {len(resumes)} ×" if resumes else ""
     return (
         f"{steps:,} steps, {len(epochs)} epochs in {seconds((last - first) / 1000)} "
