@@ -89,5 +89,5 @@ def test_a_scale_holds_its_values_in_order(values: list[float], kind: Kind) -> N
     assert scale.low < scale.high
     assert all(10 <= place <= 110 for place in places)
     assert places == sorted(places)
-    assert scale(-1e15) == pytest.approx(10)
-    assert scale(1e15) == pytest.approx(110)
+    assert scale(-1e300) == pytest.approx(10)
+    assert scale(1e300) == pytest.approx(110)

@@ -14,7 +14,7 @@ Ticks = list[tuple[float, str]]
 
 MS_PER_DAY = 86_400_000
 NEXT_TO_NOTHING = 1e-100
-"""Up to here a value has no place on a logarithmic scale."""
+"""Up to here a value has no place on a logarithmic scale, and a span no ticks."""
 _STEPS_S = (1, 5, 15, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200)
 _STEPS_DAYS = (1, 2, 7, 14)
 _STEPS_MONTHS = (1, 3, 6, 12, 60, 120, 600, 1_200)
@@ -92,7 +92,7 @@ def scale_over(
 
 def _linear_ticks(low: float, high: float, num_wanted: int) -> Ticks:
     span = high - low
-    if not span > 1e-12 * max(abs(low), abs(high)):
+    if not span > max(1e-12 * max(abs(low), abs(high)), NEXT_TO_NOTHING):
         return [(low, short(low))]
     raw = span / num_wanted
     size = 10.0 ** math.floor(math.log10(raw))
