@@ -138,6 +138,7 @@ def test_a_curve_marks_the_best_and_the_last_epoch_and_resumes(
     pictures = {picture.title: picture for picture in curve_pictures(curve)}
     assert list(pictures) == [
         "chosen/retrieval: loss",
+        "chosen/retrieval: examples a second",
         "chosen/retrieval: learning rate",
         "chosen/retrieval: recall@50",
     ]

@@ -91,9 +91,13 @@ def axes(plane: Plane) -> Markup:
 
 def _ticks(axis: Axis, scale: Scale, num_wanted: int) -> Ticks:
     ticks = scale.ticks(num_wanted)
-    if not axis.is_whole:
+    if axis.is_whole:
+        ticks = [(value, f"{value:,.0f}") for value, _ in ticks if float(value).is_integer()]
+    if axis.tell is None:
         return ticks
-    return [(value, f"{value:,.0f}") for value, _ in ticks if float(value).is_integer()]
+    told = [(value, axis.tell(value)) for value, _ in ticks]
+    tells_apart = len({text for _, text in told}) == len(told)
+    return told if tells_apart else ticks
 
 
 def _apart(axis: Axis, across: Scale) -> Ticks:

@@ -29,8 +29,8 @@ def xy_picture(
     named = [(one.tone or f"tone-{place % 8}", one) for place, one in enumerate(series)]
     plane = plane_over(x, y, series, marks)
     if any(is_number(point.y) for one in series for point in one.points):
-        parts = [axes(plane), draw_marks(plane, marks)]
-        parts += [draw_series(plane, one, tone) for tone, one in named]
+        curves = [draw_series(plane, one, tone) for tone, one in named]
+        parts = [axes(plane), *curves, draw_marks(plane, marks)]
     else:
         middle = {"x": WIDTH / 2, "y": (TOP + BOTTOM) / 2}
         parts = [element("text", NOTHING, class_="quiet middle", **middle)]
