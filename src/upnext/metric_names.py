@@ -21,10 +21,10 @@ _MEANINGS = {
     "fresh_share": "Share of the first {k} that were published lately.",
     "weighted_per_user_loss": "Share of watch time that is below an unwatched item of its page.",
     "auc": "How often a watched impression is above an unwatched one.",
-    "per_user_auc": "The same within each user, then over users.",
+    "per_user_auc": "AUC within each user, then over users.",
     "watch_time_ndcg": "Watch time near the top of the page, as a share of the best order's.",
     "xauc": "How often the one of two impressions that was watched longer is above.",
-    "per_user_xauc": "The same within each user, then over users.",
+    "per_user_xauc": "XAUC within each user, then over users.",
     "mean_absolute_error_s": "Mean distance of expected from actual watch time.",
     "calibration_ratio": "Expected over actual watch time: 1 is calibrated.",
 }

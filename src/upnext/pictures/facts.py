@@ -46,7 +46,7 @@ def release_facts(release: Told) -> list[Fact]:
     return facts if extends is None else [*facts, Fact("extends", f"release {extends}")]
 
 
-def test_facts(report: Told) -> list[Fact]:
+def measured_facts(report: Told) -> list[Fact]:
     """When the test was, and what was in it."""
     counts = report.get("counts") or {}
     return [Fact("window", window(report)), *(Fact(name, short(n)) for name, n in counts.items())]

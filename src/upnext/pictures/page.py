@@ -7,12 +7,14 @@ It is drawn from plain values, those that `/insight/v1/releases/{version}` and
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from upnext.pictures import stylesheet
 from upnext.pictures.calibration import calibration_pictures
 from upnext.pictures.data import quarantine_pictures, volume_pictures
 from upnext.pictures.evaluation import (
@@ -29,15 +31,14 @@ from upnext.pictures.facts import (
     data_tables,
     file_table,
     headline,
+    measured_facts,
     release_facts,
-    test_facts,
 )
 from upnext.pictures.picture import Picture, Table, as_html, scrolled
 from upnext.pictures.policies import off_policy_pictures, policy_pictures
 from upnext.pictures.training import curve_pictures
 
 Told = Mapping[str, Any]
-STYLES = ("pictures.css", "report.css")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,7 @@ class Section:
     lead: str = ""
     facts: Sequence[Fact] = ()
     rows: Sequence[Sequence[Picture]] = ()
-    tables: Sequence[tuple[str, Table]] = field(default=())
+    tables: Sequence[tuple[str, Table]] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -87,7 +88,7 @@ def _evaluation(report: Told) -> list[Section]:
             name="test",
             title="What was measured",
             lead=report.get("protocol", ""),
-            facts=test_facts(report),
+            facts=measured_facts(report),
         ),
         Section(
             name="retrieval",
@@ -155,9 +156,8 @@ def _origin(release: Told) -> Section:
 
 
 def _style() -> str:
-    folder = _ENVIRONMENT.loader
-    assert folder is not None
-    return "\n".join(folder.get_source(_ENVIRONMENT, name)[0] for name in STYLES)
+    own = files("upnext.pictures").joinpath("report.css").read_text(encoding="utf-8")
+    return f"{stylesheet()}\n{own}"
 
 
 def _policy(style: str) -> str:
