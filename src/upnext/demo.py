@@ -12,9 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from upnext.cli.report import write_page
 from upnext.config import read_config
 from upnext.errors import ConfigError
-from upnext.evaluation.plots import write_report
+from upnext.evaluation.report import write_report
 from upnext.logs.simulation.simulate import simulate
 from upnext.logs.simulation.world import SimulationConfig
 from upnext.pipeline.config import RunConfig
@@ -74,6 +75,7 @@ def run_demo(directory: Path, *, once: bool, port: int, say: Say) -> None:
     report = evaluate(logs, registry, release.version, say=say)
     write_report(report, registry / "evaluations" / str(release.version))
     print(report.to_text())
+    say(f"on one page: {write_page(registry, release.version)}")
     move_label(registry, "stable", release.version, reason="demo")
     say(f"labelled release {release.version} stable after {time.perf_counter() - began:.0f} s")
     _serve(registry, release.version, once=once, port=port, say=say)
