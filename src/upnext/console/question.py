@@ -1,25 +1,18 @@
 """What is to be recommended to whom: the fields of a form, the URL that holds them, the request."""
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import urlencode
 
-from starlette.datastructures import ImmutableMultiDict
-
 from upnext.console.client import Json
-from upnext.errors import RequestError
+from upnext.console.forms import Fields, finite, number, number_in
 from upnext.schema import Id
-
-T = TypeVar("T")
 
 PATH = "/recommend"
 NUM_REASONS = 6
 LAST_MS = 253_402_300_799_999
 """The end of the year 9999."""
-Fields = ImmutableMultiDict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,23 +54,23 @@ class Question:
 
         Raises: RequestError: a number or a time is none.
         """
-        k = _read(fields, "k", int, "a whole number")
+        k = number_in(fields, "k", int, "a whole number")
         release = fields.get("version") or fields.get("label") or None
         if release is not None and release.isdecimal():
-            release = str(_told(release, "version", int, "a whole number"))
+            release = str(number(release, "version", int, "a whole number"))
         return cls(
             user_id=fields.get("user_id") or None,
             history=_history(fields),
             k=cls.k if k is None else k,
             release=release,
             beside=fields.get("beside") or None,
-            at_ms=_read(fields, "at_ms", _time_ms, "milliseconds, or a time such as 2026-02-03T18"),
+            at_ms=number_in(fields, "at_ms", _time_ms, "milliseconds, or a time such as 2026-02-03T18"),
             exclude_watched=fields.get("exclude_watched") != "0",
-            diversity=_read(fields, "diversity", _finite, "a number"),
-            max_per_channel=_read(fields, "max_per_channel", int, "a whole number"),
-            num_fresh=_read(fields, "num_fresh", int, "a whole number"),
-            num_explored=_read(fields, "num_explored", int, "a whole number"),
-            seed=_read(fields, "seed", int, "a whole number"),
+            diversity=number_in(fields, "diversity", finite, "a number"),
+            max_per_channel=number_in(fields, "max_per_channel", int, "a whole number"),
+            num_fresh=number_in(fields, "num_fresh", int, "a whole number"),
+            num_explored=number_in(fields, "num_explored", int, "a whole number"),
+            seed=number_in(fields, "seed", int, "a whole number"),
             why=fields.get("why") or None,
             asks_token=fields.get("asks_token") == "1",
         )
@@ -169,7 +162,7 @@ def _history(fields: Fields) -> tuple[Watched, ...]:
     items = fields.getlist("history")
     spent = [*fields.getlist("watched_s"), *[""] * len(items)]
     return tuple(
-        Watched(item_id=item_id, watch_time_s=_told(text, "watched_s", _finite, "seconds"))
+        Watched(item_id=item_id, watch_time_s=number(text, "watched_s", finite, "seconds"))
         for item_id, text in zip(items, spent, strict=False)
         if item_id
     )
@@ -178,26 +171,6 @@ def _history(fields: Fields) -> tuple[Watched, ...]:
 def _past_watch(one: Watched) -> Json:
     told: Json = {"item_id": one.item_id}
     return told if one.watch_time_s is None else told | {"watch_time_s": one.watch_time_s}
-
-
-def _read(fields: Fields, name: str, kind: Callable[[str], T], expected: str) -> T | None:
-    return _told(fields.get(name, ""), name, kind, expected)
-
-
-def _told(text: str, name: str, kind: Callable[[str], T], expected: str) -> T | None:
-    if not text.strip():
-        return None
-    try:
-        return kind(text)
-    except (ValueError, OverflowError):
-        raise RequestError(name, expected=expected, got=repr(text[:100])) from None
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError
-    return value
 
 
 def _time_ms(text: str) -> int:

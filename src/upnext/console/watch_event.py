@@ -4,7 +4,7 @@ import json
 import time
 
 from upnext.console.client import Json
-from upnext.console.question import Fields
+from upnext.console.forms import Fields, finite, number_in
 from upnext.errors import RequestError
 from upnext.schema import Id
 
@@ -21,11 +21,9 @@ def event_of(fields: Fields, *, at_ms: int | None) -> Json:
 
     Raises: RequestError: a field is missing or is something else.
     """
-    try:
-        watch_time_s = float(fields.get("watch_time_s", ""))
-    except ValueError:
-        got = repr(fields.get("watch_time_s", ""))
-        raise RequestError("watch_time_s", expected="seconds", got=got) from None
+    watch_time_s = number_in(fields, "watch_time_s", finite, "seconds")
+    if watch_time_s is None:
+        raise RequestError("watch_time_s", expected="seconds", got="none")
     return {
         "kind": "watch",
         "event_id": fields.get("event_id", ""),

@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upnext.console.client import Json, Server, ServerRefusedError, escaped
+from upnext.console.forms import finite, number_in
 from upnext.console.known import Answer, answer_of
 from upnext.console.rendering import render, server_of
-from upnext.errors import RequestError
 from upnext.pictures.popularity import item_picture, probability_picture
 
 NUM_FOUND, NUM_NEIGHBOURS = 40, 20
@@ -87,11 +87,7 @@ def _most_days(ageing: Answer, age_days: float) -> int:
 
 
 def _age_days(request: Request) -> float:
-    text = request.query_params.get("example_age_days") or "0"
-    try:
-        return float(text)
-    except ValueError:
-        raise RequestError("example_age_days", expected="days", got=repr(text[:100])) from None
+    return number_in(request.query_params, "example_age_days", finite, "days") or 0.0
 
 
 def _of_release(fields: Mapping[str, str]) -> dict[str, str | None]:

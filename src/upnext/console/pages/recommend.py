@@ -13,9 +13,9 @@ from starlette.responses import RedirectResponse, Response
 from upnext.console.client import Json, Server, ServerRefusedError
 from upnext.console.column import Column, column
 from upnext.console.curl import curl_command
-from upnext.console.forms import form_of
+from upnext.console.forms import Fields, form_of
 from upnext.console.known import Answer, Known, answer_of, known_of
-from upnext.console.question import Fields, Question, time_field
+from upnext.console.question import Question, time_field
 from upnext.console.rendering import render, server_of
 from upnext.console.watch_event import event_of
 
