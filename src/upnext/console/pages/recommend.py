@@ -21,7 +21,7 @@ from upnext.console.watch_event import event_of
 
 ASKED = "/v1/recommendations"
 WANTS_A_TOKEN = (401, 403)
-BEFORE = "before the watch"
+BEFORE = "the list before the watch"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,19 +109,25 @@ async def _columns(
     server: Server, question: Question, known: Known, sent: Sent | None
 ) -> list[Column]:
     """One list, or two side by side. After a watch one list is held against itself before it."""
-    name = question.release or "as traffic has it"
+    name = _name(question.release)
     if question.beside is not None:
         other = question.but(release=question.beside)
         first, second = await asyncio.gather(
             _answer(server, question, known), _answer(server, other, known)
         )
-        return _side_by_side((name, first), (question.beside, second), question, known)
+        return _side_by_side((name, first), (_name(question.beside), second), question, known)
     base = None
     if sent is not None:
         before = await _answer(server, question.but(at_ms=sent.at_ms, why=None), known)
         base = (BEFORE, before) if isinstance(before, dict) else None
     answer = await _answer(server, question, known)
     return [column(name, answer, base=base, why=question.why, titles=known.titles())]
+
+
+def _name(release: str | None) -> str:
+    if release is None:
+        return "As traffic has it"
+    return f"release {release}" if release.isdecimal() else release
 
 
 def _side_by_side(
