@@ -89,7 +89,7 @@ class FakePlatform:
             "is_known": user_id in self.users,
             "num_watches": len(stored) + len(live),
             "num_shown": 7 * len(stored),
-            "watches": [*live, *stored][::-1],
+            "watches": [*stored, *live][::-1],
             "searches": [
                 {"query": "slow ramen", "searched_at_ms": KNOWN_UNTIL_MS - 7e6, "is_live": False}
             ],

@@ -59,14 +59,15 @@ def column(
     base: tuple[str, Json] | None = None,
     beside: Json | None = None,
     why: str | None = None,
-    titles: Mapping[Id, str],
+    titles: Mapping[str, str],
 ) -> Column:
     """The facts of one list.
 
     Args:
         base: name and answer of the list that came before it, against which moves are marked.
         beside: the list that comes after it: what that one has not is marked as gone.
-        why: the item whose reasons are shown; `titles`: of what may be named in them.
+        why: the item whose reasons are shown; `titles`: of what may be named in them, by
+            ids as texts.
     """
     if isinstance(answer, ServerRefusedError):
         return Column(name=name, refusal=answer)
@@ -99,7 +100,7 @@ def _ids(answer: Json) -> list[Id]:
 
 
 def _slot(
-    place: int, item: Json, mark: Move | None, titles: Mapping[Id, str], *, is_asked: bool
+    place: int, item: Json, mark: Move | None, titles: Mapping[str, str], *, is_asked: bool
 ) -> Slot:
     return Slot(
         place=place,
@@ -118,14 +119,14 @@ def _compared(name: str, base: Json, own: Sequence[Id]) -> Compared:
     return Compared(name=name, overlap=overlap(before, own), gone=left)
 
 
-def _reasons(item: Json, titles: Mapping[Id, str]) -> Picture | None:
+def _reasons(item: Json, titles: Mapping[str, str]) -> Picture | None:
     reasons = item["reasons"]
     if not reasons:
         return None
     bars = []
     for reason in reasons:
         watched = reason["item_id"]
-        of = "" if watched is None else f" {titles.get(watched, watched)}"
+        of = "" if watched is None else f" {titles.get(str(watched), watched)}"
         value = reason["watch_time_s"]
         tone = "tone-0" if value >= 0 else "tone-1"
         bars.append(Bar(name=f"{reason['about']}{of}", value=value, tone=tone))

@@ -34,11 +34,11 @@ class Known:
             return told
         return question.user_id
 
-    def titles(self) -> dict[Id, str]:
-        """Of the items that may be named in reasons."""
+    def titles(self) -> dict[str, str]:
+        """Of the items that may be named in reasons, by their ids as texts."""
         past = self.past["watches"] if isinstance(self.past, dict) else []
         items = [*past, *filter(None, self.made)]
-        return {item["item_id"]: name_of(item) for item in items}
+        return {str(item["item_id"]): name_of(item) for item in items}
 
 
 async def known_of(server: Server, question: Question, search: str | None) -> Known:

@@ -64,7 +64,9 @@ class Question:
             k=cls.k if k is None else k,
             release=release,
             beside=fields.get("beside") or None,
-            at_ms=number_in(fields, "at_ms", _time_ms, "milliseconds, or a time such as 2026-02-03T18"),
+            at_ms=number_in(
+                fields, "at_ms", _time_ms, "milliseconds, or a time such as 2026-02-03T18"
+            ),
             exclude_watched=fields.get("exclude_watched") != "0",
             diversity=number_in(fields, "diversity", finite, "a number"),
             max_per_channel=number_in(fields, "max_per_channel", int, "a whole number"),

@@ -60,7 +60,7 @@ async def _send(request: Request, question: Question) -> Response:
         told = await server_of(request).ask("/v1/events", {"events": [event]}, token=token)
     except ServerRefusedError as error:
         question = question.but(asks_token=question.asks_token or error.status in WANTS_A_TOKEN)
-        return await _page(request, question, refusal=error)
+        return await _page(request, question, refusal=error, tried=fields)
     if question.at_ms is not None:  # time goes on while somebody watches
         question = question.but(at_ms=question.at_ms + max(1, round(1e3 * event["watch_time_s"])))
     sent = {
@@ -78,6 +78,7 @@ async def _page(
     *,
     sent: Sent | None = None,
     refusal: ServerRefusedError | None = None,
+    tried: Fields | None = None,
 ) -> Response:
     server, fields = server_of(request), request.query_params
     known = await known_of(server, question, fields.get("search") or None)
@@ -100,6 +101,7 @@ async def _page(
         known_until_ms=await _known_until_ms(server, columns),
         sent=sent,
         refusal=refusal,
+        tried=tried or {},
         wants_token=refusal is not None and refusal.status in WANTS_A_TOKEN,
         curl=curl_command(f"{server.public_url}{ASKED}", body, has_token=server.has_token),
     )
