@@ -45,8 +45,6 @@ class FakePlatform:
             "GET /insight/v1/items": self._search,
             "GET /insight/v1/neighbours": self._neighbours,
             "GET /insight/v1/probability": self._probability,
-            "GET /insight/v1/releases/1": self._release,
-            "GET /insight/v1/releases/2": self._release,
             "POST /v1/recommendations": self._recommend,
             "POST /v1/events": self._take,
             **{f"GET /insight/v1/items/{one['item_id']}": self._item for one in self.items},
@@ -152,15 +150,6 @@ class FakePlatform:
             "watched_share": [p * 1.1 for p in trained],
             "num_watches": [round(5_000 * p) for p in trained],
         }
-
-    def _release(self, asked: Asked) -> Json:
-        lineage = {
-            "extends": None,
-            "training": "0123abcd",
-            "train_until": "2026-02-02T00:00:00+00:00",
-            "history_until": "2026-02-04T00:02:11+00:00",
-        }
-        return {"version": int(asked.path.rpartition("/")[2]), "lineage": lineage}
 
     def _recommend(self, asked: Asked) -> Any:
         body = asked.body

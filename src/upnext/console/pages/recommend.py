@@ -4,13 +4,12 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Self
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from upnext.console.client import Json, Server, ServerRefusedError
+from upnext.console.client import Server, ServerRefusedError, escaped
 from upnext.console.column import Column, column
 from upnext.console.curl import curl_command
 from upnext.console.forms import Fields, form_of
@@ -158,12 +157,10 @@ async def _answer(server: Server, question: Question, known: Known) -> Answer:
         return error
 
 
-async def _known_until_ms(server: Server, columns: list[Column]) -> float | None:
-    """Where the logs of the release that answered end."""
-    release = columns[0].answer.get("release") if columns else None
-    if release is None:
+async def _known_until_ms(server: Server, columns: list[Column]) -> int | None:
+    """Where the logs of the release that answered end, as it tells of any of its items."""
+    if not columns or not columns[0].slots:
         return None
-    told = await answer_of(server, f"releases/{release}")
-    lineage: Json = told.get("lineage", {}) if isinstance(told, dict) else {}
-    until = lineage.get("history_until")
-    return round(datetime.fromisoformat(until).timestamp() * 1e3) if until else None
+    path = f"items/{escaped(str(columns[0].slots[0].item['item_id']))}"
+    told = await answer_of(server, path, version=columns[0].answer["release"])
+    return int(told["known_until_ms"]) if isinstance(told, dict) else None
