@@ -34,7 +34,7 @@ def test_an_item_shows_all_that_is_told_of_it(visitor: httpx.Client, fake: FakeS
         ("neighbours", {**whose, "k": "20"}),
         ("probability", {**whose, "example_age_days": "3.0"}),
     ]
-    for told in ("c6", "food, slow &amp; long", "994 in the logs of release 2", "95% of the 20"):
+    for told in ("c6", "food, slow &amp; long", "994 that release 2 learned from", "95% of the 20"):
         assert told in html
     assert html.count('href="/item?item_id=v00007&amp;version=2"') == 2
     assert html.count("<td>no</td>") == 1  # the one neighbour that the index misses

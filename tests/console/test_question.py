@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
-from upnext.console.question import LAST_MS, Question, Watched, time_field
+from upnext.console.question import LAST_MS, MAX_HISTORY, Question, Watched, time_field
 from upnext.errors import RequestError
 from upnext.serving.decoding import convert
 from upnext.serving.wire import RequestBody
@@ -104,6 +104,11 @@ def test_lines_of_a_history_that_lack_an_item_or_seconds() -> None:
         Watched(item_id="a", watch_time_s=1.5),
         Watched(item_id="b", watch_time_s=None),
     )
+
+
+def test_a_history_that_is_too_long_is_refused() -> None:
+    with pytest.raises(RequestError, match="history"):
+        Question.of(QueryParams([("history", str(n)) for n in range(MAX_HISTORY + 1)]))
 
 
 @pytest.mark.parametrize(

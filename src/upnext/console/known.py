@@ -8,7 +8,7 @@ from upnext.console.column import name_of
 from upnext.console.question import Question
 from upnext.schema import Id
 
-NUM_USERS, NUM_PAST, NUM_FOUND = 30, 30, 10
+NUM_USERS, NUM_PAST, NUM_FOUND = 30, 20, 10
 Answer = Json | ServerRefusedError
 
 

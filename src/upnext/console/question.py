@@ -7,10 +7,12 @@ from urllib.parse import urlencode
 
 from upnext.console.client import Json
 from upnext.console.forms import Fields, finite, number, number_in
+from upnext.errors import RequestError
 from upnext.schema import Id
 
 PATH = "/recommend"
 NUM_REASONS = 6
+MAX_HISTORY = 100
 LAST_MS = 253_402_300_799_999
 """The end of the year 9999."""
 
@@ -162,6 +164,9 @@ def time_field(at_ms: int | None) -> str:
 
 def _history(fields: Fields) -> tuple[Watched, ...]:
     items = fields.getlist("history")
+    if len(items) > MAX_HISTORY:
+        got = f"{len(items):,}"
+        raise RequestError("history", expected=f"up to {MAX_HISTORY} items", got=got)
     spent = [*fields.getlist("watched_s"), *[""] * len(items)]
     return tuple(
         Watched(item_id=item_id, watch_time_s=number(text, "watched_s", finite, "seconds"))

@@ -14,7 +14,7 @@ from upnext.console.column import Column, column
 from upnext.console.curl import curl_command
 from upnext.console.forms import Fields, form_of
 from upnext.console.known import Answer, Known, answer_of, known_of
-from upnext.console.question import Question, time_field
+from upnext.console.question import LAST_MS, Question, time_field
 from upnext.console.rendering import render, server_of
 from upnext.console.watch_event import event_of
 
@@ -39,6 +39,8 @@ class Sent:
         if "sent" not in fields or not all(n.isdecimal() and len(n) < 16 for n in numbers):
             return None
         at_ms, num_new, num_repeated = map(int, numbers)
+        if at_ms > LAST_MS:
+            return None
         return cls(item_id=fields["sent"], at_ms=at_ms, num_new=num_new, num_repeated=num_repeated)
 
 
@@ -117,11 +119,14 @@ async def _columns(
             _answer(server, question, known), _answer(server, other, known)
         )
         return _side_by_side((name, first), (_name(question.beside), second), question, known)
-    base = None
-    if sent is not None:
-        before = await _answer(server, question.but(at_ms=sent.at_ms, why=None), known)
+    if sent is None:
+        base, answer = None, await _answer(server, question, known)
+    else:
+        then = question.but(at_ms=sent.at_ms, why=None)
+        before, answer = await asyncio.gather(
+            _answer(server, then, known), _answer(server, question, known)
+        )
         base = (BEFORE, before) if isinstance(before, dict) else None
-    answer = await _answer(server, question, known)
     return [column(name, answer, base=base, why=question.why, titles=known.titles())]
 
 

@@ -12,7 +12,7 @@ async function show() {
   const asked = new URLSearchParams(new FormData(form));
   try {
     const answer = await fetch(`${form.dataset.part}?${asked}`, { signal: asking.signal });
-    if (!answer.ok) return;
+    if (!answer.ok) return form.submit(); // whatever is amiss, the whole page tells it
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const isOpen = picture.querySelector("details")?.open ?? false;
     picture.replaceChildren(...fresh.body.childNodes);
