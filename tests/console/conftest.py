@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 from starlette.types import ASGIApp
+from tests.console.fake_platform import FakePlatform
 from tests.console.fake_server import FakeServer, ready_answers, running
 
 from upnext.console.app import create_console_app
@@ -13,8 +14,14 @@ from upnext.serving.server import running_server
 
 
 @pytest.fixture
-def fake() -> Iterator[FakeServer]:
-    with running(FakeServer(ready_answers())) as server:
+def platform() -> FakePlatform:
+    """The users and items that the fake server tells of, and the watches that it was told."""
+    return FakePlatform()
+
+
+@pytest.fixture
+def fake(platform: FakePlatform) -> Iterator[FakeServer]:
+    with running(FakeServer({**ready_answers(), **platform.answers()})) as server:
         yield server
 
 

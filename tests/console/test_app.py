@@ -64,6 +64,11 @@ def test_forms_of_other_sites_change_nothing(
     assert [asked for asked in fake.asked if asked.method != "GET"] == before
 
 
+def test_browsers_say_of_our_own_forms_where_they_come_from(visitor: httpx.Client) -> None:
+    # Under "no-referrer" they would send "Origin: null", which is refused.
+    assert visitor.get("/").headers["referrer-policy"] == "same-origin"
+
+
 def test_what_the_server_says_is_never_markup(fake: FakeServer, console: ASGIApp) -> None:
     fake.answers["GET /readyz"]["problems"] = {"stable": "<script>alert(1)</script>"}
     with running_server(console) as url:
