@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upnext.console.client import Json
+from upnext.console.counters import Window
 from upnext.console.rendering import render, server_of, watch_of
-from upnext.console.watching import Window
 from upnext.pictures import Axis, Picture, Series, xy_picture
 from upnext.pictures.numbers import milliseconds, seconds
 
