@@ -18,10 +18,11 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from upnext.evaluation.calibration import CalibrationBin, calibration_by_quantile
 from upnext.evaluation.intervals import MetricValue, metric_value, sum_by_user
-from upnext.evaluation.plots import BASELINE, DOTS_PER_INCH, INK, MODEL, QUIET
 from upnext.schema import Floats
 
-PAPER = "#c2571a"
+INK, QUIET, BASELINE = "#1f2933", "#9aa5b1", "#b8c1cc"
+MODEL, PAPER = "#2563a8", "#c2571a"
+DOTS_PER_INCH = 150
 DASHES = (0, (4, 3))
 
 

@@ -74,3 +74,17 @@ def test_a_taken_port_is_told_before_a_server_starts() -> None:
             demo._refuse_taken_port(port)
     assert "--port N" in caught.value.hint
     demo._refuse_taken_port(port)
+
+
+def test_a_port_that_is_taken_gives_way_to_another() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert demo._free_port(port) != port
+    assert demo._free_port(port) == port
+    assert demo._free_port(port, but=port) != port
+
+
+def test_a_process_ends_with_its_block() -> None:
+    with demo._process("--help") as started:
+        pass
+    assert started.poll() is not None

@@ -38,7 +38,7 @@ def test_another_name_is_an_attribute_error() -> None:
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
-        ("import upnext", ["torch", "onnxruntime", "polars", "matplotlib"]),
+        ("import upnext", ["torch", "onnxruntime", "polars", "jinja2"]),
         ("from upnext import Recommender, read_logs, move_label, simulate", ["torch"]),
     ],
 )

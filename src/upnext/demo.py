@@ -1,4 +1,4 @@
-"""The whole way on a simulated platform: logs → release → server → one user's recommendations."""
+"""The whole way on a simulated platform: logs → release → server → a page, and a console."""
 
 import contextlib
 import json
@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from upnext.cli.report import write_page
 from upnext.config import read_config
 from upnext.errors import ConfigError
-from upnext.evaluation.plots import write_report
+from upnext.evaluation.report import write_report
 from upnext.logs.simulation.simulate import simulate
 from upnext.logs.simulation.world import SimulationConfig
 from upnext.pipeline.config import RunConfig
@@ -51,6 +52,7 @@ objective = "click-and-share"
 """
 DEMO_USER = "u00017"
 START_S = 60
+CONSOLE_PORT = 8090
 OTHER_PORT_HINT = "`upnext demo DIRECTORY --port N` takes another."
 
 
@@ -73,25 +75,79 @@ def run_demo(directory: Path, *, once: bool, port: int, say: Say) -> None:
     report = evaluate(logs, registry, release.version, say=say)
     write_report(report, registry / "evaluations" / str(release.version))
     print(report.to_text())
+    say(f"on one page: {write_page(registry, release.version)}")
     move_label(registry, "stable", release.version, reason="demo")
     say(f"labelled release {release.version} stable after {time.perf_counter() - began:.0f} s")
+    _serve(registry, release.version, once=once, port=port, say=say)
+
+
+def _serve(registry: Path, version: int, *, once: bool, port: int, say: Say) -> None:
+    """A server and a console beside it, each a process of its own, until interrupted."""
     _refuse_taken_port(port)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "upnext", "serve", str(registry), "--port", str(port)]
-    )
+    managed_port = _free_port(port + 1)
+    console_port = _free_port(CONSOLE_PORT, but=managed_port)
     url = f"http://127.0.0.1:{port}"
-    try:
-        _wait_until_ready(url, server, release.version)
-        _show_answer(url, registry, release.version, say)
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            _process("serve", str(registry), "--port", str(port), "--admin-port", str(managed_port))
+        )
+        stack.enter_context(
+            _process(
+                *("console", "--server", url, "--managed", f"http://127.0.0.1:{managed_port}"),
+                *("--port", str(console_port)),
+            )
+        )
+        _wait_until_ready(url, server, version)
+        at_ms = _end_of_logs_ms(registry, version)
+        _show_answer(url, at_ms, say)
+        console = f"http://127.0.0.1:{console_port}"
+        _wait_until_open(console_port)
+        page = f"{console}/recommend?user_id={DEMO_USER}&at_ms={at_ms}"
+        say(f"\nlook into it: {page}")
         if once:
             return
-        say(f"\nserving at {url} until Ctrl-C; {url}/openapi.json describes the API")
-        server.wait()
-    except KeyboardInterrupt:
-        say("stopping")
+        say(f"serving at {url} until Ctrl-C; {url}/openapi.json describes the API")
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            say("stopping")
+
+
+@contextlib.contextmanager
+def _process(*verb: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`upnext VERB ...` while the block runs."""
+    process = subprocess.Popen([sys.executable, "-m", "upnext", *verb])
+    try:
+        yield process
     finally:
-        server.terminate()
-        server.wait()
+        process.terminate()
+        process.wait()
+
+
+def _free_port(wanted: int, *, but: int = 0) -> int:
+    """The wanted port, or any other where that is taken."""
+    for port in (wanted, 0):
+        with (
+            contextlib.suppress(OSError, OverflowError),
+            socket.create_server(("127.0.0.1", port)) as free,
+        ):
+            found: int = free.getsockname()[1]
+            if found != but:
+                return found
+    raise ConfigError("ports", expected="a free one", got="none")
+
+
+def _wait_until_open(port: int) -> None:
+    """Returns once somebody listens there."""
+    give_up = time.monotonic() + START_S
+    while time.monotonic() < give_up:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=1),
+        ):
+            return
+        time.sleep(0.1)
+    raise ConfigError("the console", expected=f"an answer within {START_S} s", got="none")
 
 
 def _refuse_taken_port(port: int) -> None:
@@ -129,10 +185,14 @@ def _stable_version(url: str) -> Any:
     return None
 
 
-def _show_answer(url: str, registry: Path, version: int, say: Say) -> None:
-    """Asks as any client would, at the moment when the simulated logs end."""
+def _end_of_logs_ms(registry: Path, version: int) -> int:
+    """The moment when the simulated logs end."""
     until = open_release(registry, version, verify=False).metadata["history_until"]
-    at_ms = int(datetime.fromisoformat(until).timestamp() * 1000)
+    return int(datetime.fromisoformat(until).timestamp() * 1000)
+
+
+def _show_answer(url: str, at_ms: int, say: Say) -> None:
+    """Asks as any client would."""
     body = {"user_id": DEMO_USER, "k": 10, "at_ms": at_ms}
     say(f"\nPOST {url}/v1/recommendations {json.dumps(body)}")
     request = urllib.request.Request(

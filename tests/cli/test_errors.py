@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 HEADER = "user_id,item_id,started_at_ms,watch_time_s\n"
 WITHOUT_TRAINING_LIBRARIES = """
 import sys
-sys.modules |= dict.fromkeys(("torch", "onnx", "onnxscript", "matplotlib"))
+sys.modules |= dict.fromkeys(("torch", "onnx", "onnxscript"))
 from upnext.cli import main
 main()
 """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 WITHOUT_TRAINING_LIBRARIES = """
 import sys
-sys.modules |= dict.fromkeys(("torch", "onnx", "onnxscript", "matplotlib"))
+sys.modules |= dict.fromkeys(("torch", "onnx", "onnxscript"))
 from upnext.cli import main
 main()
 """

@@ -1,8 +1,7 @@
-"""A report says all that was measured, in text, in JSON and in plots, and nothing that was not."""
+"""A report says all that was measured, in text and in JSON, and nothing that was not."""
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from upnext.evaluation.calibration import CalibrationBin
 from upnext.evaluation.intervals import MetricValue
 from upnext.evaluation.off_policy import OffPolicyValue
-from upnext.evaluation.plots import write_report
 from upnext.evaluation.report import (
     Difference,
     EvaluationReport,
@@ -18,6 +16,7 @@ from upnext.evaluation.report import (
     PolicyValue,
     RankingSlice,
     SystemResult,
+    write_report,
 )
 
 HIT = MetricValue(0.25, 0.2, 0.31)
@@ -137,38 +136,6 @@ def test_written_json_reads_back_as_the_table(report: EvaluationReport, tmp_path
     }
     assert table["retrieval"][1]["metrics"]["recall_at_50"]["value"] is None
     assert (tmp_path / "report" / "report.txt").read_text(encoding="utf-8") == report.to_text()
-
-
-def test_each_measured_part_has_its_plot(report: EvaluationReport, tmp_path: Path) -> None:
-    write_report(report, tmp_path / "all")
-    plots = {path.name: path.read_bytes() for path in (tmp_path / "all").glob("*.png")}
-    assert plots.keys() == {
-        "retrieval.png",
-        "ranking.png",
-        "ranking_slices.png",
-        "calibration.png",
-        "funnel.png",
-        "policies.png",
-    }
-    assert all(content.startswith(b"\x89PNG") for content in plots.values())
-    write_report(EMPTY, tmp_path / "none")
-    assert sorted(path.name for path in (tmp_path / "none").iterdir()) == [
-        "report.json",
-        "report.txt",
-    ]
-
-
-def test_calibration_is_drawn_where_no_duration_and_no_watch_is_known(tmp_path: Path) -> None:
-    undefined = CalibrationBin(
-        low=0.0,
-        high=0.0,
-        num_impressions=3,
-        predicted_s=2.0,
-        actual_s=0.0,
-        ratio=MetricValue(math.nan),
-    )
-    write_report(replace(EMPTY, calibration=[undefined]), tmp_path)
-    assert (tmp_path / "calibration.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_funnel_without_targets_is_still_a_report(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from upnext.cli.events import collect
 from upnext.cli.export import exports
 from upnext.cli.recommend import recommend
 from upnext.cli.releases import label, load, releases, rollback, unload
+from upnext.cli.report import report, write_page
 from upnext.cli.serve import serve, traffic
 from upnext.cli.terminal import (
     AsJson,
@@ -41,7 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(exports, name="export")
 
-TRAINING_LIBRARIES = {"matplotlib", "onnx", "onnxscript", "torch"}
+TRAINING_LIBRARIES = {"onnx", "onnxscript", "torch"}
 """What `pip install upnext` leaves out, as those who only serve need none of it."""
 
 
@@ -182,17 +183,17 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure a release beside baselines on what its training held out."""
-    from upnext.evaluation.plots import write_report
+    from upnext.evaluation.report import write_report
     from upnext.pipeline.evaluate import evaluate as evaluate_
 
     version = version_of(registry, release)
-    report = evaluate_(logs, registry, version, say=say)
-    directory = registry / "evaluations" / str(version)
-    write_report(report, directory)
-    print_result(report.to_table() if as_json else report.to_text())
-    stderr.print(f"written with plots to {directory}")
+    found = evaluate_(logs, registry, version, say=say)
+    write_report(found, registry / "evaluations" / str(version))
+    print_result(found.to_table() if as_json else found.to_text())
+    stderr.print(f"written with pictures to {write_page(registry, version)}")
 
 
+app.command()(report)
 app.command()(recommend)
 app.command()(collect)
 

@@ -38,7 +38,7 @@ def run_console(
             the port is taken, or the token cannot be read.
     """
     for flag, address in (("--server", server_url), ("--managed", managed_url)):
-        if urlsplit(address).scheme not in ("http", "https") or not urlsplit(address).netloc:
+        if not _is_address(address):
             expected = "an address such as http://127.0.0.1:8080"
             raise ConfigError(flag, expected=expected, got=repr(address))
     if not (allow_remote or _is_loopback(host)):
@@ -73,6 +73,14 @@ def _listen(config: uvicorn.Config, host: str, port: int) -> socket.socket:
         hint = "choose another with --port; 0 takes a free one."
         where = f"{host}:{port}"
         raise ConfigError(where, expected="a free port", got=str(error), hint=hint) from None
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, or no IPv6 address
+        return False
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,24 +1,19 @@
 """What an evaluation found: numbers with intervals beside the baselines, as text and as JSON."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from upnext.evaluation.calibration import CalibrationBin
 from upnext.evaluation.intervals import MetricValue
 from upnext.evaluation.off_policy import OffPolicyValue
+from upnext.metric_names import metric_label
 
 METRICS_A_TABLE = 4
-SHORT_WORDS = {
-    "xauc": "XAUC",
-    "auc": "AUC",
-    "ndcg": "NDCG",
-    "average precision": "MAP",
-    "per user": "per-user",
-}
-LOWER_IS_BETTER = frozenset({"weighted_per_user_loss", "mean_absolute_error_s"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,18 +118,12 @@ class EvaluationReport:
         return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def metric_label(name: str) -> str:
-    """How a metric is called in text and plots, with its unit and, if lower is better, a sign.
-
-    >>> metric_label("recall_at_50"), metric_label("mean_absolute_error_s"), metric_label("auc")
-    ('recall@50', 'mean absolute error, s ↓', 'AUC')
-    """
-    label = name.removesuffix("_s").replace("_at_", "@").replace("_", " ")
-    for word, short in SHORT_WORDS.items():
-        label = label.replace(word, short)
-    if name.endswith("_s"):
-        label = f"{label}, s"
-    return f"{label} ↓" if name in LOWER_IS_BETTER else label
+def write_report(report: EvaluationReport, directory: Path) -> None:
+    """Writes report.json and report.txt."""
+    directory.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report.to_table(), indent=2, ensure_ascii=False, allow_nan=False)
+    (directory / "report.json").write_text(text + "\n", encoding="utf-8")
+    (directory / "report.txt").write_text(report.to_text(), encoding="utf-8")
 
 
 def _head(report: EvaluationReport) -> str:

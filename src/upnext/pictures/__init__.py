@@ -9,7 +9,8 @@ from importlib.resources import files
 
 from upnext.pictures.bars import Bar, bar_picture
 from upnext.pictures.picture import Picture, Table
-from upnext.pictures.xy import Axis, Mark, Series, xy_picture
+from upnext.pictures.series import Axis, Mark, Series
+from upnext.pictures.xy import xy_picture
 
 __all__ = [
     "Axis",

@@ -1,12 +1,14 @@
 """Numbers as people read them: few digits, units, and the time in UTC."""
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeGuard
 
 DASH = "–"
 """Where a number is missing."""
 MINUS = "−"
+FIRST_DATE_MS, END_OF_DATES_MS = -62_135_596_800_000, 253_402_300_800_000
 
 
 def is_number(value: float | None) -> TypeGuard[float]:
@@ -29,6 +31,15 @@ def short(value: float | None, *, num_digits: int = 3) -> str:
     return f"{value:.{num_digits}g}" if value >= 1e-4 or value == 0 else f"{value:.1e}"
 
 
+def signed(value: float | None) -> str:
+    """A difference, with its sign.
+
+    >>> signed(0.0123), signed(-2), signed(0)
+    ('+0.0123', '−2', '0')
+    """
+    return f"+{short(value)}" if is_number(value) and value > 0 else short(value)
+
+
 def percent(share: float | None) -> str:
     """A share as percent.
 
@@ -38,15 +49,21 @@ def percent(share: float | None) -> str:
     return f"{short(100 * share)}%" if is_number(share) else DASH
 
 
-def interval(value: float | None, low: float | None, high: float | None) -> str:
+Tell = Callable[[float | None], str]
+"""How a number is written."""
+
+
+def interval(
+    value: float | None, low: float | None, high: float | None, *, tell: Tell = short
+) -> str:
     """A number and its 95% interval.
 
-    >>> interval(0.4712, 0.46, 0.482), interval(12, None, None)
-    ('0.471 [0.46, 0.482]', '12')
+    >>> interval(0.4712, 0.46, 0.482), interval(12, None, None), interval(None, 1, 2)
+    ('0.471 [0.46, 0.482]', '12', '–')
     """
-    if low is None or high is None or value is None:
-        return short(value)
-    return f"{short(value)} [{short(low)}, {short(high)}]"
+    if not (is_number(value) and is_number(low) and is_number(high)):
+        return tell(value)
+    return f"{tell(value)} [{tell(low)}, {tell(high)}]"
 
 
 def milliseconds(ms: float | None) -> str:
@@ -90,13 +107,27 @@ def size(num_bytes: float | None) -> str:
     return f"{short(told)} {unit}"
 
 
+def has_date(ms: float | None) -> TypeGuard[float]:
+    """Whether the calendar has this moment, milliseconds since 1970: years 1 to 9999 it has."""
+    return is_number(ms) and FIRST_DATE_MS <= ms < END_OF_DATES_MS
+
+
 def when(ms: float | None) -> str:
     """A moment, in UTC.
 
     >>> when(1_767_571_215_081), when(None)
     ('2026-01-05 00:00:15', '–')
     """
-    return DASH if ms is None else f"{_utc(ms):%Y-%m-%d %H:%M:%S}"
+    return f"{_utc(ms):%Y-%m-%d %H:%M:%S}" if has_date(ms) else DASH
+
+
+def minute(ms: float | None) -> str:
+    """The minute of a moment, in UTC.
+
+    >>> minute(1_767_571_215_081)
+    '2026-01-05 00:00'
+    """
+    return f"{_utc(ms):%Y-%m-%d %H:%M}" if has_date(ms) else DASH
 
 
 def day(ms: float | None) -> str:
@@ -105,7 +136,7 @@ def day(ms: float | None) -> str:
     >>> day(1_767_571_215_081)
     '2026-01-05'
     """
-    return DASH if ms is None else f"{_utc(ms):%Y-%m-%d}"
+    return f"{_utc(ms):%Y-%m-%d}" if has_date(ms) else DASH
 
 
 def ago(ms: float | None, now_ms: float) -> str:

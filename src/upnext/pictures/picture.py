@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from upnext.pictures.svg import element, together
 
-WIDTH = 440.0
+WIDTH = 400.0
 """Of every picture, in units of its own; pages scale it."""
 
 
@@ -53,13 +53,28 @@ def as_html(picture: Picture) -> Markup:
         "figure",
         element("figcaption", element("h3", picture.title), element("p", picture.about)),
         picture.svg,
-        element("ul", *legend, class_="legend") if legend else Markup(""),
         element(
-            "details",
-            element("summary", "Table", class_="quiet"),
-            element("div", table_as_html(picture.table, picture.title), class_="scroll"),
+            "div",
+            element("ul", *legend, class_="legend") if legend else Markup(""),
+            element(
+                "details",
+                element("summary", "Table", class_="quiet"),
+                scrolled(picture.table, picture.title),
+            ),
         ),
         class_="picture",
+    )
+
+
+def scrolled(table: Table, caption: str) -> Markup:
+    """A table in a frame that it may be longer and wider than, and that the keyboard reaches."""
+    return element(
+        "div",
+        table_as_html(table, caption),
+        class_="scroll",
+        role="region",
+        aria_label=f"Table: {caption}",
+        tabindex=0,
     )
 
 

@@ -63,6 +63,11 @@ class Release:
     metadata: Mapping[str, Any]
     files: Mapping[str, FileEntry]
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files together, the manifest left out."""
+        return sum(entry.size_bytes for entry in self.files.values())
+
     def file(self, name: str) -> Path:
         """Where a file lies. Raises ReleaseError where the release has no such file."""
         if name not in self.files:

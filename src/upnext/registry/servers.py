@@ -2,6 +2,7 @@
 
 REGISTRY/servers/<id>.json     what one server says of itself; replaced whole at each change
 REGISTRY/servers/<id>.lock     held by that server for as long as it lives
+REGISTRY/servers/<id>.slow.json  its slowest requests of late; see `slow.py`
 REGISTRY/servers/wanted.json   versions to be loaded though no label points at them
 REGISTRY/servers/lock          held while a label moves, a server joins, or wanted.json changes
 
@@ -35,14 +36,15 @@ class HeldRelease:
     """How one release fares in one server.
 
     loading → ready → draining → gone, and then it is listed no more; or failed, for `cause`.
-    `load_time_s`: how long it took to become ready. `num_running`: answers that are under way,
-    told of a draining one.
+    `load_time_s`: how long it took to become ready, and `num_tried` requests that it answered
+    meanwhile. `num_running`: answers that are under way, told of a draining one.
     """
 
     version: int
     state: State
     cause: str = ""
     load_time_s: float | None = None
+    num_tried: int | None = None
     num_running: int = 0
 
 
@@ -130,12 +132,11 @@ class Presence:
     def tell(self, status: ServerStatus) -> None:
         """Replaces what others read of this process."""
         self._status = status
-        _replace(self._path, msgspec.json.encode(status))
+        replace_whole(self._path, msgspec.json.encode(status))
 
     def leave(self) -> None:
         """Is no living server any longer."""
-        self._path.unlink(missing_ok=True)
-        self._path.with_suffix(".lock").unlink(missing_ok=True)
+        _remove(self._path.with_suffix(".lock"))
         self._lock.close()
 
 
@@ -223,7 +224,7 @@ def _write_wanted(registry: Path, before: Wanted, num_asks: int, asks: tuple[Ask
     standing = tuple(ask for ask in asks if ask.until_ms is None or ask.until_ms > now_ms)
     wanted = Wanted(num_asks=num_asks, asks=standing)
     if wanted != before:
-        _replace(servers_path(registry) / WANTED, msgspec.json.encode(wanted))
+        replace_whole(servers_path(registry) / WANTED, msgspec.json.encode(wanted))
 
 
 def _is_dead(lock_path: Path) -> bool:
@@ -239,13 +240,20 @@ def _is_dead(lock_path: Path) -> bool:
         except BlockingIOError:
             return False
         with contextlib.suppress(PermissionError):  # who may only read leaves it to others
-            lock_path.with_suffix(".json").unlink(missing_ok=True)
-            lock_path.with_suffix(".new").unlink(missing_ok=True)
-            lock_path.unlink(missing_ok=True)
+            _remove(lock_path)
         return True
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _remove(lock_path: Path) -> None:
+    """All that a server has told, its lock last."""
+    for path in lock_path.parent.glob(f"{lock_path.stem}.*"):
+        if path != lock_path:
+            path.unlink(missing_ok=True)
+    lock_path.unlink(missing_ok=True)
+
+
+def replace_whole(path: Path, content: bytes) -> None:
+    """Writes a file so that whoever reads it finds what it was or what it is, and no half."""
     new = path.with_suffix(".new")
     new.write_bytes(content)
     new.replace(path)
