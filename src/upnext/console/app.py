@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from upnext.console.client import Server, ServerDownError, ServerRefusedError
 from upnext.console.guard import Guard
 from upnext.console.operations import Operations
-from upnext.console.pages import home
+from upnext.console.pages import data, home, quality, traffic, training
 from upnext.console.rendering import render
 from upnext.console.watching import Watch
 from upnext.pictures import stylesheet
@@ -34,7 +34,13 @@ class Page:
     methods: tuple[str, ...] = ("GET",)
 
 
-PAGES = (Page(path="/", title="Home", show=home.show),)
+PAGES = (
+    Page(path="/", title="Home", show=home.show),
+    Page(path="/training", title="Training", show=training.show),
+    Page(path="/quality", title="Quality", show=quality.show),
+    Page(path="/data", title="Data", show=data.show),
+    Page(path="/traffic", title="Traffic", show=traffic.show),
+)
 """Every page, in the order of the navigation."""
 
 
