@@ -13,6 +13,7 @@ RECALL = "upnext_index_recall"
 SHADOW = "upnext_shadow_overlap"
 SUMS = ("served", "total")
 """Stages that are times of all the others together."""
+_IN_TURN = (*SUMS, "past", "user_vector", "candidates", "ranking", "reasons", "page")
 MILLISECONDS = Axis(name="ms", low=0, tell=milliseconds)
 A_SECOND = Axis(name="a second", low=0)
 
@@ -85,6 +86,11 @@ def whole(windows: Sequence[Window]) -> Window:
     return Window(windows[0].first, windows[-1].last)
 
 
+def in_turn(stage: str) -> tuple[int, str]:
+    """Sorts stages: sums, then as they follow each other, then what else there may be."""
+    return (_IN_TURN.index(stage) if stage in _IN_TURN else len(_IN_TURN), stage)
+
+
 def quantile_ms(share: float, histogram: str = STAGES, **where: str) -> Curve:
     """A quantile of a window, in milliseconds."""
 
@@ -106,7 +112,8 @@ def rate(counter: str, **where: str) -> Curve:
 
 
 def _by_stage(windows: Sequence[Window]) -> Picture | None:
-    stages = [one for one in whole(windows).by("stage", f"{STAGES}_count") if one not in SUMS]
+    there = sorted(whole(windows).by("stage", f"{STAGES}_count"), key=in_turn)
+    stages = [stage for stage in there if stage not in SUMS]
     curves = {stage.replace("_", " "): quantile_ms(0.99, stage=stage) for stage in stages}
     of_what = f"{_answers(windows)}, all releases"
     return over_time("p99 of each stage", of_what, windows, MILLISECONDS, curves)

@@ -50,7 +50,7 @@ def _by_step(part: str, name: str, curves: Mapping[str, Curve]) -> Picture | Non
 
 def _by_epoch(part: str, name: str, curves: Mapping[str, Curve]) -> Picture | None:
     marks = [
-        Mark(name=f"{run} best", x=curve["best_epoch"])
+        Mark(name=f"best of {run}", x=curve["best_epoch"])
         for run, curve in curves.items()
         if curve.get("best_epoch") is not None
     ]

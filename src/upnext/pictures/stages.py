@@ -19,8 +19,9 @@ SUMS = frozenset({"total", "served"})
 """Not stages, but times of all of them together."""
 REST = "waiting and the rest"
 ROW, TOP, BOTTOM = 26.0, 4.0, 8.0
-BESIDE = 150.0
-"""Room for a bar's time, and for what was amiss."""
+BESIDE = 76.0
+"""Room for a bar's time."""
+AMISS = " *"
 
 
 def stages_picture(told: Mapping[str, Any]) -> Picture | None:
@@ -38,7 +39,7 @@ def stages_picture(told: Mapping[str, Any]) -> Picture | None:
         title=title,
         about=f"{_counted(shown, slow)} of {short(told.get('num_seen'))} requests of the last "
         f"{seconds(told.get('window_s'))}, the slowest first. Requests that were answered together "
-        "each show the stages of all.",
+        f"each show the stages of all.{_amiss(shown)}",
         svg=drawing(title, TOP + ROW * len(shown) + BOTTOM, *_bars(shown, tones)),
         table=Table(header=_header(names), rows=[_row(one, names) for one in slow]),
         legend=[(tone, name.replace("_", " ")) for name, tone in tones.items()],
@@ -69,16 +70,14 @@ def _bar(one: Request, middle: float, scale: Scale, tones: Mapping[str, str]) ->
         width = scale(at + ms) - scale(at)
         parts.append(element("rect", title, class_=f"bar {tone}", width=width, **place))
         at += ms
-    number, cause = milliseconds(one["took_ms"]), "; ".join(one["degraded"])
-    room = BESIDE - 12 - width_of(number)
-    note = element("tspan", cut(f" {cause}", room), class_="quiet") if cause else ""
     name = element("text", _name(one), x=scale.start - 8, y=middle + 4, class_="name end")
-    beside = element("text", number, note, x=scale(at) + 6, y=middle + 4, class_="number")
+    number = milliseconds(one["took_ms"]) + (AMISS if one["degraded"] else "")
+    beside = element("text", number, x=scale(at) + 6, y=middle + 4, class_="number")
     return element("g", name, together(*parts), beside)
 
 
 def _name(one: Request) -> str:
-    label = cut(one.get("label") or "no label", 55)
+    label = cut(one.get("label") or "no label", 60)
     return f"{when(one['at_ms'])[-8:]} {label}"
 
 
@@ -101,6 +100,11 @@ def _row(one: Request, names: Sequence[str]) -> list[str]:
         str(one["process"]),
         str(one["request_id"]),
     ]
+
+
+def _amiss(shown: Sequence[Request]) -> str:
+    is_there = any(one["degraded"] for one in shown)
+    return f"{AMISS} less than whole, the table says why." if is_there else ""
 
 
 def _counted(shown: Sequence[Request], slow: Sequence[Request]) -> str:

@@ -13,14 +13,15 @@ from upnext.console.over_time import (
     SHADOW,
     STAGES,
     WAITED,
+    in_turn,
     recall_picture,
     traffic_pictures,
 )
 from upnext.console.rendering import render, server_of, watch_of
-from upnext.console.watching import Watch
 from upnext.pictures.stages import stages_picture
 
-WINDOWS_S = (60, 300, 3_600)
+WINDOWS_S = {60: "1 min", 300: "5 min", 3_600: "1 h"}
+DEFAULT_S = 300
 NUM_PARTS = 60
 HOUR_S = 3_600.0
 
@@ -31,7 +32,7 @@ async def show(request: Request) -> Response:
     if watch.latest is None:
         await watch.read()
     asked = request.query_params.get("last", "")
-    last_s = int(asked) if asked in map(str, WINDOWS_S) else WINDOWS_S[1]
+    last_s = int(asked) if asked in map(str, WINDOWS_S) else DEFAULT_S
     slow = await server_of(request).look("slow")
     window = watch.window(last_s)
     # An hour's pictures take a while to work out, and others look meanwhile.
@@ -43,7 +44,7 @@ async def show(request: Request) -> Response:
         choices=WINDOWS_S,
         last_s=last_s,
         window=window,
-        numbers=None if window is None else _numbers(window, watch),
+        numbers=None if window is None else numbers_of(window),
         pictures=pictures,
         hour=None if (hour := watch.window(HOUR_S)) is None else _sampled(hour),
         recall_picture=recall_picture(watch.windows(HOUR_S, NUM_PARTS // 2)),
@@ -52,22 +53,22 @@ async def show(request: Request) -> Response:
     )
 
 
-def _numbers(window: Window, watch: Watch) -> Json:
-    answers = window.increase("upnext_answers_total")
-    now = watch.latest
+def numbers_of(window: Window) -> Json:
+    """All that came in a window, and what is so at its end; None is what nothing was counted of."""
+    answers, now = window.increase("upnext_answers_total"), window.last
     return {
         "num_answers": answers,
         "per_s": window.per_s("upnext_answers_total"),
         "by_label": _answers_by(window, answers),
         "latency": _latency(window),
-        "waiting": None if now is None else now.gauge("upnext_waiting"),
+        "waiting": now.gauge("upnext_waiting"),
         "waited": _spread(window.observed(WAITED)),
         "num_refused": window.increase("upnext_refused_total"),
         "num_429": window.increase("upnext_responses_total", status="429"),
         "degraded": _degraded(window),
         "responses": window.by_all(("route", "status"), "upnext_responses_total"),
         "events": window.by("outcome", "upnext_events_total"),
-        "pages_lost": None if now is None else now.gauge("upnext_pages_lost"),
+        "pages_lost": now.gauge("upnext_pages_lost"),
         "pages_not_kept": window.increase("upnext_pages_not_kept_total"),
     }
 
@@ -91,7 +92,7 @@ def _latency(window: Window) -> list[Json]:
     """By release and label its stages, the whole first."""
     groups: dict[tuple[str, str], list[Json]] = {}
     by = window.by_all(("release", "label", "stage"), f"{STAGES}_count")
-    for release, label, stage in sorted(by, key=lambda one: (one[:2], one[2] != "served", one[2])):
+    for release, label, stage in sorted(by, key=lambda one: (one[:2], in_turn(one[2]))):
         seen = window.observed(STAGES, release=release, label=label, stage=stage)
         groups.setdefault((release, label), []).append({"stage": stage, **_spread(seen)})
     return [

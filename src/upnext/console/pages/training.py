@@ -76,7 +76,7 @@ def _parts(run: Json, other: Json | None) -> list[Json]:
 
 
 def _part(run: Json, curve: Json, other: Json | None, beside: Json | None) -> Json:
-    points, epochs = curve["points"], curve["epochs"]
+    points, epochs = curve["points"], [_epoch(one) for one in curve["epochs"]]
     best = [one for one in epochs if one["epoch"] == curve["best_epoch"]]
     return {
         "name": curve["part"],
@@ -91,6 +91,12 @@ def _part(run: Json, curve: Json, other: Json | None, beside: Json | None) -> Js
     }
 
 
+def _epoch(told: Json) -> Json:
+    """Its speed apart from what it learned and what validation gave."""
+    metrics = dict(told["metrics"])
+    return {**told, "examples_per_s": metrics.pop("examples_per_s", None), "metrics": metrics}
+
+
 def _pictures(run: Json, curve: Json, other: Json | None, beside: Json | None) -> list[Picture]:
     if other is None or beside is None:
         return curve_pictures(curve)
@@ -98,9 +104,9 @@ def _pictures(run: Json, curve: Json, other: Json | None, beside: Json | None) -
 
 
 def _name(run: Json) -> str:
-    """A run as it is called in pictures; two differ, as their names do."""
+    """A run as it is called in pictures; two differ, as a release has one run."""
     release = run["release"]
-    return run["training"][:SHORT] + ("" if release is None else f", release {release}")
+    return f"run {run['training'][:SHORT]}" if release is None else f"release {release}"
 
 
 def _only_in(other: Json, run: Json) -> list[str]:
