@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from upnext.cli.terminal import Registry, print_result, stderr
-from upnext.errors import ReleaseError
 
 DEFAULT_LABEL = "stable"
 
@@ -43,12 +42,10 @@ def write_page(registry: Path, version: int, path: Path | None = None) -> Path:
     """
     from upnext.pictures.page import release_page
     from upnext.registry.detail import detail
-    from upnext.registry.release import list_releases
+    from upnext.registry.labels import resolve
     from upnext.registry.training_runs import read_training_run, training_names
 
-    if version not in list_releases(registry):
-        raise ReleaseError(f"release {version}", expected="a release", got=f"none in {registry}")
-    told = detail(registry, version)
+    told = detail(registry, resolve(registry, str(version)))
     if told.problem:
         stderr.print(told.problem)
     name = told.lineage.training

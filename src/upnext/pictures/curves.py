@@ -31,7 +31,7 @@ def draw_series(plane: Plane, one: Series, tone: str) -> Markup:
     if "dots" in one.style:
         parts += [_dot(plane, one, place, f"dot {tone}", 3.5) for place in places]
     else:
-        parts += [_dot(plane, one, run[0], f"dot {tone}", 2.0) for run in runs if len(run) == 1]
+        parts += [_dot(plane, one, run[0], f"dot {tone}", 3.0) for run in runs if len(run) == 1]
         if len(places) <= TITLED_POINTS:
             parts += [_dot(plane, one, place, f"dot unseen-dot {tone}", 6.0) for place in places]
     return element("g", *parts)

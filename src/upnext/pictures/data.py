@@ -42,10 +42,12 @@ def quarantine_pictures(data: Mapping[str, Any]) -> list[Picture]:
                 Bar(
                     name=reason,
                     value=num,
-                    note=percent(num / table["num_read"]) if table.get("num_read") else "",
+                    note=percent(num / table["num_read"]) if num and table.get("num_read") else "",
                     tone="bad",
                 )
-                for reason, num in sorted(table["quarantined"].items(), key=lambda one: -one[1])
+                for reason, num in sorted(
+                    table["quarantined"].items(), key=lambda one: -(one[1] or 0)
+                )
             ],
             quantity="rows",
         )

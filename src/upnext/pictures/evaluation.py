@@ -94,11 +94,11 @@ def _differences(system: str, lines: Sequence[Table], report: Table) -> Picture:
 def slice_pictures(report: Table) -> list[Picture]:
     """A picture a metric: the ranker on parts of what was shown."""
     slices = report.get("ranking_slices") or ()
+    about = f"Beside each, its impressions. {about_shown(report)}"
     return [
         bar_picture(
             f"Ranking by slice: {metric_label(metric)}",
-            f"{metric_meaning(metric)} {window(report)}; beside each, its impressions. "
-            f"{INTERVALS}".lstrip(),
+            f"{metric_meaning(metric)} {about}".lstrip(),
             bars=[
                 _bar(one["name"], one["metrics"].get(metric), note=_slice_size(one))
                 for one in slices
@@ -114,11 +114,13 @@ def funnel_pictures(report: Table) -> list[Picture]:
     funnel = report.get("funnel") or ()
     if not funnel:
         return []
-    bars, before, first = [], funnel[0]["num_events"], funnel[0]["num_events"]
+    bars, first = [], funnel[0].get("num_events")
+    before = first
     for step in funnel:
-        kept = step["num_events"]
-        lost = f", {signed(kept - before)}" if kept < before else ""
-        note = f"{percent(kept / first if first else None)}{lost}"
+        kept, note = step.get("num_events"), ""
+        if is_number(kept) and is_number(before):
+            share = percent(kept / first) if first else ""
+            note = f"{share}, {signed(kept - before)}" if kept < before else share
         bars.append(Bar(name=step["name"], value=kept, of=before, note=note))
         before = kept
     about = f"{window(report)}, {_counted(first, 'targets')}. Light: what the step loses."

@@ -18,6 +18,8 @@ TOP, RIGHT, BOTTOM = 24.0, WIDTH - 12.0, 240.0 - 40.0
 LEFT_AT_MOST = 110.0
 LINE = 14.0
 """Height of a line of text."""
+NAME_AT_MOST = 130.0
+"""Room for the name of a mark."""
 MARK_LINES = 4
 """Names of marks that would overlap stand on lines of their own, the same name once. Beyond so many
 lines they are left out; the table has them all."""
@@ -76,9 +78,8 @@ def axes(plane: Plane) -> Markup:
         label = cut(text, plane.left - 8)
         parts.append(element("text", label, x=plane.left - 6, y=at + 4, class_="tick end"))
     for value, text in _apart(plane.x, plane.across):
-        at, half = plane.across(value), width_of(text) / 2
+        at, middle = plane.across(value), _middle(plane.across, value, text)
         parts.append(element("line", x1=at, x2=at, y1=BOTTOM, y2=BOTTOM + 4, class_="axis"))
-        middle = min(at, WIDTH - half)
         parts.append(element("text", text, x=middle, y=BOTTOM + 17, class_="tick middle"))
     parts.append(element("line", x1=plane.left, x2=RIGHT, y1=BOTTOM, y2=BOTTOM, class_="axis"))
     for axis, y, place in ((plane.x, HEIGHT - 7, "end"), (plane.y, 11.0, "start")):
@@ -90,19 +91,29 @@ def axes(plane: Plane) -> Markup:
 
 def _ticks(axis: Axis, scale: Scale, num_wanted: int) -> Ticks:
     ticks = scale.ticks(num_wanted)
-    if not axis.is_whole:
+    if axis.is_whole:
+        ticks = [(value, f"{value:,.0f}") for value, _ in ticks if float(value).is_integer()]
+    if axis.tell is None:
         return ticks
-    return [(value, f"{value:,.0f}") for value, _ in ticks if float(value).is_integer()]
+    told = [(value, axis.tell(value)) for value, _ in ticks]
+    tells_apart = len({text for _, text in told}) == len(told)
+    return told if tells_apart else ticks
 
 
 def _apart(axis: Axis, across: Scale) -> Ticks:
     """The round values of an axis whose texts do not touch."""
     for num_wanted in (6, 5, 4, 3, 2, 1):
         ticks = _ticks(axis, across, num_wanted)
-        places = [(across(value), width_of(text) / 2) for value, text in ticks]
+        places = [(_middle(across, value, text), width_of(text) / 2) for value, text in ticks]
         if all(b - a > left + right + 8 for (a, left), (b, right) in pairwise(places)):
             return ticks
     return ticks[:1]
+
+
+def _middle(across: Scale, value: float, text: str) -> float:
+    """Of a text that stands below its value, or as near as the paper allows."""
+    half = width_of(text) / 2
+    return min(max(across(value), half), WIDTH - half)
 
 
 def draw_marks(plane: Plane, marks: Sequence[Mark]) -> Markup:
@@ -110,17 +121,18 @@ def draw_marks(plane: Plane, marks: Sequence[Mark]) -> Markup:
     parts = [_diagonal(plane, mark.name) for mark in marks if mark.is_diagonal]
     rest = [mark for mark in marks if not mark.is_diagonal]
     parts += [_level(plane, mark.name, mark.y) for mark in rest if is_number(mark.y)]
-    ends, said = [-1.0] * MARK_LINES, dict[str, float]()
+    ends, ends_by_name = [-1.0] * MARK_LINES, dict[str, float]()
     upright = [(mark.x, mark.name) for mark in rest if is_number(mark.x)]
     for x, name in sorted(upright):
-        at, room = plane.across(x), width_of(name)
+        at, said = plane.across(x), cut(name, NAME_AT_MOST)
+        room = width_of(said)
         parts.append(element("line", x1=at, x2=at, y1=TOP, y2=BOTTOM, class_="mark"))
         start = at + 4 if at + 4 + room < WIDTH else at - 4 - room
         free = next((line for line, end in enumerate(ends) if end < start), None)
-        is_said = said.get(name, -1.0) > start
-        if free is not None and start > plane.left and not is_said:
-            said[name] = ends[free] = start + room + 6
-            parts.append(_named(name, start, TOP + 10 + LINE * free))
+        is_there = ends_by_name.get(name, -1.0) > start
+        if free is not None and start > plane.left and not is_there:
+            ends_by_name[name] = ends[free] = start + room + 6
+            parts.append(_named(said, start, TOP + 10 + LINE * free))
     return together(*parts)
 
 
@@ -130,12 +142,14 @@ def _diagonal(plane: Plane, name: str) -> Markup:
     ends = {"x1": plane.across(low), "y1": plane.up(low)}
     ends |= {"x2": plane.across(high), "y2": plane.up(high)}
     beside = low + 0.66 * (high - low)
-    text = _named(cut(name, WIDTH / 4), plane.across(beside) + 8, plane.up(beside) + 8)
+    said = cut(name, NAME_AT_MOST)
+    start = min(plane.across(beside) + 8, WIDTH - width_of(said))
+    text = _named(said, start, max(LINE, plane.up(beside) + 8))
     return together(element("line", class_="mark", **ends), text)
 
 
 def _level(plane: Plane, name: str, y: float) -> Markup:
-    at, text = plane.up(y), cut(name, WIDTH / 2)
+    at, text = plane.up(y), cut(name, NAME_AT_MOST)
     line = element("line", x1=plane.left, x2=RIGHT, y1=at, y2=at, class_="mark")
     return together(line, _named(text, RIGHT - 2 - width_of(text), max(LINE, at - 4)))
 

@@ -13,6 +13,8 @@ Ticks = list[tuple[float, str]]
 """Values and how they are written, in ascending order."""
 
 MS_PER_DAY = 86_400_000
+NEXT_TO_NOTHING = 1e-100
+"""Up to here a value has no place on a logarithmic scale, and a span no ticks."""
 _STEPS_S = (1, 5, 15, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200)
 _STEPS_DAYS = (1, 2, 7, 14)
 _STEPS_MONTHS = (1, 3, 6, 12, 60, 120, 600, 1_200)
@@ -43,7 +45,7 @@ class Scale:
 
     def holds(self, value: float) -> bool:
         """Whether the value has a place: on a logarithmic scale nothing up to 0 has one."""
-        return math.isfinite(value) and (self.kind != "log" or value > 0)
+        return math.isfinite(value) and (self.kind != "log" or value > NEXT_TO_NOTHING)
 
     def ticks(self, num_wanted: int = 5) -> Ticks:
         """About so many round values within the bounds, and how they are written."""
@@ -70,10 +72,10 @@ def scale_over(
 
     Without any value it goes from 0 to 1, or from 1 to 10 where it is logarithmic.
     """
-    usable = [value for value in values if kind != "log" or value > 0]
+    usable = [value for value in values if kind != "log" or value > NEXT_TO_NOTHING]
     least, most = (min(usable), max(usable)) if usable else (1.0, 10.0) if kind == "log" else (0, 1)
     if kind == "log":
-        ratio = (most / least) ** margin if most > least else 2.0
+        ratio = math.exp((math.log(most) - math.log(least)) * margin) if most > least else 2.0
         return Scale(kind, low or least / ratio, high or most * ratio, start, end)
     if kind == "time":
         room = 0.0 if most > least else MS_PER_DAY / 2
@@ -90,7 +92,7 @@ def scale_over(
 
 def _linear_ticks(low: float, high: float, num_wanted: int) -> Ticks:
     span = high - low
-    if not span > 1e-12 * max(abs(low), abs(high)):
+    if not span > max(1e-12 * max(abs(low), abs(high)), NEXT_TO_NOTHING):
         return [(low, short(low))]
     raw = span / num_wanted
     size = 10.0 ** math.floor(math.log10(raw))

@@ -14,7 +14,8 @@ Style = Literal["line", "dashed", "dots", "line and dots", "steps", "columns"]
 class Axis:
     """What is measured, with its unit. `low` and `high` are bounds to keep; None fits the values.
 
-    `tell`: how a value is written in the table. `is_whole`: between whole numbers is nothing.
+    `tell`: how a value is written, beside the axis and in the table. `is_whole`: there is nothing
+    between whole numbers.
     """
 
     name: str

@@ -14,92 +14,68 @@ _BY_STEP = {
     "examples_per_s": "examples a second",
     "learning_rate": "learning rate",
 }
-_OF_LEARNING = frozenset({"loss", "examples_per_s"})
-"""Of an epoch's numbers, those that no validation gave."""
+
+Told = Mapping[str, Any]
+Curve = Told
+"""An object of JSON, as `/insight/v1/training/{training}` has one for each part."""
 
 
-def curve_pictures(curve: Mapping[str, Any]) -> list[Picture]:
+def curve_pictures(curve: Curve) -> list[Picture]:
     """Of one part of a run: loss, speed and learning rate by step, then validation by epoch.
 
-    Where the run went on from a checkpoint stands an upright line.
+    Where the run went on from a checkpoint stands an upright line. Epochs count from 0.
     """
-    points, epochs = curve.get("points") or (), curve.get("epochs") or ()
-    resumes = curve.get("resumes") or ()
-    marks = [Mark(name="resumed", x=resume["step"]) for resume in resumes]
-    about = _about(points, epochs, resumes)
-    part = curve.get("part", "")
-    by_step = [
-        _by_step(part, name, points, epochs, marks, about)
-        for name in _BY_STEP
-        if any(name in point for point in points)
-    ]
-    names = list(dict.fromkeys(name for epoch in epochs for name in epoch.get("metrics") or ()))
-    by_epoch = [
-        _by_epoch(part, name, epochs, curve.get("best_epoch"), about)
-        for name in names
-        if name not in _OF_LEARNING
-    ]
-    return by_step + by_epoch
+    names = list(dict.fromkeys(name for one in _part(curve, "epochs") for name in _metrics(one)))
+    by_step = [_by_step(curve, name) for name in _BY_STEP]
+    by_epoch = [_by_epoch(curve, name) for name in names if name not in _BY_STEP]
+    return [picture for picture in (*by_step, *by_epoch) if picture is not None]
 
 
-def _by_step(
-    part: str,
-    name: str,
-    points: Sequence[Mapping[str, Any]],
-    epochs: Sequence[Mapping[str, Any]],
-    marks: Sequence[Mark],
-    about: str,
-) -> Picture:
-    label, lowest = _BY_STEP[name], None if name == "loss" else 0.0
-    series = [
-        Series(
-            name="since the last report",
-            x=[point["step"] for point in points],
-            y=[point.get(name) for point in points],
-        )
-    ]
-    ends = [epoch for epoch in epochs if is_number((epoch.get("metrics") or {}).get(name))]
-    if ends:
-        series.append(
-            Series(
-                name="mean of the epoch",
-                x=[epoch["step"] for epoch in ends],
-                y=[epoch["metrics"][name] for epoch in ends],
-                style="dots",
-            )
-        )
+def _by_step(curve: Curve, name: str) -> Picture | None:
+    """None where no step and no epoch tells it, as on a run that took a second."""
+    points = [one for one in _part(curve, "points") if is_number(one.get(name))]
+    epochs = [one for one in _part(curve, "epochs") if is_number(_metrics(one).get(name))]
+    reported = Series(
+        name="since the last report",
+        x=[point["step"] for point in points],
+        y=[point[name] for point in points],
+    )
+    means = Series(
+        name="mean of the epoch",
+        x=[epoch["step"] for epoch in epochs],
+        y=[_metrics(epoch)[name] for epoch in epochs],
+        style="dots",
+        tone="tone-1",
+    )
+    series = [one for one in (reported, means) if one.x]
+    if not series:
+        return None
+    label = _BY_STEP[name]
     return xy_picture(
-        f"{part}: {label}",
-        about,
+        f"{curve.get('part', '')}: {label}",
+        _about(curve),
         x=Axis(name="step", low=0.0, is_whole=True),
-        y=Axis(name=label, low=lowest),
+        y=Axis(name=label, low=None if name == "loss" else 0.0),
         series=series,
-        marks=marks,
+        marks=[Mark(name="resumed", x=one["step"]) for one in _part(curve, "resumes")],
     )
 
 
-def _by_epoch(
-    part: str,
-    name: str,
-    epochs: Sequence[Mapping[str, Any]],
-    best_epoch: int | None,
-    about: str,
-) -> Picture:
-    label = metric_label(name)
-    numbers = [epoch["epoch"] for epoch in epochs]
-    marks = {} if best_epoch is None else {best_epoch: "best"}
-    if numbers:
-        marks[numbers[-1]] = "best, last" if numbers[-1] == best_epoch else "last"
+def _by_epoch(curve: Curve, name: str) -> Picture:
+    epochs, best, label = _part(curve, "epochs"), curve.get("best_epoch"), metric_label(name)
+    last = epochs[-1]["epoch"]
+    marks = {} if best is None else {best: "best"}
+    marks[last] = "best, last" if last == best else "last"
     return xy_picture(
-        f"{part}: {label}",
-        f"{'Lower' if name in LOWER_IS_BETTER else 'Higher'} is better. {about}",
-        x=Axis(name="epoch, from 0", is_whole=True),
+        f"{curve.get('part', '')}: {label}",
+        f"{'Lower' if name in LOWER_IS_BETTER else 'Higher'} is better. {_about(curve)}",
+        x=Axis(name="epoch", is_whole=True),
         y=Axis(name=label),
         series=[
             Series(
                 name=label,
-                x=numbers,
-                y=[(epoch.get("metrics") or {}).get(name) for epoch in epochs],
+                x=[epoch["epoch"] for epoch in epochs],
+                y=[_metrics(epoch).get(name) for epoch in epochs],
                 style="line and dots",
             )
         ],
@@ -107,20 +83,25 @@ def _by_epoch(
     )
 
 
-def _about(
-    points: Sequence[Mapping[str, Any]],
-    epochs: Sequence[Mapping[str, Any]],
-    resumes: Sequence[Mapping[str, Any]],
-) -> str:
-    times_ms = [
-        one["at_ms"] for part in (points, epochs, resumes) for one in part if "at_ms" in one
-    ]
-    if not times_ms:
-        return "Nothing was reported yet."
-    steps = max((one["step"] for part in (points, epochs) for one in part), default=0)
-    first, last = min(times_ms), max(times_ms)
+def _about(curve: Curve) -> str:
+    """Steps, epochs and when; after that how often the run was resumed."""
+    points, epochs, resumes = (_part(curve, name) for name in ("points", "epochs", "resumes"))
+    steps = max((one["step"] for one in (*points, *epochs)), default=0)
+    times_ms = [one.get("at_ms") for one in (*points, *epochs, *resumes)]
+    told_ms = [at_ms for at_ms in times_ms if is_number(at_ms)]
+    when = ""
+    if told_ms:
+        took_s = (max(told_ms) - min(told_ms)) / 1000
+        when = f" in {seconds(took_s)} from {minute(min(told_ms))} UTC"
     went_on = f", resumed {len(resumes)} ×" if resumes else ""
-    return (
-        f"{steps:,} steps, {len(epochs)} epochs in {seconds((last - first) / 1000)} "
-        f"from {minute(first)} UTC{went_on}."
-    )
+    return f"{steps:,} steps, {len(epochs)} epochs{when}{went_on}."
+
+
+def _part(curve: Curve, name: str) -> Sequence[Told]:
+    found: Sequence[Told] = curve.get(name) or ()
+    return found
+
+
+def _metrics(epoch: Told) -> Told:
+    found: Told = epoch.get("metrics") or {}
+    return found

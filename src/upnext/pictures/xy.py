@@ -29,8 +29,8 @@ def xy_picture(
     named = [(one.tone or f"tone-{place % 8}", one) for place, one in enumerate(series)]
     plane = plane_over(x, y, series, marks)
     if any(is_number(point.y) for one in series for point in one.points):
-        parts = [axes(plane), draw_marks(plane, marks)]
-        parts += [draw_series(plane, one, tone) for tone, one in named]
+        curves = [draw_series(plane, one, tone) for tone, one in named]
+        parts = [axes(plane), *curves, draw_marks(plane, marks)]
     else:
         middle = {"x": WIDTH / 2, "y": (TOP + BOTTOM) / 2}
         parts = [element("text", NOTHING, class_="quiet middle", **middle)]
@@ -44,13 +44,7 @@ def xy_picture(
 
 
 def _table(x: Axis, y: Axis, series: Sequence[Series], marks: Sequence[Mark]) -> Table:
-    cells = [
-        {
-            p.x: y.with_interval(p.y, p.low, p.high) if p.low or p.high else y.text(p.y)
-            for p in one.points
-        }
-        for one in series
-    ]
+    cells = [_cells(one, y) for one in series]
     at_marks: dict[float, list[str]] = {}
     for mark in marks:
         if is_number(mark.x) and not mark.is_diagonal:
@@ -64,12 +58,20 @@ def _table(x: Axis, y: Axis, series: Sequence[Series], marks: Sequence[Mark]) ->
         rows=[
             [
                 named.get(value, tell(value)),
-                *(told.get(value, "") for told in cells),
+                *(", ".join(told.get(value, ())) for told in cells),
                 *([", ".join(at_marks.get(value, ()))] if at_marks else []),
             ]
             for value in places
         ],
     )
+
+
+def _cells(one: Series, y: Axis) -> dict[float, list[str]]:
+    """By x, what is there; mostly one number."""
+    cells: dict[float, list[str]] = {}
+    for point in one.points:
+        cells.setdefault(point.x, []).append(y.with_interval(point.y, point.low, point.high))
+    return cells
 
 
 def _headers(y: Axis, series: Sequence[Series]) -> list[str]:
