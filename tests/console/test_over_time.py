@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from tests.console.measured import histogram
+from tests.console.measured import BOUNDS_S, histogram
 
 from upnext.console.counters import Reading, Window
 from upnext.console.over_time import (
@@ -26,8 +26,11 @@ def windows(*texts: str, length_s: float = 10.0) -> list[Window]:
     return [Window(a, b) for a, b in pairwise(readings)]
 
 
-def served(*times_s: float) -> str:
-    return histogram("upnext_stage_seconds", times_s, stage="served", release="2", label="stable")
+def served(
+    *times_s: float, stage: str = "served", release: str = "2", label: str = "stable"
+) -> str:
+    about = {"stage": stage, "release": release, "label": label}
+    return histogram("upnext_stage_seconds", times_s, BOUNDS_S, **about)
 
 
 def test_a_curve_has_a_point_for_each_window() -> None:
@@ -85,8 +88,8 @@ def test_all_that_traffic_does_is_drawn() -> None:
             lines.append(f"upnext_answers_total{{{told}}} {of}\n")
             lines.append(f'upnext_degraded_total{{cause="late",{told}}} {of // 4}\n')
             for stage in ("served", "ranking", "past"):
-                more = {"stage": stage, "release": release, "label": label}
-                lines.append(histogram("upnext_stage_seconds", [0.01] * of, **more))
+                times_s = [0.01] * of
+                lines.append(served(*times_s, stage=stage, release=release, label=label))
         return "".join([*lines, f"upnext_refused_total {num // 5}\n"])
 
     pictures = {one.title: one for one in traffic_pictures(windows(text(0), text(20), text(60)))}

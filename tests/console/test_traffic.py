@@ -57,6 +57,12 @@ def test_each_stage_of_each_release_is_told_apart() -> None:
     ]
 
 
+def test_answers_that_nobody_was_given_are_told_apart() -> None:
+    text = text_of({("2", "stable"): 40, ("3", "shadow of canary"): 7})
+    told = numbers_of(Window(Reading.of("", 0.0), Reading.of(text, 5.0)))
+    assert (told["num_answers"], told["num_unseen"]) == (47, 7)
+
+
 def test_an_empty_window_has_no_numbers_but_0_and_nothing() -> None:
     nothing = Reading.of("", 1.0)
     told = numbers_of(Window(nothing, nothing))

@@ -109,3 +109,14 @@ def test_a_server_that_is_away_is_said_to_be_and_what_came_meanwhile_counts() ->
     server.read_every(9)
     assert server.problem() == ""
     assert server.came_in(60.0) == 8
+
+
+def test_whoever_waits_for_the_first_reading_asks_for_no_second() -> None:
+    server = Telling()
+
+    async def both() -> None:
+        await asyncio.gather(server.watch.read(), *(server.watch.read_first() for _ in range(3)))
+
+    asyncio.run(both())
+    assert server.watch.latest is not None
+    assert server.watch.window(60.0) is None

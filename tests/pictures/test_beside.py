@@ -40,3 +40,11 @@ def test_a_metric_of_one_run_alone_is_drawn() -> None:
     mine = curve("a", epochs=epochs, best_epoch=None)
     titles = [one.title for one in beside_pictures({"mine": mine, "other": curve("a")})]
     assert titles[-2:] == ["a: AUC", "a: recall@50"]
+
+
+def test_a_run_too_short_to_report_is_drawn_by_its_epochs() -> None:
+    mine = curve("a", points=[])
+    pictures = beside_pictures({"mine": mine, "other": curve("a")})
+    told = {row[0]: row[1] for row in pictures[0].table.rows}
+    for epoch in mine["epochs"]:
+        assert told[short(epoch["step"])] == short(epoch["metrics"]["loss"])

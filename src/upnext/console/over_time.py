@@ -14,7 +14,7 @@ SHADOW = "upnext_shadow_overlap"
 SUMS = ("served", "total")
 """Stages that are times of all the others together."""
 _IN_TURN = (*SUMS, "past", "user_vector", "candidates", "ranking", "reasons", "page")
-MILLISECONDS = Axis(name="ms", low=0, tell=milliseconds)
+TIME = Axis(name="time", low=0, tell=milliseconds)
 A_SECOND = Axis(name="a second", low=0)
 
 Curve = Callable[[Window], float | None]
@@ -48,7 +48,7 @@ def time_to_answer(windows: Sequence[Window]) -> Picture | None:
         return None
     curves = {name: quantile_ms(share, stage="served") for name, share in QUANTILES.items()}
     of_what = f"{_answers(windows)}, all releases"
-    return over_time("Time to answer", of_what, windows, MILLISECONDS, curves)
+    return over_time("Time to answer", of_what, windows, TIME, curves)
 
 
 def traffic_pictures(windows: Sequence[Window]) -> list[Picture]:
@@ -116,7 +116,7 @@ def _by_stage(windows: Sequence[Window]) -> Picture | None:
     stages = [stage for stage in there if stage not in SUMS]
     curves = {stage.replace("_", " "): quantile_ms(0.99, stage=stage) for stage in stages}
     of_what = f"{_answers(windows)}, all releases"
-    return over_time("p99 of each stage", of_what, windows, MILLISECONDS, curves)
+    return over_time("p99 of each stage", of_what, windows, TIME, curves)
 
 
 def _by_label(windows: Sequence[Window]) -> list[Picture | None]:
@@ -127,7 +127,7 @@ def _by_label(windows: Sequence[Window]) -> list[Picture | None]:
         many[who] = rate("upnext_answers_total", release=release, label=label)
     answers = _answers(windows)
     return [
-        over_time("p99 by label", answers, windows, MILLISECONDS, slow) if len(slow) > 1 else None,
+        over_time("p99 by label", answers, windows, TIME, slow) if len(slow) > 1 else None,
         over_time("Answers by label", answers, windows, A_SECOND, many),
     ]
 
@@ -136,7 +136,7 @@ def _waited(windows: Sequence[Window]) -> Picture | None:
     num = whole(windows).observed(WAITED).num
     curves = {name: quantile_ms(share, WAITED) for name, share in QUANTILES.items()}
     about = f"{num:,.0f} requests"
-    return over_time("Waiting for a thread", about, windows, MILLISECONDS, curves if num else {})
+    return over_time("Waiting for a thread", about, windows, TIME, curves if num else {})
 
 
 def _amiss(windows: Sequence[Window]) -> Picture | None:
@@ -144,7 +144,7 @@ def _amiss(windows: Sequence[Window]) -> Picture | None:
     causes = whole(windows).by("cause", "upnext_degraded_total")
     about = f"{refused:,.0f} pages refused; {sum(causes.values()):,.0f} times an answer was less "
     about += f"than whole, by cause; {_answers(windows)}"
-    curves = {"refused": rate("upnext_refused_total")}
+    curves = {"refused": rate("upnext_refused_total")} if refused else {}
     curves |= {cause: rate("upnext_degraded_total", cause=cause) for cause in causes}
     return over_time("Refused and degraded", about, windows, A_SECOND, curves)
 

@@ -38,9 +38,20 @@ class Watch:
     _coarse: deque[Reading] = field(default_factory=deque)
     _told: Reading | None = None
     _base: Samples = field(default_factory=dict)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def read_first(self) -> None:
+        """One reading if there is none yet; it waits for one that is on its way."""
+        async with self._turn:
+            if self.latest is None:
+                await self._read()
 
     async def read(self) -> None:
         """One reading more, or why there is none."""
+        async with self._turn:
+            await self._read()
+
+    async def _read(self) -> None:
         try:
             self.ready = await self.server.ready()
             told = Reading.of(await self.server.metrics(), self.clock())

@@ -6,10 +6,11 @@ from typing import Any
 from upnext.metric_names import LOWER_IS_BETTER, metric_label
 from upnext.pictures.numbers import is_number
 from upnext.pictures.picture import Picture
-from upnext.pictures.series import Axis, Mark, Series
+from upnext.pictures.series import Axis, Mark, Series, Style
 from upnext.pictures.xy import xy_picture
 
 Curve = Mapping[str, Any]
+Places = Sequence[tuple[float, float | None]]
 
 _BY_STEP = {
     "loss": "loss",
@@ -39,10 +40,7 @@ def _by_step(part: str, name: str, curves: Mapping[str, Curve]) -> Picture | Non
         for run, curve in curves.items()
         for resume in curve.get("resumes") or ()
     ]
-    series = [
-        _series(run, curve.get("points") or (), "step", [p.get(name) for p in curve["points"]])
-        for run, curve in curves.items()
-    ]
+    series = [_series(run, _reported(curve, name), "line") for run, curve in curves.items()]
     x = Axis(name="step", low=0.0)
     y = Axis(name=_BY_STEP[name], low=None if name == "loss" else 0.0)
     return _drawn(f"{part}: {_BY_STEP[name]}", _about(curves), x, y, series, marks)
@@ -54,28 +52,30 @@ def _by_epoch(part: str, name: str, curves: Mapping[str, Curve]) -> Picture | No
         for run, curve in curves.items()
         if curve.get("best_epoch") is not None
     ]
-    series = []
-    for run, curve in curves.items():
-        epochs = curve.get("epochs") or ()
-        values = [(one.get("metrics") or {}).get(name) for one in epochs]
-        series.append(_series(run, epochs, "epoch", values, has_dots=True))
+    series = [
+        _series(run, _of_epochs(curve, name, "epoch"), "line and dots")
+        for run, curve in curves.items()
+    ]
     better = "Lower" if name in LOWER_IS_BETTER else "Higher"
-    x = Axis(name="epoch, from 0", tell=lambda epoch: f"{epoch:g}")
-    y = Axis(name=metric_label(name))
+    x, y = Axis(name="epoch", is_whole=True), Axis(name=metric_label(name))
     about = f"{better} is better. {_about(curves)}"
     return _drawn(f"{part}: {metric_label(name)}", about, x, y, series, marks)
 
 
-def _series(
-    run: str,
-    points: Sequence[Mapping[str, Any]],
-    place: str,
-    values: Sequence[float | None],
-    *,
-    has_dots: bool = False,
-) -> Series:
-    style = "line and dots" if has_dots else "line"
-    return Series(name=run, x=[one[place] for one in points], y=values, style=style)
+def _reported(curve: Curve, name: str) -> Places:
+    """By step; of a run so short that it reported none, the means of its epochs."""
+    told = [(one["step"], one.get(name)) for one in curve.get("points") or ()]
+    is_there = any(is_number(value) for _, value in told)
+    return told if is_there else _of_epochs(curve, name, "step")
+
+
+def _of_epochs(curve: Curve, name: str, place: str) -> Places:
+    epochs = curve.get("epochs") or ()
+    return [(one[place], (one.get("metrics") or {}).get(name)) for one in epochs]
+
+
+def _series(run: str, places: Places, style: Style) -> Series:
+    return Series(name=run, x=[x for x, _ in places], y=[y for _, y in places], style=style)
 
 
 def _drawn(
@@ -91,5 +91,7 @@ def _about(curves: Mapping[str, Curve]) -> str:
     told = []
     for run, curve in curves.items():
         steps = [one["step"] for kind in ("points", "epochs") for one in curve.get(kind) or ()]
-        told.append(f"{run}: {max(steps, default=0):,} steps, {len(curve['epochs'])} epochs")
+        told.append(
+            f"{run}: {max(steps, default=0):,} steps, {len(curve.get('epochs') or ())} epochs"
+        )
     return "; ".join(told) + "."

@@ -16,8 +16,7 @@ WINDOWS_S = (60.0, 300.0, 3_600.0)
 async def show(request: Request) -> Response:
     """GET /."""
     watch = watch_of(request)
-    if watch.latest is None:
-        await watch.read()
+    await watch.read_first()
     told = await server_of(request).look("releases")
     windows = [watch.window(last_s) for last_s in WINDOWS_S]
     return render(

@@ -24,13 +24,14 @@ WINDOWS_S = {60: "1 min", 300: "5 min", 3_600: "1 h"}
 DEFAULT_S = 300
 NUM_PARTS = 60
 HOUR_S = 3_600.0
+UNSEEN = "shadow of "
+"""Begins the labels of answers that nobody was given."""
 
 
 async def show(request: Request) -> Response:
     """GET /traffic?last=SECONDS."""
     watch = watch_of(request)
-    if watch.latest is None:
-        await watch.read()
+    await watch.read_first()
     asked = request.query_params.get("last", "")
     last_s = int(asked) if asked in map(str, WINDOWS_S) else DEFAULT_S
     slow = await server_of(request).look("slow")
@@ -60,6 +61,11 @@ def numbers_of(window: Window) -> Json:
         "num_answers": answers,
         "per_s": window.per_s("upnext_answers_total"),
         "by_label": _answers_by(window, answers),
+        "num_unseen": sum(
+            num
+            for label, num in window.by("label", "upnext_answers_total").items()
+            if label.startswith(UNSEEN)
+        ),
         "latency": _latency(window),
         "waiting": now.gauge("upnext_waiting"),
         "waited": _spread(window.observed(WAITED)),

@@ -58,7 +58,7 @@ def _head(run: Json) -> Json:
     curves = run["curves"]
     starts = [one["first_at_ms"] for one in curves if one.get("first_at_ms") is not None]
     ends = [one["last_at_ms"] for one in curves if one.get("last_at_ms") is not None]
-    latest = max(curves, key=lambda one: one.get("last_at_ms") or 0, default={})
+    latest: Json = max(curves, key=lambda one: one.get("last_at_ms") or 0, default={})
     return {
         **run,
         "began_ms": min(starts, default=None),
