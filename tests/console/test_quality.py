@@ -121,7 +121,7 @@ def test_without_a_stable_release_the_newest_is_shown(
 
 
 @pytest.mark.parametrize("path", ["/quality", "/data"])
-@pytest.mark.parametrize("version", ["77", "0", "../1", "1?x=1", "٣", "<b>"])
+@pytest.mark.parametrize("version", ["77", "0", ".", "..", "../1", "1?x=1", "٣", "<b>"])
 def test_a_release_that_is_not_there_is_not_found(
     fake: FakeServer, visitor: httpx.Client, path: str, version: str
 ) -> None:

@@ -22,9 +22,9 @@ def chosen_version(request: Request, told: Json) -> int | str | None:
 
 
 def in_path(text: int | str) -> str:
-    """As one part of a path, whatever is in it.
+    """As one part of a path, whatever is in it; a client would take dots for folders above.
 
     >>> in_path("../1?x")
-    '..%2F1%3Fx'
+    '%2E%2E%2F1%3Fx'
     """
-    return quote(str(text), safe="")
+    return quote(str(text), safe="").replace(".", "%2E")

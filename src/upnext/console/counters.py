@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -31,7 +32,7 @@ class Reading:
             kept = kinds["gauges" if family.type == "gauge" else "counters"]
             for sample in family.samples:
                 if sample.name.startswith("upnext_") and not sample.name.endswith("_created"):
-                    labels = frozenset(sample.labels.items())
+                    labels = _labels(*sample.labels.items())
                     kept.setdefault(sample.name, {})[labels] = sample.value
         return cls(at_s, **kinds)
 
@@ -58,6 +59,12 @@ class Reading:
             for labels, value in samples.items():
                 kept[labels] = kept.get(labels, 0.0) + value
         return Reading(self.at_s, counters, self.gauges)
+
+
+@lru_cache(maxsize=20_000)
+def _labels(*items: tuple[str, str]) -> Labels:
+    """One object for all readings, since most of their memory would be labels."""
+    return frozenset(items)
 
 
 @dataclass(frozen=True, eq=False)
