@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.console.measured import measured_answers
+
 Answer = Any
 """JSON, text for /metrics, or a function from the request to one of these."""
 
@@ -112,7 +114,7 @@ def ready_answers(*, now_s: float | None = None) -> dict[str, Answer]:
     """What every page asks: a server with release 2 stable and release 1 before it."""
     holder = {"server": "1-abc", "pid": 1, "state": "ready", "cause": ""}
     at_s = time.time() if now_s is None else now_s
-    return {
+    return measured_answers() | {
         "GET /readyz": {
             "ready": True,
             "labels": {"stable": 2},

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from upnext.console.client import Server, ServerDownError, ServerRefusedError
 from upnext.console.guard import Guard
 from upnext.console.operations import Operations
-from upnext.console.pages import home, item, recommend
+from upnext.console.pages import data, home, item, quality, recommend, traffic, training
 from upnext.console.rendering import render
 from upnext.console.watching import Watch
 from upnext.errors import RequestError
@@ -45,6 +45,10 @@ PAGES = (
     ),
     Page(path="/item", title="Items", show=item.show),
     Page(path="/item/ageing", title="How an item ages", show=item.show_ageing, is_listed=False),
+    Page(path="/training", title="Training", show=training.show),
+    Page(path="/quality", title="Quality", show=quality.show),
+    Page(path="/data", title="Data", show=data.show),
+    Page(path="/traffic", title="Traffic", show=traffic.show),
 )
 """Every page, in the order of the navigation."""
 

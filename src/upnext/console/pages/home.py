@@ -1,26 +1,22 @@
 """Home: is it well, what serves, how fast, and how old is what it knows?"""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from upnext.console.client import Json
+from upnext.console.counters import Window
+from upnext.console.over_time import QUANTILES, time_to_answer
 from upnext.console.rendering import render, server_of, watch_of
-from upnext.console.watching import Window
-from upnext.pictures import Axis, Picture, Series, xy_picture
-from upnext.pictures.numbers import milliseconds, seconds
 
 WINDOWS_S = (60.0, 300.0, 3_600.0)
-QUANTILES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999}
 
 
 async def show(request: Request) -> Response:
     """GET /."""
     watch = watch_of(request)
-    if watch.latest is None:
-        await watch.read()
+    await watch.read_first()
     told = await server_of(request).look("releases")
     windows = [watch.window(last_s) for last_s in WINDOWS_S]
     return render(
@@ -30,7 +26,7 @@ async def show(request: Request) -> Response:
         labels=[_label(told, name, version) for name, version in told["labels"].items()],
         servers=told["servers"],
         windows=[_numbers(window) for window in dict.fromkeys(windows) if window is not None],
-        picture=_over_time(watch.windows(3_600.0, 60)),
+        picture=time_to_answer(watch.windows(3_600.0, 60)),
     )
 
 
@@ -65,33 +61,3 @@ def _numbers(window: Window) -> Json:
             if status.startswith("5")
         ),
     }
-
-
-def _over_time(windows: Sequence[Window]) -> Picture | None:
-    if len(windows) < 2:
-        return None
-    x = [window.last.at_s * 1e3 for window in windows]
-    series = [
-        Series(
-            name=name,
-            x=x,
-            y=[
-                _in_ms(window.quantile(share, "upnext_stage_seconds", stage="served"))
-                for window in windows
-            ],
-        )
-        for name, share in QUANTILES.items()
-    ]
-    length_s = windows[-1].last.at_s - windows[0].first.at_s
-    answers = sum(window.increase("upnext_answers_total") for window in windows)
-    return xy_picture(
-        "Time to answer",
-        f"Last {seconds(length_s)}, {answers:,.0f} answers, all releases",
-        x=Axis(name="UTC", kind="time"),
-        y=Axis(name="ms", low=0, tell=milliseconds),
-        series=series,
-    )
-
-
-def _in_ms(value_s: float | None) -> float | None:
-    return None if value_s is None else 1e3 * value_s
