@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, Response
 from upnext.console.client import Server
 from upnext.console.operations import Operations
 from upnext.console.watching import Watch
+from upnext.metric_names import metric_label
 from upnext.pictures import numbers
 from upnext.pictures.picture import as_html
 
@@ -74,7 +75,7 @@ def _environment() -> Environment:
         name: getattr(numbers, name)
         for name in ("short", "percent", "milliseconds", "seconds", "size", "when", "day", "ago")
     }
-    environment.filters["picture"] = as_html
+    environment.filters |= {"picture": as_html, "metric_label": metric_label}
     environment.globals |= {"url": url, "interval": numbers.interval}
     return environment
 
