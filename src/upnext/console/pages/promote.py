@@ -1,4 +1,4 @@
-"""Promote: load a release and warm it, then point a label at it; two steps, each seen to be done."""
+"""Promote: load a release and warm it, then point a label at it: two steps, each seen."""
 
 import re
 
@@ -27,7 +27,7 @@ async def show(request: Request) -> Response:
     try:
         number = await _step(request, fields, version, label)
     except RequestError as refusal:
-        return await _page(request, version, label, refusal=refusal, fields=fields)
+        return await _page(request, version, label, refusal=refusal, reason=fields.get("reason", ""))
     return RedirectResponse(url(request.url.path, label=label, operation=number), 303)
 
 
@@ -78,7 +78,7 @@ async def _page(
     label: str,
     *,
     refusal: RequestError | None = None,
-    fields: Fields | None = None,
+    reason: str = "",
 ) -> Response:
     told = await server_of(request).look("releases")
     release, held = release_in(told, version), held_by(told, version)
@@ -98,5 +98,5 @@ async def _page(
         operation=operation,
         is_busy=operation is not None and operation.state == "running",
         refusal=refusal,
-        reason=(fields or {}).get("reason", ""),
+        reason=reason,
     )

@@ -19,7 +19,7 @@ async def show(request: Request) -> Response:
     try:
         number = await _send(request, fields, label)
     except RequestError as refusal:
-        return await _page(request, label, refusal=refusal, fields=fields)
+        return await _page(request, label, refusal=refusal, reason=fields.get("reason", ""))
     return RedirectResponse(url("/rollback", label=label, operation=number), 303)
 
 
@@ -51,7 +51,7 @@ async def _page(
     label: str,
     *,
     refusal: RequestError | None = None,
-    fields: Fields | None = None,
+    reason: str = "",
 ) -> Response:
     told = await server_of(request).look("releases")
     current, before = told["labels"].get(label), told["rollback"].get(label)
@@ -70,5 +70,5 @@ async def _page(
         operation=operation,
         is_busy=operation is not None and operation.state == "running",
         refusal=refusal,
-        reason=(fields or {}).get("reason", ""),
+        reason=reason,
     )
