@@ -27,7 +27,9 @@ async def show(request: Request) -> Response:
     try:
         number = await _step(request, fields, version, label)
     except RequestError as refusal:
-        return await _page(request, version, label, refusal=refusal, reason=fields.get("reason", ""))
+        return await _page(
+            request, version, label, refusal=refusal, reason=fields.get("reason", "")
+        )
     return RedirectResponse(url(request.url.path, label=label, operation=number), 303)
 
 
