@@ -27,7 +27,7 @@ configs = st.recursive(
 
 def leaves_of(config: Mapping[str, Any], path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
     """Values by their whole path, told from each other as JSON does: 1, 1.0 and true are three."""
-    found = {}
+    found: dict[tuple[str, ...], str] = {}
     for name, value in config.items():
         if isinstance(value, dict) and value:
             found |= leaves_of(value, (*path, name))

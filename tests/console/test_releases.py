@@ -9,6 +9,7 @@ from tests.console.released import CONFIG, NOTES, detail_of, held, released_answ
 from tests.console.wellformed import problems_of
 
 RELEASES = "GET /insight/v1/releases"
+SEVEN = "&".join(f"versions={n}" for n in range(1, 8))
 
 
 @pytest.fixture(autouse=True)
@@ -88,9 +89,9 @@ def test_two_releases_differ_where_their_settings_do(
 
 
 @pytest.mark.parametrize(
-    "query", ["versions=x", "versions=0", "num=0", "num=1e3", "versions=" + "9" * 5000]
-    + ["&".join(f"versions={n}" for n in range(1, 8))],
-)  # fmt: skip
+    "query",
+    ["versions=x", "versions=0", "num=0", "num=1e3", f"versions={'9' * 5000}", SEVEN],
+)
 def test_what_no_list_can_show_is_refused(visitor: httpx.Client, query: str) -> None:
     answer = visitor.get(f"/releases?{query}")
     assert answer.status_code == 400
@@ -124,7 +125,7 @@ def test_one_release_tells_all_of_itself(visitor: httpx.Client, fake: FakeServer
         assert told in page.text, told
 
 
-@pytest.mark.parametrize("version", ["0", "x", "01", "..", "9" * 5000, "77"])
+@pytest.mark.parametrize("version", ["0", "x", "01", "%2E%2E", "9" * 5000, "77"])
 def test_a_release_that_is_not_there_is_not_found(visitor: httpx.Client, version: str) -> None:
     assert visitor.get(f"/releases/{version}").status_code == 404
     assert visitor.get(f"/releases/{version}/promote").status_code == 404
