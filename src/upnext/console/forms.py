@@ -1,9 +1,16 @@
-"""What visitors say in a form that they post."""
+"""What visitors say, in a URL or in a form that they post, and numbers out of it."""
 
+import math
+from collections.abc import Callable
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import Request
+
+from upnext.errors import RequestError
+
+T = TypeVar("T")
 
 Fields = ImmutableMultiDict[str, str]
 
@@ -12,3 +19,26 @@ async def form_of(request: Request) -> Fields:
     """The fields of a form that was posted, those that were left empty too."""
     body = (await request.body()).decode("utf-8", "replace")
     return ImmutableMultiDict(parse_qsl(body, keep_blank_values=True))
+
+
+def number_in(fields: Fields, name: str, kind: Callable[[str], T], expected: str) -> T | None:
+    """One field as a number; None where it is left empty. Raises RequestError: it is none."""
+    return number(fields.get(name, ""), name, kind, expected)
+
+
+def number(text: str, name: str, kind: Callable[[str], T], expected: str) -> T | None:
+    """As `number_in`, of the text of a field."""
+    if not text.strip():
+        return None
+    try:
+        return kind(text)
+    except (ValueError, OverflowError):
+        raise RequestError(name, expected=expected, got=repr(text[:100])) from None
+
+
+def finite(text: str) -> float:
+    """A number that is one. Raises ValueError: it is not."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value

@@ -30,7 +30,8 @@ class Held:
 
 def held_by(told: Json, version: int) -> list[Held]:
     """How a release fares in each server process that lives, whether it has it or not."""
-    return [_held(server, version) for server in told["servers"]]
+    servers = sorted(told["servers"], key=lambda server: server["pid"])
+    return [_held(server, version) for server in servers]
 
 
 def is_ready_everywhere(held: Sequence[Held]) -> bool:
