@@ -217,3 +217,18 @@ def test_nobody_knows_an_operation_that_was_forgotten(visitor: httpx.Client) -> 
     for number in ("77", "x", "9" * 50):
         page = visitor.get(f"/shares?operation={number}").text
         assert f"knows nothing of operation {number}" in page
+
+
+@each
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_who_only_looks_sends_nothing(
+    visitor: httpx.Client,
+    fake: FakeServer,
+    path: str,
+    fields: dict[str, str],
+    asked: str,
+    body: Any,
+    method: str,
+) -> None:
+    answer = visitor.request(method, path, data=fields)
+    assert (answer.status_code, changes(fake)) == (200, [])

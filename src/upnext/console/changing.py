@@ -55,9 +55,13 @@ def start(
     return operations_of(request).start(title, work)
 
 
-def operation_of(request: Request) -> Operation | None:
-    """The one that the address names; None where it names none that is remembered."""
+def change_facts(request: Request, refusal: RequestError | None) -> Json:
+    """What a page tells of a change: the operation that its address names, or why none was begun.
+
+    `operation` is None where the address names none that is remembered.
+    """
     number = request.query_params.get("operation", "")
-    if not re.fullmatch("[0-9]{1,12}", number):
-        return None
-    return operations_of(request).get(int(number))
+    is_number = re.fullmatch("[0-9]{1,12}", number)
+    operation = operations_of(request).get(int(number)) if is_number else None
+    is_busy = operation is not None and operation.state == "running"
+    return {"operation": operation, "is_busy": is_busy, "refusal": refusal}

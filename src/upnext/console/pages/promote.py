@@ -5,7 +5,7 @@ import re
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from upnext.console.changing import check_words, operation_of, start, token_in
+from upnext.console.changing import change_facts, check_words, start, token_in
 from upnext.console.forms import Fields, form_of
 from upnext.console.rendering import render, server_of, url
 from upnext.console.standing import (
@@ -21,7 +21,7 @@ from upnext.errors import RequestError
 async def show(request: Request) -> Response:
     """GET /releases/3/promote?label=stable; POST takes a step, and leads back."""
     version, label = version_in_path(request), label_in_query(request)
-    if request.method == "GET":
+    if request.method != "POST":
         return await _page(request, version, label)
     fields = await form_of(request)
     try:
@@ -42,7 +42,7 @@ async def _step(request: Request, fields: Fields, version: int, label: str) -> i
         case "point":
             return await _point(request, fields, version, label)
         case other:
-            raise RequestError("step", expected="load or point", got=repr(other))
+            raise RequestError("step", expected="load or point", got=repr(other)[:100])
 
 
 async def _point(request: Request, fields: Fields, version: int, label: str) -> int:
@@ -70,7 +70,7 @@ def _previous(fields: Fields) -> int | None:
     text = fields.get("expected_previous")
     if text is None or not re.fullmatch("([1-9][0-9]{0,9})?", text):
         expected = "the version that the page showed"
-        raise RequestError("expected_previous", expected=expected, got=repr(text))
+        raise RequestError("expected_previous", expected=expected, got=repr(text)[:100])
     return int(text) if text else None
 
 
@@ -84,7 +84,6 @@ async def _page(
 ) -> Response:
     told = await server_of(request).look("releases")
     release, held = release_in(told, version), held_by(told, version)
-    operation = operation_of(request)
     return render(
         request,
         "promote.html",
@@ -97,8 +96,6 @@ async def _page(
         held=held,
         is_ready=is_ready_everywhere(held),
         stands_at=told["labels"].get(label),
-        operation=operation,
-        is_busy=operation is not None and operation.state == "running",
-        refusal=refusal,
+        **change_facts(request, refusal),
         reason=reason,
     )

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from upnext.console.changing import check_words, operation_of, start, token_in
+from upnext.console.changing import change_facts, check_words, start, token_in
 from upnext.console.forms import Fields, form_of
 from upnext.console.rendering import render, server_of, url
 from upnext.console.standing import held_by, label_in_query, release_in
@@ -13,7 +13,7 @@ from upnext.errors import RequestError
 async def show(request: Request) -> Response:
     """GET /rollback?label=stable; POST sends it off, and leads back."""
     label = label_in_query(request)
-    if request.method == "GET":
+    if request.method != "POST":
         return await _page(request, label)
     fields = await form_of(request)
     try:
@@ -55,7 +55,6 @@ async def _page(
 ) -> Response:
     told = await server_of(request).look("releases")
     current, before = told["labels"].get(label), told["rollback"].get(label)
-    operation = operation_of(request)
     return render(
         request,
         "rollback.html",
@@ -67,8 +66,6 @@ async def _page(
         before=before,
         lines=[one for version in (current, before) if (one := release_in(told, version))],
         held=held_by(told, before) if before is not None else [],
-        operation=operation,
-        is_busy=operation is not None and operation.state == "running",
-        refusal=refusal,
+        **change_facts(request, refusal),
         reason=reason,
     )

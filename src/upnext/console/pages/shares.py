@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from upnext.console.changing import check_words, operation_of, start, token_in
+from upnext.console.changing import change_facts, check_words, start, token_in
 from upnext.console.client import Json
 from upnext.console.forms import Fields, form_of
 from upnext.console.rendering import render, server_of, url
@@ -21,7 +21,7 @@ async def show(request: Request) -> Response:
     server = server_of(request)
     traffic, told = await asyncio.gather(server.look("traffic"), server.look("releases"))
     labels = sorted({*told["labels"], *traffic["split"]})
-    if request.method == "GET":
+    if request.method != "POST":
         return _page(request, traffic, told, labels)
     fields = await form_of(request)
     try:
@@ -55,7 +55,6 @@ def _page(
     refusal: RequestError | None = None,
     fields: Fields | None = None,
 ) -> Response:
-    operation = operation_of(request)
     return render(
         request,
         "shares.html",
@@ -67,9 +66,7 @@ def _page(
         labels=labels,
         shown=fingerprint(traffic),
         words=WORDS,
-        operation=operation,
-        is_busy=operation is not None and operation.state == "running",
-        refusal=refusal,
+        **change_facts(request, refusal),
     )
 
 
