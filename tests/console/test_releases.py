@@ -129,3 +129,15 @@ def test_one_release_tells_all_of_itself(visitor: httpx.Client, fake: FakeServer
 def test_a_release_that_is_not_there_is_not_found(visitor: httpx.Client, version: str) -> None:
     assert visitor.get(f"/releases/{version}").status_code == 404
     assert visitor.get(f"/releases/{version}/promote").status_code == 404
+
+
+def test_the_best_baseline_stands_beside_each_metric(
+    visitor: httpx.Client, fake: FakeServer
+) -> None:
+    best = {"retrieval": {"recall_at_50": {"name": "watched <together>", "value": 0.2625}}}
+    for one in fake.answers[RELEASES]["releases"]:
+        one["baselines"] = best
+    page = visitor.get("/releases").text
+    assert problems_of(page) == []
+    assert page.count('title="watched &lt;together&gt;">· 0.263</span>') == 5
+    assert "best baseline" in page

@@ -42,6 +42,7 @@ async def show(request: Request) -> Response:
         title="Releases",
         told=told,
         rows=[_row(one, chosen) for one in reversed(releases)],
+        tells_baselines=any(one.get("baselines") for one in releases),
         num=num,
         older=same_page(request, num=num + NUM_SHOWN),
         known={name: _label(name) for name in known},
