@@ -7,11 +7,11 @@ import pytest
 from starlette.types import ASGIApp
 from tests.console.fake_server import FakeServer
 
-from upnext.console.app import PAGES, create_console_app
+from upnext.console.app import LISTED, create_console_app
 from upnext.console.client import Server
 from upnext.serving.server import running_server
 
-LISTED = [page.path for page in PAGES if page.is_listed]
+PATHS = [page.path for page in LISTED]
 
 
 class Elements(HTMLParser):
@@ -26,7 +26,7 @@ class Elements(HTMLParser):
         self.found.append((tag, dict(attrs)))
 
 
-@pytest.mark.parametrize("path", LISTED)
+@pytest.mark.parametrize("path", PATHS)
 def test_nothing_in_a_page_runs_or_comes_from_elsewhere(visitor: httpx.Client, path: str) -> None:
     answer = visitor.get(path)
     policy = answer.headers["content-security-policy"]
@@ -41,7 +41,7 @@ def test_nothing_in_a_page_runs_or_comes_from_elsewhere(visitor: httpx.Client, p
             assert not (attributes.get(name) or "").startswith(("//", "http", "javascript"))
 
 
-@pytest.mark.parametrize("path", LISTED)
+@pytest.mark.parametrize("path", PATHS)
 def test_a_server_that_does_not_answer_is_said_to(path: str) -> None:
     app = create_console_app(Server("http://127.0.0.1:9", "http://127.0.0.1:9"), hosts=None)
     with running_server(app) as url:

@@ -15,7 +15,21 @@ from starlette.staticfiles import StaticFiles
 from upnext.console.client import Server, ServerDownError, ServerRefusedError
 from upnext.console.guard import Guard
 from upnext.console.operations import Operations
-from upnext.console.pages import data, home, item, quality, recommend, traffic, training
+from upnext.console.pages import (
+    data,
+    home,
+    item,
+    journal,
+    promote,
+    quality,
+    recommend,
+    release,
+    releases,
+    rollback,
+    shares,
+    traffic,
+    training,
+)
 from upnext.console.rendering import render
 from upnext.console.watching import Watch
 from upnext.errors import RequestError
@@ -26,31 +40,42 @@ Show = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """One page. `is_listed`: whether the navigation leads there. `methods`: GET shows it."""
+    """One page. `takes_posts`: whether its forms change something; they are sent to itself."""
 
     path: str
     title: str
     show: Show
-    is_listed: bool = True
-    methods: tuple[str, ...] = ("GET",)
+    takes_posts: bool = False
+
+    @property
+    def route(self) -> Route:
+        """Where it is found."""
+        methods = ["GET", "POST"] if self.takes_posts else ["GET"]
+        return Route(self.path, self.show, methods=methods)
 
 
-PAGES = (
+RELEASE = "/releases/{version}"
+LISTED = (
     Page(path="/", title="Home", show=home.show),
-    Page(
-        path="/recommend",
-        title="Recommend",
-        show=recommend.show,
-        methods=("GET", "POST"),
-    ),
+    Page(path="/recommend", title="Recommend", show=recommend.show, takes_posts=True),
     Page(path="/item", title="Items", show=item.show),
-    Page(path="/item/ageing", title="How an item ages", show=item.show_ageing, is_listed=False),
+    Page(path="/releases", title="Releases", show=releases.show),
     Page(path="/training", title="Training", show=training.show),
     Page(path="/quality", title="Quality", show=quality.show),
-    Page(path="/data", title="Data", show=data.show),
     Page(path="/traffic", title="Traffic", show=traffic.show),
+    Page(path="/data", title="Data", show=data.show),
 )
-"""Every page, in the order of the navigation."""
+"""Where the navigation leads, in its order."""
+PAGES = (
+    *LISTED,
+    Page(path="/item/ageing", title="How an item ages", show=item.show_ageing),
+    Page(path=RELEASE, title="Release", show=release.show),
+    Page(path=f"{RELEASE}/promote", title="Promote", show=promote.show, takes_posts=True),
+    Page(path="/rollback", title="Roll back", show=rollback.show, takes_posts=True),
+    Page(path="/shares", title="Shares", show=shares.show, takes_posts=True),
+    Page(path="/journal", title="Journal", show=journal.show),
+)
+"""Every page."""
 
 
 def create_console_app(server: Server, *, hosts: Collection[str] | None) -> Starlette:
@@ -67,7 +92,7 @@ def create_console_app(server: Server, *, hosts: Collection[str] | None) -> Star
 
     app = Starlette(
         routes=[
-            *(Route(page.path, page.show, methods=list(page.methods)) for page in PAGES),
+            *(page.route for page in PAGES),
             Route("/static/pictures.css", _pictures_css),
             Mount("/static", StaticFiles(packages=[("upnext.console", "static")])),
         ],
@@ -81,7 +106,7 @@ def create_console_app(server: Server, *, hosts: Collection[str] | None) -> Star
         lifespan=lifespan,
     )
     app.state.server, app.state.watch = server, watch
-    app.state.operations, app.state.pages = Operations(), PAGES
+    app.state.operations, app.state.pages = Operations(), LISTED
     return app
 
 

@@ -61,4 +61,7 @@ class Operations:
         except UpnextError as error:
             operation.error, operation.state = str(error), "failed"
         finally:
+            if operation.state == "running":
+                operation.error = "The console stopped waiting for it; nobody knows how it ended."
+                operation.state = "failed"
             operation.took_s = self._clock() - began_s

@@ -11,13 +11,14 @@ from upnext.pictures.numbers import DASH, is_number, short, size, when
 from upnext.pictures.picture import Table
 
 Told = Mapping[str, Any]
-_HEADLINE = (
+HEADLINE = (
     ("retrieval", "recall_at_50"),
     ("retrieval", "ndcg_at_10"),
     ("ranking", "weighted_per_user_loss"),
     ("ranking", "per_user_auc"),
     ("ranking", "calibration_ratio"),
 )
+"""The metrics that say most, by stage."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def measured_facts(report: Told) -> list[Fact]:
 def headline(report: Told) -> list[Fact]:
     """A few numbers that say most, each beside the best baseline."""
     facts = []
-    for stage, metric in _HEADLINE:
-        own, best = _own_and_best(report.get(stage) or (), metric)
+    for stage, metric in HEADLINE:
+        own, best = own_and_best(report.get(stage) or (), metric)
         if own is None:
             continue
         value, low, high = measured(own)
@@ -107,7 +108,7 @@ def moment(iso: str | None) -> str:
     return f"{iso[:19].replace('T', ' ')} UTC" if iso else DASH
 
 
-def _own_and_best(systems: Sequence[Told], metric: str) -> tuple[Told | None, str]:
+def own_and_best(systems: Sequence[Told], metric: str) -> tuple[Told | None, str]:
     """The release's own value, and words about the best of the baselines."""
     own = next((one["metrics"].get(metric) for one in systems if not one.get("is_baseline")), None)
     others = [
