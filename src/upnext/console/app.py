@@ -15,9 +15,10 @@ from starlette.staticfiles import StaticFiles
 from upnext.console.client import Server, ServerDownError, ServerRefusedError
 from upnext.console.guard import Guard
 from upnext.console.operations import Operations
-from upnext.console.pages import home
+from upnext.console.pages import home, item_map
 from upnext.console.rendering import render
 from upnext.console.watching import Watch
+from upnext.errors import RequestError
 from upnext.pictures import stylesheet
 
 Show = Callable[[Request], Awaitable[Response]]
@@ -34,7 +35,11 @@ class Page:
     methods: tuple[str, ...] = ("GET",)
 
 
-PAGES = (Page(path="/", title="Home", show=home.show),)
+PAGES = (
+    Page(path="/", title="Home", show=home.show),
+    Page(path="/map", title="Map", show=item_map.show),
+    Page(path="/map/points.json", title="Points of the map", show=item_map.points, is_listed=False),
+)
 """Every page, in the order of the navigation."""
 
 
@@ -60,6 +65,7 @@ def create_console_app(server: Server, *, hosts: Collection[str] | None) -> Star
         exception_handlers={
             ServerDownError: _down,
             ServerRefusedError: _refused,
+            RequestError: _misunderstood,
             HTTPException: _missing,
         },
         lifespan=lifespan,
@@ -81,6 +87,10 @@ async def _refused(request: Request, error: Exception) -> Response:
     status = error.status if isinstance(error, ServerRefusedError) else 502
     title = "Not found" if status == 404 else "The server said no"
     return render(request, "error.html", status=status, title=title, error=error)
+
+
+async def _misunderstood(request: Request, error: Exception) -> Response:
+    return render(request, "error.html", status=400, title="Not understood", error=error)
 
 
 async def _missing(request: Request, error: Exception) -> Response:

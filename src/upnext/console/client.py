@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import httpx
 
@@ -116,6 +117,15 @@ class Server:
         if answer.status_code >= 400 and answer.status_code not in may_fail:
             raise ServerRefusedError(answer.status_code, _detail(answer))
         return answer
+
+
+def escaped(part: str) -> str:
+    """A part of a path, whatever it holds; dots too, as a path of ".." leads elsewhere.
+
+    >>> escaped("a/b"), escaped("..")
+    ('a%2Fb', '%2E%2E')
+    """
+    return quote(part, safe="").replace(".", "%2E")
 
 
 def _json(answer: httpx.Response) -> Json:
