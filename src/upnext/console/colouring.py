@@ -60,7 +60,7 @@ def _by_name(values: Sequence[str | int | None], kind: str) -> Colouring:
     others, nothing = len(frequent), len(frequent) + 1
     place[None] = nothing
     num_others = len({*values} - {*place})
-    names = [str(value) for value in frequent] + [f"{num_others:,} others", f"no {kind}"]
+    names = [str(value) for value in frequent] + [f"{num_others:,} other {kind}s", f"no {kind}"]
     styles = [f"tone-{number}" for number in range(len(frequent))] + ["others", "nothing"]
     return _counted(names, styles, [place.get(value, others) for value in values])
 

@@ -90,20 +90,26 @@ export class Plane {
 
   // The point nearest to (px, py), or -1 if none is within so many pixels.
   nearest(px, py, within) {
+    const at = this.#projection();
     let [best, least] = [-1, within ** 2];
     for (let i = 0; i < this.points.x.length; i++) {
-      const [x, y] = this.#at(i);
+      const [x, y] = at(i);
       const far = (x - px) ** 2 + (y - py) ** 2;
       if (far <= least) [best, least] = [i, far];
     }
     return best;
   }
 
+  // Where points are, in pixels. Sizes are read once, as each reading may cost a layout.
+  #projection() {
+    const [left, top] = [this.width / 2, this.height / 2];
+    const { x, y } = this.points;
+    const [middle, scale] = [this.#middle, this.#scale];
+    return (point) => [left + (x[point] - middle.x) * scale, top - (y[point] - middle.y) * scale];
+  }
+
   #at(point) {
-    return [
-      this.width / 2 + (this.points.x[point] - this.#middle.x) * this.#scale,
-      this.height / 2 - (this.points.y[point] - this.#middle.y) * this.#scale,
-    ];
+    return this.#projection()(point);
   }
 
   #draw() {
@@ -128,23 +134,19 @@ export class Plane {
     if (this.pointed >= 0) this.#label(this.pointed, style, radius);
   }
 
-  // One path for all points of a colour.
   #dots(group, colour, radius) {
     const context = this.#context;
-    const { x, y, group: groups } = this.points;
+    const at = this.#projection();
     const [width, height] = [this.width + radius, this.height + radius];
-    const [left, top] = [this.width / 2, this.height / 2];
     context.fillStyle = colour;
-    context.beginPath();
-    for (let i = 0; i < x.length; i++) {
-      if (groups[i] !== group) continue;
-      const px = left + (x[i] - this.#middle.x) * this.#scale;
-      const py = top - (y[i] - this.#middle.y) * this.#scale;
+    for (let i = 0; i < this.points.x.length; i++) {
+      if (this.points.group[i] !== group) continue;
+      const [px, py] = at(i);
       if (px < -radius || py < -radius || px > width || py > height) continue;
-      context.moveTo(px + radius, py);
+      context.beginPath();
       context.arc(px, py, radius, 0, 2 * Math.PI);
+      context.fill();
     }
-    context.fill();
   }
 
   // Shapes tell marks apart, not colours alone: found are squares, neighbours rings with their
