@@ -1,13 +1,16 @@
 """What a server tells of items on a plane, and of what lies near one of them."""
 
+from __future__ import annotations
+
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from tests.console.fake_server import Answer, Asked
+if TYPE_CHECKING:
+    from tests.console.fake_server import Answer, Asked
 
 Json = dict[str, Any]
 DAY_MS = 86_400_000
@@ -72,7 +75,12 @@ class FakeMap:
 
     def _item(self, asked: Asked) -> Json:
         item_id = unquote(asked.path.rpartition("/")[2])
-        return {**OF_RELEASE, "item": self._card(item_id), "known_until_ms": UNTIL_MS, "per_day": []}
+        return {
+            **OF_RELEASE,
+            "item": self._card(item_id),
+            "known_until_ms": UNTIL_MS,
+            "per_day": [],
+        }
 
     def _search(self, asked: Asked) -> Json:
         words = asked.query.get("search", "").lower().split()

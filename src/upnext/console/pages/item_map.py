@@ -52,7 +52,9 @@ async def show(request: Request) -> Response:
     told, selected, found = await asyncio.gather(
         server.look("map", **asked.of_release), _selected(server, asked), _found(server, asked)
     )
-    places = dict(zip(map(str, told["item_id"]), zip(told["x"], told["y"], strict=True), strict=True))
+    places = dict(
+        zip(map(str, told["item_id"]), zip(told["x"], told["y"], strict=True), strict=True)
+    )
     return render(
         request,
         "map.html",
