@@ -1,5 +1,6 @@
 """A browser's visits to the console, and whatever its pages complain of meanwhile."""
 
+import time
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -8,6 +9,15 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 NOT_LOADED = "Failed to load resource"
 """How Chromium says that an address does not answer, or answers with an error."""
+SOON_S = 20.0
+
+
+def wait_until(page: Page, expression: str) -> None:
+    """Until a JavaScript expression is true; the page's own policy forbids it to ask itself."""
+    deadline_s = time.monotonic() + SOON_S
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline_s, expression
+        page.wait_for_timeout(20)
 
 
 @dataclass
@@ -52,7 +62,8 @@ class Visits:
         return page
 
     def close(self) -> None:
-        for context in self._contexts:
+        while self._contexts:
+            context = self._contexts.pop()
             context.unroute_all(behavior="ignoreErrors")
             context.close()
 

@@ -1,4 +1,4 @@
-"""What the points of a map are coloured by: a few groups, the same for the legend and the points."""
+"""What the points of a map are coloured by: a few groups, the same for legend and points."""
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
