@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,17 +37,16 @@ def running_whole(trained: Path, directory: Path, root: Path) -> Iterator[Whole]
     served = start(
         registry, [*serve, "--processes", str(NUM_PROCESSES)], "stderr", root, NUM_PROCESSES
     )
-    try:
+    with ExitStack() as at_the_end:
+        at_the_end.callback(end, served.process)
         show = ["upnext", "console", "--port", "0"]
         console, console_url, _ = begin(
             [*show, "--server", served.url, "--managed", served.admin_url], "stderr", root
         )
+        at_the_end.callback(end, console)
         yield Whole(
             registry=registry,
             server_url=served.url,
             managed_url=served.admin_url,
             console_url=console_url,
         )
-        end(console)
-    finally:
-        end(served.process)
