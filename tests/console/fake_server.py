@@ -5,6 +5,7 @@ It answers for both addresses. A test gives answers by path; what has none is 40
 
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from tests.console.fake_map import FakeMap
 from tests.console.measured import measured_answers
 
 Answer = Any
@@ -49,6 +51,31 @@ class FakeServer:
         return told if isinstance(told, tuple) else (200, told)
 
 
+class _Listener(ThreadingHTTPServer):
+    """One that is gone for its clients, too, once it is closed: it hangs up on them."""
+
+    daemon_threads = True
+
+    def __init__(self, *about: Any) -> None:
+        self._open: set[socket.socket] = set()
+        super().__init__(*about)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = super().get_request()
+        self._open.add(connection)
+        return connection, address
+
+    def close_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().close_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 @contextlib.contextmanager
 def running(fake: FakeServer, port: int = 0) -> Iterator[FakeServer]:
     class Handler(BaseHTTPRequestHandler):
@@ -79,8 +106,7 @@ def running(fake: FakeServer, port: int = 0) -> Iterator[FakeServer]:
 
     for method in ("GET", "POST", "PUT"):
         setattr(Handler, f"do_{method}", Handler.tell)
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    server = _Listener(("127.0.0.1", port), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     fake.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -114,21 +140,25 @@ def ready_answers(*, now_s: float | None = None) -> dict[str, Answer]:
     """What every page asks: a server with release 2 stable and release 1 before it."""
     holder = {"server": "1-abc", "pid": 1, "state": "ready", "cause": ""}
     at_s = time.time() if now_s is None else now_s
-    return measured_answers() | {
-        "GET /readyz": {
-            "ready": True,
-            "labels": {"stable": 2},
-            "releases": [1, 2],
-            "problems": {},
-        },
-        "GET /metrics": f'upnext_answers_total{{release="2",label="stable"}} {at_s % 1e6:.0f}\n',
-        "GET /insight/v1/releases": {
-            "releases": [
-                release_of(1),
-                release_of(2, labels=["stable"], servers=[holder]),
-            ],
-            "labels": {"stable": 2},
-            "servers": [],
-            "rollback": {"stable": 1},
-        },
-    }
+    return (
+        measured_answers()
+        | FakeMap().answers()
+        | {
+            "GET /readyz": {
+                "ready": True,
+                "labels": {"stable": 2},
+                "releases": [1, 2],
+                "problems": {},
+            },
+            "GET /metrics": f'upnext_answers_total{{release="2",label="stable"}} {at_s % 1e6:.0f}\n',
+            "GET /insight/v1/releases": {
+                "releases": [
+                    release_of(1),
+                    release_of(2, labels=["stable"], servers=[holder]),
+                ],
+                "labels": {"stable": 2},
+                "servers": [],
+                "rollback": {"stable": 1},
+            },
+        }
+    )

@@ -19,6 +19,7 @@ from upnext.console.pages import (
     data,
     home,
     item,
+    item_map,
     journal,
     promote,
     quality,
@@ -59,6 +60,7 @@ LISTED = (
     Page(path="/", title="Home", show=home.show),
     Page(path="/recommend", title="Recommend", show=recommend.show, takes_posts=True),
     Page(path="/item", title="Items", show=item.show),
+    Page(path="/map", title="Map", show=item_map.show),
     Page(path="/releases", title="Releases", show=releases.show),
     Page(path="/training", title="Training", show=training.show),
     Page(path="/quality", title="Quality", show=quality.show),
@@ -69,6 +71,7 @@ LISTED = (
 PAGES = (
     *LISTED,
     Page(path="/item/ageing", title="How an item ages", show=item.show_ageing),
+    Page(path="/map/points.json", title="Points of the map", show=item_map.points),
     Page(path=RELEASE, title="Release", show=release.show),
     Page(path=f"{RELEASE}/promote", title="Promote", show=promote.show, takes_posts=True),
     Page(path="/rollback", title="Roll back", show=rollback.show, takes_posts=True),

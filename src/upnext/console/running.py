@@ -1,6 +1,8 @@
-"""Runs the console on its own address until it is interrupted."""
+"""Runs the console on its own address until it is told to end."""
 
+import contextlib
 import ipaddress
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +64,10 @@ def run_console(
     )
     listener = _listen(config, host, port)
     say(f"console of {server_url} on http://{host}:{listener.getsockname()[1]}")
-    uvicorn.Server(config).run(sockets=[listener])
+    # uvicorn raises what ended it once more; both signals are an end as it was asked for.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _listen(config: uvicorn.Config, host: str, port: int) -> socket.socket:

@@ -11,7 +11,7 @@ from upnext.console.rendering import render, server_of, url
 from upnext.console.standing import CANARY, STABLE, held_by, version_in_path
 from upnext.metric_names import metric_label
 from upnext.pictures.evaluation import measured, metrics_of
-from upnext.pictures.facts import config_table, file_table, release_facts, test_facts
+from upnext.pictures.facts import config_table, file_table, measured_facts, release_facts
 from upnext.pictures.numbers import interval
 from upnext.pictures.picture import Table, scrolled
 
@@ -38,7 +38,7 @@ async def show(request: Request) -> Response:
         facts=release_facts(release),
         links=_links(release),
         report=report,
-        test_facts=test_facts(report) if report else [],
+        measured_facts=measured_facts(report) if report else [],
         held=held_by(told, version),
         targets=[label for label in (STABLE, CANARY) if label not in release["labels"]],
         beside=stable if stable not in (None, version) else None,
