@@ -150,7 +150,7 @@ def ready_answers(*, now_s: float | None = None) -> dict[str, Answer]:
                 "releases": [1, 2],
                 "problems": {},
             },
-            "GET /metrics": f'upnext_answers_total{{release="2",label="stable"}} {at_s % 1e6:.0f}\n',
+            "GET /metrics": f'upnext_answers_total{{label="stable"}} {at_s % 1e6:.0f}\n',
             "GET /insight/v1/releases": {
                 "releases": [
                     release_of(1),

@@ -4,15 +4,13 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 from upnext.pictures.page import release_page
 
 Told = dict[str, Any]
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 class Reader(HTMLParser):
@@ -106,47 +104,3 @@ def test_what_is_missing_is_said_or_left_out(release: Told) -> None:
     assert "was not evaluated" in page
     assert "<section" not in page
     assert "was not evaluated" not in release_page(release)
-
-
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="there is no chromium on this machine")
-def test_a_browser_finds_nothing_amiss(release: Told, training: Told, tmp_path: Path) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-    from playwright.sync_api import ConsoleMessage, Request, sync_playwright
-
-    path = tmp_path / "report.html"
-    path.write_text(release_page(release, training), encoding="utf-8")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-        for scheme in schemes:
-            told: list[str] = []
-
-            def hear(message: ConsoleMessage, told: list[str] = told) -> None:
-                told.append(message.text)
-
-            def see(request: Request, told: list[str] = told) -> None:
-                told.append(request.url)
-
-            page = browser.new_page(viewport={"width": 375, "height": 800}, color_scheme=scheme)
-            page.on("console", hear)
-            page.on("request", see)
-            page.goto(path.as_uri())
-            assert told == [path.as_uri()]
-            assert page.evaluate("document.documentElement.scrollWidth") == 375
-            assert page.evaluate(TEXTS_OUTSIDE) == []
-            # What axe runs is a script, which the page itself would forbid.
-            page = browser.new_context(bypass_csp=True, color_scheme=scheme).new_page()
-            page.goto(path.as_uri())
-            found = Axe().run(page).response["violations"]
-            assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
-        browser.close()
-
-
-TEXTS_OUTSIDE = """
-[...document.querySelectorAll("svg text")].filter((text) => {
-  const box = text.getBBox(), paper = text.ownerSVGElement.viewBox.baseVal;
-  return box.x < -3 || box.x + box.width > paper.width + 3
-      || box.y < -3 || box.y + box.height > paper.height + 3;
-}).map((text) => text.textContent)
-"""
-"""As a browser with its own fonts lays them out."""

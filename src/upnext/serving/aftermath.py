@@ -71,10 +71,10 @@ class Aftermath:
         if self._metrics is not None:
             self._metrics.compared_index(release, recall)
 
-    def of_waiting(self, seconds: float) -> None:
+    def of_waiting(self, waited_s: float) -> None:
         """Of a request that waited so long for its turn."""
         if self._metrics is not None:
-            self._metrics.waited(seconds)
+            self._metrics.waited(waited_s)
 
     def of_refusal(self) -> None:
         """Of a request that was not let in."""

@@ -129,9 +129,9 @@ class Metrics:
 
         return counted
 
-    def waited(self, seconds: float) -> None:
+    def waited(self, waited_s: float) -> None:
         """A thread took a request that had waited so long."""
-        self._waited.observe(seconds)
+        self._waited.observe(waited_s)
 
     def refused(self) -> None:
         """A page was not let in."""
