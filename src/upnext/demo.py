@@ -50,6 +50,11 @@ segment = "region"
 [ranking]
 objective = "click-and-share"
 """
+SERVE_TOML = """\
+# What `upnext demo` serves with; `upnext serve REGISTRY --config serve.toml` reads it too.
+[events]
+retention_days = 3650   # the simulated logs end in the past, and so do watches sent beside them
+"""
 DEMO_USER = "u00017"
 START_S = 60
 CONSOLE_PORT = 8090
@@ -66,11 +71,14 @@ def run_demo(directory: Path, *, once: bool, port: int, say: Say) -> None:
     """
     began = time.perf_counter()
     logs, registry, run_toml = directory / "logs", directory / "registry", directory / "run.toml"
+    serve_toml = directory / "serve.toml"
     if not (logs / "items.parquet").exists():
         say("simulating 30 days of a video platform: 2,000 users, 5,000 items")
         simulate(SimulationConfig(), logs)
     if not run_toml.exists():
         run_toml.write_text(RUN_TOML, encoding="utf-8")
+    if not serve_toml.exists():
+        serve_toml.write_text(SERVE_TOML, encoding="utf-8")
     release = train(logs, registry, read_config(run_toml, RunConfig), say=say)
     report = evaluate(logs, registry, release.version, say=say)
     write_report(report, registry / "evaluations" / str(release.version))
@@ -78,10 +86,12 @@ def run_demo(directory: Path, *, once: bool, port: int, say: Say) -> None:
     say(f"on one page: {write_page(registry, release.version)}")
     move_label(registry, "stable", release.version, reason="demo")
     say(f"labelled release {release.version} stable after {time.perf_counter() - began:.0f} s")
-    _serve(registry, release.version, once=once, port=port, say=say)
+    _serve(registry, release.version, serve_toml, once=once, port=port, say=say)
 
 
-def _serve(registry: Path, version: int, *, once: bool, port: int, say: Say) -> None:
+def _serve(
+    registry: Path, version: int, serve_toml: Path, *, once: bool, port: int, say: Say
+) -> None:
     """A server and a console beside it, each a process of its own, until interrupted."""
     _refuse_taken_port(port)
     managed_port = _free_port(port + 1)
@@ -89,7 +99,10 @@ def _serve(registry: Path, version: int, *, once: bool, port: int, say: Say) -> 
     url = f"http://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(
-            _process("serve", str(registry), "--port", str(port), "--admin-port", str(managed_port))
+            _process(
+                *("serve", str(registry), "--config", str(serve_toml)),
+                *("--port", str(port), "--admin-port", str(managed_port)),
+            )
         )
         stack.enter_context(
             _process(
