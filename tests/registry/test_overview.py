@@ -160,7 +160,8 @@ def test_a_damaged_report_is_told_and_the_release_with_it(registry: Path, conten
     _, second, _ = overview(registry)
     assert second.problem.startswith(str(evaluation_path(registry, 2)))
     assert ": expected " in second.problem
-    assert second == replace(before[1], problem=second.problem, metrics={})
+    damaged = replace(before[1], problem=second.problem, metrics={}, baselines={})
+    assert second == damaged
     assert detail(registry, 2).created_at == before[1].created_at
 
 
@@ -235,4 +236,30 @@ def test_a_release_without_anything_to_say_is_told_too(tmp_path: Path) -> None:
         "tables": {},
         "unreadable_files": [],
         "derived": [],
+    }
+
+
+def test_the_best_baseline_at_each_metric_is_told(tmp_path: Path) -> None:
+    _publish(tmp_path)
+    metrics: list[dict[str, float | None]] = [
+        {"auc": 0.5, "weighted_per_user_loss": 0.25},
+        {"auc": 0.625},
+        {"auc": None},
+        {"weighted_per_user_loss": 0.125},
+    ]
+    systems = [
+        {
+            "name": f"baseline {number}",
+            "is_baseline": True,
+            "metrics": {name: {"value": value} for name, value in one.items()},
+        }
+        for number, one in enumerate(metrics)
+    ]
+    own = {"name": "ranking", "is_baseline": False, "metrics": {"auc": {"value": 0.75}}}
+    _report(tmp_path, 1, json.dumps({"ranking": [*systems, own]}))
+    told = overview(tmp_path)[0].baselines
+    assert told["retrieval"] == {}
+    assert {metric: (best.name, best.value) for metric, best in told["ranking"].items()} == {
+        "auc": ("baseline 1", 0.625),
+        "weighted_per_user_loss": ("baseline 3", 0.125),
     }

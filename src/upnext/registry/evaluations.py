@@ -1,6 +1,6 @@
 """What evaluations found: `REGISTRY/evaluations/3/report.json` tells how good release 3 is."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from upnext.errors import ReleaseError
+from upnext.metric_names import LOWER_IS_BETTER
 from upnext.registry.remembered import remembered_json
 
 STAGES = ("retrieval", "ranking")
@@ -26,10 +27,21 @@ class Measured:
 class _System:
     """What was measured of the release, or of a baseline."""
 
+    name: str
     metrics: Mapping[str, Measured]
     is_baseline: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestBaseline:
+    """The baseline that is best at a metric, and its value there."""
+
+    name: str
+    value: float
+
+
+Baselines = Mapping[str, Mapping[str, BestBaseline]]
+"""By stage, then by metric."""
 Metrics = Mapping[str, Mapping[str, Measured]]
 """By stage, then by metric."""
 
@@ -56,11 +68,39 @@ def own_metrics(report: Mapping[str, Any], where: str) -> Metrics:
 
     Raises: ReleaseError: the report is none; `where` names it.
     """
-    found: dict[str, Mapping[str, Measured]] = {}
+    return {
+        stage: next((one.metrics for one in systems if not one.is_baseline), {})
+        for stage, systems in _systems(report, where).items()
+    }
+
+
+def best_baselines(report: Mapping[str, Any], where: str) -> Baselines:
+    """Of each metric that a baseline was measured by, the best of them.
+
+    Raises: ReleaseError: the report is none; `where` names it.
+    """
+    return {stage: _best(systems) for stage, systems in _systems(report, where).items()}
+
+
+def _best(systems: Sequence[_System]) -> dict[str, BestBaseline]:
+    found: dict[str, BestBaseline] = {}
+    for one in systems:
+        for metric, measured in one.metrics.items() if one.is_baseline else ():
+            if measured.value is None:
+                continue
+            sign = -1 if metric in LOWER_IS_BETTER else 1
+            best = found.get(metric)
+            if best is None or sign * measured.value > sign * best.value:
+                found[metric] = BestBaseline(name=one.name, value=measured.value)
+    return found
+
+
+def _systems(report: Mapping[str, Any], where: str) -> dict[str, list[_System]]:
+    """By stage, whoever was measured."""
+    found = {}
     for stage in STAGES:
         try:
-            systems = msgspec.convert(report.get(stage, ()), list[_System])
+            found[stage] = msgspec.convert(report.get(stage, ()), list[_System])
         except msgspec.ValidationError as error:
             raise ReleaseError(f"{where}, {stage}", expected="systems", got=str(error)) from None
-        found[stage] = next((one.metrics for one in systems if not one.is_baseline), {})
     return found

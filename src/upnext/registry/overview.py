@@ -5,7 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from upnext.errors import ReleaseError
-from upnext.registry.evaluations import Metrics, evaluation_path, own_metrics, read_evaluation
+from upnext.registry.evaluations import (
+    Baselines,
+    Metrics,
+    best_baselines,
+    evaluation_path,
+    own_metrics,
+    read_evaluation,
+)
 from upnext.registry.labels import read_labels
 from upnext.registry.release import list_releases
 from upnext.registry.remembered import remembered_release
@@ -33,7 +40,8 @@ class Overview:
     """One published release. What a damaged one would say of itself is None; `problem` says why.
 
     `created_at` and `train_until` are ISO 8601 in UTC. `training`: the folder of its curves.
-    `metrics`: its own, by stage, where it was evaluated; a damaged report is a `problem` too.
+    `metrics`: its own, by stage, where it was evaluated, and the best of `baselines` at each; a
+    damaged report is a `problem` too.
     """
 
     version: int
@@ -47,6 +55,7 @@ class Overview:
     training: str | None = None
     has_evaluation: bool = False
     metrics: Metrics = field(default_factory=dict)
+    baselines: Baselines = field(default_factory=dict)
 
 
 def overview(registry: Path) -> list[Overview]:
@@ -86,7 +95,7 @@ def holders_of(version: int, servers: Sequence[ServerStatus]) -> list[Holder]:
 def _row(
     registry: Path, version: int, labels: Sequence[str], servers: Sequence[Holder]
 ) -> Overview:
-    metrics, damage = _metrics(registry, version)
+    metrics, baselines, damage = _measured(registry, version)
     has_evaluation = evaluation_path(registry, version).exists()
     try:
         release = remembered_release(registry, version)
@@ -102,6 +111,7 @@ def _row(
             problem=str(error),
             has_evaluation=has_evaluation,
             metrics=metrics,
+            baselines=baselines,
         )
     return Overview(
         version=version,
@@ -115,14 +125,17 @@ def _row(
         training=release.metadata.get("training"),
         has_evaluation=has_evaluation,
         metrics=metrics,
+        baselines=baselines,
     )
 
 
-def _metrics(registry: Path, version: int) -> tuple[Metrics, str]:
-    """Of an evaluation, none without one; and why a report cannot be read."""
+def _measured(registry: Path, version: int) -> tuple[Metrics, Baselines, str]:
+    """Of an evaluation, nothing without one; and why a report cannot be read."""
     try:
         report = read_evaluation(registry, version)
         where = str(evaluation_path(registry, version))
-        return ({}, "") if report is None else (own_metrics(report, where), "")
+        if report is None:
+            return {}, {}, ""
+        return own_metrics(report, where), best_baselines(report, where), ""
     except ReleaseError as error:
-        return {}, str(error)
+        return {}, {}, str(error)
