@@ -30,6 +30,17 @@ _MEANINGS = {
 }
 
 
+def goodness(name: str, value: float) -> float:
+    """A number that is greater the better the metric's value is.
+
+    >>> [goodness(*one) for one in (("auc", 0.7), ("loss", 0.7), ("calibration_ratio", 0.5))]
+    [0.7, -0.7, -0.5]
+    """
+    if name == "calibration_ratio":
+        return -abs(value - 1)
+    return -value if name in LOWER_IS_BETTER else value
+
+
 def metric_label(name: str) -> str:
     """How a metric is called in text and pictures, with its unit and a sign if lower is better.
 

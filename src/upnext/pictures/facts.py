@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from upnext.metric_names import LOWER_IS_BETTER, metric_label
+from upnext.metric_names import goodness, metric_label
 from upnext.pictures.evaluation import measured, window
 from upnext.pictures.numbers import DASH, is_number, short, size, when
 from upnext.pictures.picture import Table
@@ -118,7 +118,7 @@ def own_and_best(systems: Sequence[Told], metric: str) -> tuple[Told | None, str
     ]
     if not others:
         return own, ""
-    value, name = (min if metric in LOWER_IS_BETTER else max)(others)
+    value, name = max(others, key=lambda other: goodness(metric, other[0]))
     return own, f"{name}: {short(value)}"
 
 

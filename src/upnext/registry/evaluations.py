@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from upnext.errors import ReleaseError
-from upnext.metric_names import LOWER_IS_BETTER
+from upnext.metric_names import goodness
 from upnext.registry.remembered import remembered_json
 
 STAGES = ("retrieval", "ranking")
@@ -88,9 +88,8 @@ def _best(systems: Sequence[_System]) -> dict[str, BestBaseline]:
         for metric, measured in one.metrics.items() if one.is_baseline else ():
             if measured.value is None:
                 continue
-            sign = -1 if metric in LOWER_IS_BETTER else 1
-            best = found.get(metric)
-            if best is None or sign * measured.value > sign * best.value:
+            best, value = found.get(metric), goodness(metric, measured.value)
+            if best is None or value > goodness(metric, best.value):
                 found[metric] = BestBaseline(name=one.name, value=measured.value)
     return found
 
