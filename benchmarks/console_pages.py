@@ -55,7 +55,7 @@ def paths_of(who: Mapping[str, str], item: str) -> dict[str, str]:
         "item": f"/item?{urlencode({'item_id': item})}",
         "map": f"/map?{urlencode({'item_id': item})}",
         "releases": "/releases",
-        "promote": "/releases/1/promote?label=canary",
+        "promote": "/releases/1/promote?label=stable",
         "training": "/training",
         "quality": "/quality",
         "traffic": "/traffic",
