@@ -43,7 +43,9 @@ def test_nothing_in_a_page_runs_or_comes_from_elsewhere(visitor: httpx.Client, p
 
 @pytest.mark.parametrize("path", PATHS)
 def test_a_server_that_does_not_answer_is_said_to(path: str) -> None:
-    app = create_console_app(Server("http://127.0.0.1:9", "http://127.0.0.1:9"), hosts=None)
+    app = create_console_app(
+        Server("http://127.0.0.1:9", "http://127.0.0.1:9"), hosts={"127.0.0.1"}
+    )
     with running_server(app) as url:
         answer = httpx.get(f"{url}{path}", trust_env=False)
     assert answer.status_code == 503

@@ -59,7 +59,7 @@ def visitor(registry: Path, opened: FakeReleases, tmp_path: Path) -> Iterator[ht
     with (
         Following(LiveReleases(opened.open), registry, look_every_s=0.005),
         running_server(_managing(create_admin_app(registry, security=security), registry)) as told,
-        running_server(create_console_app(Server(told, told), hosts=None)) as url,
+        running_server(create_console_app(Server(told, told), hosts={"127.0.0.1"})) as url,
         httpx.Client(base_url=url, headers={"Origin": url}, trust_env=False) as client,
     ):
         yield client

@@ -46,16 +46,29 @@ def test_why_it_failed_is_told() -> None:
     asyncio.run(check())
 
 
-def test_the_last_ones_are_kept_under_their_own_numbers() -> None:
+def test_the_last_ones_are_kept_under_their_own_numbers_and_none_that_runs_is_forgotten() -> None:
     async def check() -> None:
-        operations = Operations()
+        operations, may_end = Operations(), asyncio.Event()
 
-        async def work() -> Json:
+        async def at_once() -> Json:
             return {}
 
-        all_of_them = [operations.start(f"{n}", work()) for n in range(KEPT + 7)]
-        kept = [one for one in all_of_them if operations.get(one.number) is one]
-        assert kept == all_of_them[-KEPT:]
-        await asyncio.sleep(0)
+        async def long() -> Json:
+            await may_end.wait()
+            return {}
+
+        running = operations.start("long", long())
+        ended = []
+        for n in range(KEPT + 7):
+            ended.append(operations.start(f"{n}", at_once()))
+            while ended[-1].state == "running":
+                await asyncio.sleep(0)
+        last = operations.start("last", at_once())
+        kept = [one for one in ended if operations.get(one.number) is one]
+        assert kept == ended[-KEPT:]
+        assert operations.get(running.number) is running
+        may_end.set()
+        while "running" in (running.state, last.state):
+            await asyncio.sleep(0)
 
     asyncio.run(check())

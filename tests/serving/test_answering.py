@@ -12,7 +12,7 @@ from upnext.errors import RequestError, UpnextError
 from upnext.events.event import ServedPage
 from upnext.schema import Id, LivePast, RecommendationRequest
 from upnext.serving.aftermath import Aftermath
-from upnext.serving.answering import Answering, AnsweringConfig
+from upnext.serving.answering import MOST_LOOKING, Answering, AnsweringConfig
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig
 from upnext.serving.metrics import Metrics
@@ -363,23 +363,39 @@ def test_the_release_that_is_named_is_looked_at_whatever_traffic_says(
     assert (looked.seen, looked.release, looked.label) == (f"seen in {release}", release, label)
 
 
-def test_between_the_steps_of_a_long_look_others_have_their_turn(
-    answering: Answering, fakes: Any
-) -> None:
-    order: list[str] = []
-    fakes.on_request[1] = lambda: order.append("page")
+def test_no_page_waits_for_a_look(answering: Answering, fakes: Any) -> None:
+    is_answered = threading.Event()
+    fakes.on_request[1] = is_answered.set
 
     def see(_recommender: Any) -> Iterator[str | None]:
-        for _ in range(3):
-            order.append("step")
-            yield None
+        yield None
+        assert is_answered.wait(20)
         yield "seen"
 
-    async def both() -> None:
-        await asyncio.gather(answering.look(see), answering.recommend(asked()))
+    async def both() -> Any:
+        return await asyncio.gather(answering.look(see), answering.recommend(asked()))
 
-    run(both())
-    assert order == ["step", "page", "step", "step"]
+    looked, _ = run(both())
+    assert looked.seen == "seen"
+
+
+def test_more_than_enough_looks_are_refused(answering: Answering) -> None:
+    may_end = threading.Event()
+
+    def see(_recommender: Any) -> Iterator[str | None]:
+        assert may_end.wait(20)
+        yield "seen"
+
+    async def many() -> Any:
+        looks = [asyncio.create_task(answering.look(see)) for _ in range(MOST_LOOKING + 1)]
+        while not looks[-1].done():
+            await asyncio.sleep(0.01)
+        may_end.set()
+        return await asyncio.gather(*looks, return_exceptions=True)
+
+    *seen, refused = run(many())
+    assert [one.seen for one in seen] == ["seen"] * MOST_LOOKING
+    assert isinstance(refused, OverloadedError)
 
 
 def test_a_look_that_fails_says_why(answering: Answering) -> None:

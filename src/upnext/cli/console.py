@@ -18,6 +18,10 @@ def console(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port; 0 takes a free one.")] = 8090,
     allow_remote: Annotated[bool, typer.Option(help="Listen beyond this machine.")] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Name it is called by beyond this machine; repeatable."),
+    ] = None,
     read_token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Token that the server wants to be read.")
     ] = None,
@@ -34,6 +38,7 @@ def console(
         host=host,
         port=port,
         allow_remote=allow_remote,
+        allowed_hosts=allowed_host or (),
         read_token_file=read_token_file,
         say=say,
     )

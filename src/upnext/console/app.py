@@ -81,10 +81,10 @@ PAGES = (
 """Every page."""
 
 
-def create_console_app(server: Server, *, hosts: Collection[str] | None) -> Starlette:
+def create_console_app(server: Server, *, hosts: Collection[str]) -> Starlette:
     """The application; it watches the server while it runs.
 
-    `hosts`: names that it answers to; None answers to all.
+    `hosts`: names that it answers to.
     """
     watch = Watch(server)
 

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import httpx
 
-from upnext.errors import UpnextError
+from upnext.errors import RequestError, UpnextError
 
 Json = dict[str, Any]
 
@@ -36,7 +36,8 @@ class ServerRefusedError(UpnextError):
 class Server:
     """A server as its clients see it; used in a `with` block.
 
-    `read_token`: what it wants of those who look, if anything.
+    `read_token`: what it wants of those who look, if anything. `is_shared`: whether others than
+    this machine reach the console; then whatever changes something needs a token.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class Server:
         managed_url: str,
         *,
         read_token: str | None = None,
+        is_shared: bool = False,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.public_url, self.managed_url = public_url.rstrip("/"), managed_url.rstrip("/")
-        self._read_token = read_token
+        self._read_token, self._is_shared = read_token, is_shared
         # The environment's proxies are for the world outside, and a server is not there.
         self._http = httpx.AsyncClient(
             transport=transport, trust_env=False, timeout=LOOK_TIMEOUT_S, follow_redirects=False
@@ -84,8 +86,17 @@ class Server:
         url = f"{self.public_url}{path}"
         return _json(await self._send("POST", url, token=token or self._read_token, json=body))
 
+    async def tell_event(self, event: Json, *, token: str | None) -> Json:
+        """Tells one event; without a token, as those who look. Raises as `manage` does."""
+        self._check_token(token)
+        return await self.ask("/v1/events", {"events": [event]}, token=token)
+
     async def manage(self, method: str, path: str, body: Json, *, token: str | None) -> Json:
-        """Changes something on the managed address; it returns when that is done."""
+        """Changes something on the managed address; it returns when that is done.
+
+        Raises: RequestError: others reach this console, and no token was given.
+        """
+        self._check_token(token)
         url = f"{self.managed_url}/admin/v1/{path}"
         answer = await self._send(method, url, token=token, json=body, timeout=MANAGE_TIMEOUT_S)
         return _json(answer)
@@ -100,6 +111,16 @@ class Server:
         answer = await self._send("GET", f"{self.managed_url}/metrics", token=self._read_token)
         return answer.text
 
+    def _check_token(self, token: str | None) -> None:
+        # A server that only this machine reaches may want none; who asks us may be elsewhere.
+        if self._is_shared and token is None:
+            raise RequestError(
+                "token",
+                expected="the token of the server, as others reach this console",
+                got="none",
+                hint="[security] of serve.toml gives a server its tokens.",
+            )
+
     async def _send(
         self,
         method: str,
@@ -113,10 +134,12 @@ class Server:
         try:
             answer = await self._http.request(method, url, headers=headers, **what)
         except (httpx.TransportError, httpx.InvalidURL) as error:
+            # What a header cannot hold stands in the error, and a token goes into a header.
+            told = "" if isinstance(error, httpx.LocalProtocolError) else str(error)
             raise ServerDownError(
                 url,
                 expected="a server that answers",
-                got=f"{type(error).__name__}: {error}".rstrip(": "),
+                got=f"{type(error).__name__}: {told}".rstrip(": "),
                 hint="upnext serve REGISTRY --admin-port PORT starts one.",
             ) from None
         if answer.status_code >= 400 and answer.status_code not in may_fail:
@@ -124,13 +147,13 @@ class Server:
         return answer
 
 
-def escaped(part: str) -> str:
+def escaped(part: str | int) -> str:
     """A part of a path, whatever it holds; dots too, as a path of ".." leads elsewhere.
 
     >>> escaped("a/b"), escaped("..")
     ('a%2Fb', '%2E%2E')
     """
-    return quote(part, safe="").replace(".", "%2E")
+    return quote(str(part), safe="").replace(".", "%2E")
 
 
 def _json(answer: httpx.Response) -> Json:

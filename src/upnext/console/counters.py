@@ -11,6 +11,9 @@ Labels = frozenset[tuple[str, str]]
 Samples = Mapping[str, Mapping[Labels, float]]
 """Name → labels → value."""
 
+UNSEEN = "shadow of "
+"""How the label of answers begins that nobody was shown."""
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:
@@ -133,6 +136,11 @@ class Window:
             values = tuple(of.get(label, "") for label in labels)
             told[values] = told.get(values, 0.0) + grew
         return {values: grew for values, grew in sorted(told.items()) if grew > 0}
+
+    def shown(self, name: str, **where: str) -> float:
+        """As `increase`, without answers that nobody was shown: those of a shadow."""
+        grew = self.by("label", name, **where)
+        return sum(num for label, num in grew.items() if not label.startswith(UNSEEN))
 
     def per_s(self, name: str, **where: str) -> float | None:
         """Its growth a second; None in an empty window."""

@@ -6,6 +6,7 @@ from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import ImmutableMultiDict
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from upnext.errors import RequestError
@@ -14,11 +15,21 @@ T = TypeVar("T")
 
 Fields = ImmutableMultiDict[str, str]
 
+MAX_FORM_BYTES = 64 * 1024
+
 
 async def form_of(request: Request) -> Fields:
-    """The fields of a form that was posted, those that were left empty too."""
-    body = (await request.body()).decode("utf-8", "replace")
-    return ImmutableMultiDict(parse_qsl(body, keep_blank_values=True))
+    """The fields of a form that was posted, those that were left empty too.
+
+    Raises: HTTPException: it is longer than any of ours.
+    """
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            raise HTTPException(413)
+    text = body.decode("utf-8", "replace")
+    return ImmutableMultiDict(parse_qsl(text, keep_blank_values=True))
 
 
 def number_in(fields: Fields, name: str, kind: Callable[[str], T], expected: str) -> T | None:

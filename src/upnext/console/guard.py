@@ -35,10 +35,10 @@ class Guard:
     A page elsewhere may make a browser ask us, by a name of its own that leads here or with a form.
     So the Host must be one of ours, and what changes something must come from our own pages.
 
-    `hosts`: names that the console answers to; None answers to all.
+    `hosts`: names that the console answers to.
     """
 
-    def __init__(self, app: ASGIApp, *, hosts: Collection[str] | None) -> None:
+    def __init__(self, app: ASGIApp, *, hosts: Collection[str]) -> None:
         self._app, self._hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,11 +61,12 @@ class Guard:
     def _refusal(self, headers: Headers, scope: Scope) -> str | None:
         host = headers.get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if self._hosts is not None and name.lower() not in self._hosts:
+        if name.lower() not in self._hosts:
             return "This console does not answer to that name."
         if scope["method"] in ("GET", "HEAD"):
             return None
-        # Every browser that could be tricked tells where a form comes from.
-        if headers.get("origin") != f"{scope['scheme']}://{host}":
+        # Every browser that could be tricked tells where a form comes from. The scheme may be
+        # another where a proxy speaks TLS for us.
+        if headers.get("origin") not in (f"http://{host}", f"https://{host}"):
             return "Only this console's own pages may change something."
         return None

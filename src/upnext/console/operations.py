@@ -40,7 +40,7 @@ class Operations:
         began_s = self._clock()
         operation = Operation(self._num_started, title, began_s * 1e3)
         self._all[operation.number] = operation
-        for number in list(self._all)[:-KEPT]:
+        for number in [n for n, one in self._all.items() if one.state != "running"][:-KEPT]:
             del self._all[number]
         task = asyncio.create_task(self._run(operation, work, began_s))
         self._tasks.add(task)  # the loop itself keeps no hold of its tasks

@@ -150,4 +150,4 @@ def _amiss(windows: Sequence[Window]) -> Picture | None:
 
 
 def _answers(windows: Sequence[Window]) -> str:
-    return f"{whole(windows).increase('upnext_answers_total'):,.0f} answers"
+    return f"{whole(windows).shown('upnext_answers_total'):,.0f} answers"

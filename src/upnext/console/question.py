@@ -1,5 +1,6 @@
 """What is to be recommended to whom: the fields of a form, the URL that holds them, the request."""
 
+import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -118,7 +119,7 @@ class Question:
 
     def of_release(self) -> dict[str, str | int | None]:
         """How questions to the server name the release."""
-        if self.release is not None and self.release.isdecimal():
+        if self.release is not None and re.fullmatch("[1-9][0-9]{0,9}", self.release):
             return {"version": int(self.release)}
         return {"label": self.release}
 

@@ -38,6 +38,7 @@ def _id(fields: Fields, name: str) -> Id:
     text = fields.get(name, "")
     try:
         told = json.loads(text)
+        str(told).encode()  # a lone surrogate is no text
     except (ValueError, RecursionError):
         told = None
     if isinstance(told, bool) or not isinstance(told, str | int):

@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from upnext.errors import ReleaseError
+from upnext.metric_names import goodness
 from upnext.registry.detail import config_of
 from upnext.registry.release import Release, list_releases
 from upnext.registry.remembered import Seen, remembered_release, seen_of
@@ -27,6 +27,10 @@ RUNNING_WITHIN_S = 600.0
 for minutes, on large logs."""
 
 _EPOCH = "epoch/"
+
+MOST_REMEMBERED = 1_024
+_CURVES: dict[Path, tuple[Seen, "Curve"]] = {}
+"""Curves that were read, by their files, each with what the system told of its file then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +145,8 @@ def training_names(registry: Path) -> list[str]:
     return sorted({path.relative_to(registry / "training").parts[0] for path in _files(registry)})
 
 
-def _files(registry: Path, training: str = "*") -> Iterable[Path]:
-    return (registry / "training").glob(f"{training}/**/{CURVES}")
+def _files(registry: Path, training: str = "") -> Iterable[Path]:
+    return (registry / "training" / training).rglob(CURVES)
 
 
 def _releases_by_training(registry: Path) -> dict[str, Release]:
@@ -166,7 +170,7 @@ def _run(registry: Path, training: str, release: Release | None) -> TrainingRun:
     for path in _files(registry, training):
         if (seen := seen_of(path)) is None:
             continue  # removed just now
-        curve, part = _read(path, seen), path.parent.relative_to(directory)
+        curve, part = _remembered(path, seen), path.parent.relative_to(directory)
         best_epoch = _best(curve.epochs, guides.get(part.name))
         curves.append(replace(curve, part=part.as_posix(), best_epoch=best_epoch))
     last_ms = max((at_ms for curve in curves for at_ms in _times_ms(curve)), default=0)
@@ -239,12 +243,20 @@ def _best(epochs: Sequence[CurveEpoch], guide: str | None) -> int | None:
     told = [one for one in epochs if guide is not None and guide in one.metrics]
     if guide is None or not told:
         return None
-    sign = -1 if guide.endswith("_loss") else 1
-    return max(told, key=lambda one: sign * one.metrics[guide]).epoch
+    return max(told, key=lambda one: goodness(guide, one.metrics[guide])).epoch
 
 
-@lru_cache(maxsize=1024)
-def _read(path: Path, _seen: Seen) -> Curve:
+def _remembered(path: Path, seen: Seen) -> Curve:
+    """A curve grows while its run learns: only as it was last is it kept."""
+    kept = _CURVES.get(path)
+    if kept is None or kept[0] != seen:
+        kept = _CURVES[path] = (seen, _read(path))
+        while len(_CURVES) > MOST_REMEMBERED:
+            _CURVES.pop(next(iter(_CURVES)), None)
+    return kept[1]
+
+
+def _read(path: Path) -> Curve:
     """A curve but for its part and its best epoch, which other files tell."""
     points: list[CurvePoint] = []
     epochs: list[CurveEpoch] = []

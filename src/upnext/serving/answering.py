@@ -30,6 +30,8 @@ T = TypeVar("T")
 NO_STORE = "the live store could not be read: what happened since the release was made is missing"
 TOO_LATE = "not answered in time: what is watched most"
 FAILED = "answering failed: what is watched most"
+MOST_LOOKING = 32
+"""Questions of those who look into releases that may wait."""
 LATE_MS = MS_PER_DAY
 """An event may come so late that the logs of a release miss it, though it was before their end."""
 
@@ -82,6 +84,8 @@ class Answering:
         self.queue = WorkQueue(queue or QueueConfig(), on_waited=self._aftermath.of_waiting)
         # Of its own, so that what is watched most can be told however busy the others are.
         self._otherwise = ThreadPoolExecutor(1, thread_name_prefix="otherwise")
+        self._looking = ThreadPoolExecutor(1, thread_name_prefix="look")
+        self._num_looking = 0
         self._ranking_s = 0.0
         self._comparing = Comparing(live, self._compare, self._aftermath.of_comparison)
         self._unseen: set[asyncio.Task[None]] = set()
@@ -179,7 +183,7 @@ class Answering:
         named = STABLE if label is None and version is None else label
         with self.live.acquire(named, version) as route:
             steps = see(route.recommender)
-            while (seen := await self._alone(lambda: next(steps))) is None:
+            while (seen := await self._beside(lambda: next(steps))) is None:
                 pass
         return Looked(seen=seen, release=route.recommender.release, label=route.label)
 
@@ -217,6 +221,7 @@ class Answering:
         """Ends once all that waits is answered."""
         self.queue.close()
         self._otherwise.shutdown()
+        self._looking.shutdown()
         self._comparing.close()
 
     def _label_of(self, asked: Asked) -> str | None:
@@ -248,6 +253,20 @@ class Answering:
         return await loop.run_in_executor(
             self._otherwise, lambda: self._popular(recommender, asked.request, cause)
         )
+
+    async def _beside(self, compute: Callable[[], T]) -> T:
+        """One step of looking, in a thread beside those that answer, so that no page waits for it.
+
+        Raises: OverloadedError: too much is looked at already.
+        """
+        if self._num_looking >= MOST_LOOKING:
+            got = f"{self._num_looking} questions that wait"
+            raise OverloadedError("the server", expected="fewer that look into it", got=got)
+        self._num_looking += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._looking, compute)
+        finally:
+            self._num_looking -= 1
 
     async def _alone(self, compute: Callable[[], T]) -> T:
         """What is neither batched nor done without: one computation, in its turn.

@@ -1,8 +1,9 @@
 """Does the index still find what it should? Now and then a live request is searched for exactly.
 
 An index is measured when it is built, with the requests of that day. Comparing takes as long as
-many answers on a large catalogue, so it has a thread of its own that all others go before, and is
-done one at a time.
+many answers on a large catalogue, so it has a thread of its own, is begun only while nobody waits,
+and is done one at a time. Its thread has the priority of all others: one that others go before may
+be kept from running while it holds the interpreter, and then everybody waits for it.
 """
 
 import asyncio
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from upnext.schema import RecommendationRequest
-from upnext.serving.following import give_way
 from upnext.serving.releases import LiveReleases, NotServedError, Recommender
 
 logger = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Comparing:
         self, live: LiveReleases, compare: Compare, tell: Callable[[str, float], None]
     ) -> None:
         self._live, self._compare, self._tell = live, compare, tell
-        self._thread = ThreadPoolExecutor(1, "compare", initializer=give_way)
+        self._thread = ThreadPoolExecutor(1, "compare")
         self._is_busy = False
 
     async def of(self, version: int, request: RecommendationRequest) -> None:

@@ -3,8 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from upnext.console.choosing import chosen_version, in_path
-from upnext.console.client import Json
+from upnext.console.choosing import chosen_version
+from upnext.console.client import Json, escaped
 from upnext.console.rendering import render, server_of
 from upnext.pictures.data import quarantine_pictures, volume_pictures
 
@@ -16,7 +16,7 @@ async def show(request: Request) -> Response:
     server = server_of(request)
     told = await server.look("releases")
     version = chosen_version(request, told)
-    data = None if version is None else await server.look(f"data/{in_path(version)}")
+    data = None if version is None else await server.look(f"data/{escaped(version)}")
     tables = data["tables"] if data else {}
     return render(
         request,

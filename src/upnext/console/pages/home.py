@@ -11,6 +11,8 @@ from upnext.console.over_time import QUANTILES, time_to_answer
 from upnext.console.rendering import render, server_of, watch_of
 
 WINDOWS_S = (60.0, 300.0, 3_600.0)
+ANSWERING = ("recommend", "recommend_batch", "similar", "infer", "predict")
+"""Routes that people wait for; a probe that is told of a server that is not ready is no failure."""
 
 
 async def show(request: Request) -> Response:
@@ -24,7 +26,6 @@ async def show(request: Request) -> Response:
         "home.html",
         title="Home",
         labels=[_label(told, name, version) for name, version in told["labels"].items()],
-        servers=told["servers"],
         windows=[_numbers(window) for window in dict.fromkeys(windows) if window is not None],
         picture=time_to_answer(watch.windows(3_600.0, 60)),
     )
@@ -43,21 +44,22 @@ def _ms(release: Json) -> float | None:
 
 def _numbers(window: Window) -> Json:
     """Each number of one window; nothing counted is None, not 0."""
-    answers = window.increase("upnext_answers_total")
-    degraded = window.increase("upnext_degraded_total")
+    answers = window.shown("upnext_answers_total")
+    degraded = window.shown("upnext_degraded_total")
     return {
         "length_s": window.length_s,
         "num_answers": answers,
-        "per_s": window.per_s("upnext_answers_total"),
+        "per_s": answers / window.length_s if window.length_s > 0 else None,
         "quantiles": {
             name: window.quantile(share, "upnext_stage_seconds", stage="served")
             for name, share in QUANTILES.items()
         },
         "degraded_share": degraded / answers if answers else None,
-        "num_refused": window.increase("upnext_responses_total", status="429"),
+        "num_refused": window.increase("upnext_refused_total"),
         "num_failed": sum(
             grew
-            for status, grew in window.by("status", "upnext_responses_total").items()
+            for route in ANSWERING
+            for status, grew in window.by("status", "upnext_responses_total", route=route).items()
             if status.startswith("5")
         ),
     }

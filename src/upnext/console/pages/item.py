@@ -13,7 +13,6 @@ from upnext.console.rendering import render, server_of
 from upnext.pictures.popularity import item_picture, probability_picture
 
 NUM_FOUND, NUM_NEIGHBOURS = 40, 20
-MS_PER_DAY = 86_400_000
 LEAST_AGE_DAYS = 30.0
 """How far the slider goes at least."""
 

@@ -3,8 +3,8 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from upnext.console.choosing import chosen_version, in_path
-from upnext.console.client import Json
+from upnext.console.choosing import chosen_version
+from upnext.console.client import Json, escaped
 from upnext.console.rendering import render, server_of
 from upnext.pictures import Picture
 from upnext.pictures.calibration import calibration_pictures
@@ -24,7 +24,7 @@ async def show(request: Request) -> Response:
     server = server_of(request)
     told = await server.look("releases")
     version = chosen_version(request, told)
-    release = None if version is None else await server.look(f"releases/{in_path(version)}")
+    release = None if version is None else await server.look(f"releases/{escaped(version)}")
     report = release and release["evaluation"]
     return render(
         request,

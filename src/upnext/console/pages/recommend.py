@@ -9,6 +9,7 @@ from typing import Self
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from upnext.console.changing import token_in
 from upnext.console.client import Server, ServerRefusedError, escaped
 from upnext.console.column import Column, column
 from upnext.console.curl import curl_command
@@ -56,9 +57,9 @@ async def _send(request: Request, question: Question) -> Response:
     """Tells the server a watch; a refusal is shown in the page, and nothing has changed."""
     fields = await form_of(request)
     event = event_of(fields, at_ms=question.at_ms)
-    token = fields.get("token") or None
+    token = token_in(fields)
     try:
-        told = await server_of(request).ask("/v1/events", {"events": [event]}, token=token)
+        told = await server_of(request).tell_event(event, token=token)
     except ServerRefusedError as error:
         question = question.but(asks_token=question.asks_token or error.status in WANTS_A_TOKEN)
         return await _page(request, question, refusal=error, tried=fields)

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upnext.console.client import Json
-from upnext.console.counters import Observed, Window
+from upnext.console.counters import UNSEEN, Observed, Window
 from upnext.console.over_time import (
     QUANTILES,
     RECALL,
@@ -24,7 +24,6 @@ WINDOWS_S = {60: "1 min", 300: "5 min", 3_600: "1 h"}
 DEFAULT_S = 300
 NUM_PARTS = 60
 HOUR_S = 3_600.0
-UNSEEN = "shadow of "
 """Begins the labels of answers that nobody was given."""
 
 

@@ -5,8 +5,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from upnext.console.choosing import in_path
-from upnext.console.client import Json, Server
+from upnext.console.client import Json, Server, escaped
 from upnext.console.rendering import render, server_of
 from upnext.pictures import Picture
 from upnext.pictures.beside import beside_pictures
@@ -41,7 +40,7 @@ async def show(request: Request) -> Response:
 
 
 async def _run(server: Server, training: str | None) -> Json | None:
-    return None if training is None else await server.look(f"training/{in_path(training)}")
+    return None if training is None else await server.look(f"training/{escaped(training)}")
 
 
 def _most_wanted(runs: list[Json], labels: Json) -> str | None:
