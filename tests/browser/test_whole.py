@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from playwright.sync_api import Locator, Page, expect
-from tests.browser.visits import Visits
+from tests.browser.visits import Visits, assert_told_nowhere
 from tests.browser.whole import ADMIN_TOKEN, EVENTS_TOKEN, Whole
 
 WATCH_S = 45
@@ -39,7 +39,9 @@ def ask_for_a_known_user(visits: Visits, whole: Whole, place: int) -> tuple[Page
 def items_of(ranked: Locator) -> list[str]:
     """Ids of a list, the best first."""
     links = ranked.locator(".about > p:first-child > a").all()
-    return [parse_qs(urlsplit(one.get_attribute("href") or "").query)["item_id"][0] for one in links]
+    return [
+        parse_qs(urlsplit(one.get_attribute("href") or "").query)["item_id"][0] for one in links
+    ]
 
 
 def test_a_known_user_is_recommended_a_list_with_reasons(visits: Visits, whole: Whole) -> None:
@@ -73,7 +75,9 @@ def test_of_two_labels_it_is_told_what_moved(visits: Visits, whole: Whole) -> No
     expect(canary.get_by_role("heading", name="canary: release 2")).to_be_visible()
     before, after = items_of(stable), items_of(canary)
     assert before != after
-    marks = [mark.text_content() for mark in canary.locator("ol.ranked .move > [aria-hidden]").all()]
+    marks = [
+        mark.text_content() for mark in canary.locator("ol.ranked .move > [aria-hidden]").all()
+    ]
     assert marks == [mark_of(item, before, place) for place, item in enumerate(after)]
     assert {"▲", "▼"} <= {str(mark)[0] for mark in marks}
     share = len(set(before) & set(after)) / len(after)
@@ -102,8 +106,10 @@ def test_a_watch_is_taken_from_who_has_the_token_and_changes_the_list(
         watch.get_by_label("Seconds watched").fill(str(WATCH_S))
         if token:
             watch.get_by_label("Token").fill(token)
-        watch.get_by_role("button", name="Watched").click()
-        expect(page.get_by_role("region", name="Refused")).to_be_visible()
+        with page.expect_navigation() as refused:
+            watch.get_by_role("button", name="Watched").click()
+        assert refused.value.status == 401
+        expect(page.get_by_role("alert", name="Refused")).to_contain_text("only with a token")
         expect(page.locator("ol.past .badge")).to_have_count(0)
     visits.may_be_down = False
     watch = page.locator("ol.ranked > li").first
@@ -131,10 +137,3 @@ def test_a_watch_is_taken_from_who_has_the_token_and_changes_the_list(
 def counted(told: str | None) -> list[str]:
     """How many watches a history says it has."""
     return re.findall(r"([\d,]+) watches", told or "")
-
-
-def assert_told_nowhere(page: Page, secret: str) -> None:
-    """Neither the page, its address, nor what the browser keeps for it holds the secret."""
-    kept = "JSON.stringify([localStorage, sessionStorage, document.cookie, history.state])"
-    for told in (page.content(), page.url, page.evaluate(kept)):
-        assert secret not in told
