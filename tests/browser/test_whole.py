@@ -49,7 +49,8 @@ def test_a_known_user_is_recommended_a_list_with_reasons(visits: Visits, whole: 
     past, ranked = page.get_by_role("region", name=f"What {user_id} did"), page.locator("ol.ranked")
     assert past.locator("ol.past > li").count() > 0
     past_box, ranked_box = past.bounding_box(), ranked.bounding_box()
-    assert past_box and ranked_box
+    assert past_box
+    assert ranked_box
     assert past_box["x"] + past_box["width"] <= ranked_box["x"]  # beside each other
     items = items_of(ranked)
     assert len(set(items)) == 10

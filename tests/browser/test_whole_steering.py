@@ -1,4 +1,4 @@
-"""A real server steered in a real browser: labels move under load, and only for who may move them."""
+"""A real server steered in a real browser: labels move under load, for who may move them alone."""
 
 import json
 import time
