@@ -20,13 +20,21 @@ def wait_until(page: Page, expression: str) -> None:
         page.wait_for_timeout(20)
 
 
+def assert_told_nowhere(page: Page, secret: str) -> None:
+    """Neither the page, its address, nor what the browser keeps for it holds the secret."""
+    kept = "JSON.stringify([localStorage, sessionStorage, document.cookie, history.state])"
+    for told in (page.content(), page.url, page.evaluate(kept)):
+        assert secret not in told
+
+
 @dataclass
 class Visits:
     """Those of one test, each in a context of its own.
 
     `complaints`: errors and warnings in the console (what the content security policy forbids is
     one), errors of scripts, and requests that would have left this machine, which are not sent.
-    `may_be_down`: whether a test has taken away what answers, so that pages may say they miss it.
+    `may_be_down`: whether a test has taken away what answers, or does what is refused, so that the
+    browser may say that an address answers with an error.
     """
 
     browser: Browser

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+from numpy.typing import NDArray
 
 from upnext.registry.release import open_release, publish
 from upnext.registry.servers import read_servers
@@ -88,14 +90,16 @@ def end(process: subprocess.Popen[str]) -> None:
     assert (process.returncode, complaints) == (0, "")
 
 
-def publish_again(registry: Path) -> None:
-    """The same files as a second release."""
+def publish_again(registry: Path, other: Mapping[str, NDArray[Any]] | None = None) -> None:
+    """The files of release 1 as one more release, but for arrays that are `other` ones."""
     first = open_release(registry, 1)
 
     def write_files(directory: Path) -> Mapping[str, Any]:
         for name in first.files:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(first.path / name, directory / name)
+        for name, array in (other or {}).items():
+            np.save(directory / name, array)
         return first.metadata
 
     publish(registry, write_files)
