@@ -43,3 +43,8 @@ def test_a_token_that_is_none_is_told_and_not_shown(tmp_path: Path, content: Any
         path.write_bytes(content)
     with pytest.raises(ConfigError, match="--read-token-file"):
         run_console(**URLS, port=0, read_token_file=path)
+
+
+def test_a_shared_console_must_know_its_own_name() -> None:
+    with pytest.raises(ConfigError, match="--allowed-host"):
+        run_console(**URLS, host="0.0.0.0", port=0, allow_remote=True)

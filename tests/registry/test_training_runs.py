@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from upnext.errors import ReleaseError
 from upnext.ranking.config import Guide as RankingGuide
 from upnext.ranking.step import RankingTask
+from upnext.registry import training_runs
 from upnext.registry.release import publish
 from upnext.registry.training_runs import (
     MAX_POINTS,
@@ -215,3 +216,22 @@ def test_epochs_are_what_the_lines_say(tmp_path: Path) -> None:
     _curve(tmp_path, _epoch(3, auc=0.5))
     (curve,) = read_training_run(tmp_path, "a1").curves
     assert curve.epochs == [CurveEpoch(epoch=3, step=40, at_ms=1_003, metrics={"auc": 0.5})]
+
+
+def test_a_curve_that_grows_is_kept_once(tmp_path: Path) -> None:
+    lines = [
+        {"step": step, "at_ms": step, "loss": 1.0, "learning_rate": 0.1, "examples_per_s": 5.0}
+        for step in range(1, 12)
+    ]
+    before = len(training_runs._CURVES)
+    for num_told in range(1, len(lines) + 1):
+        _curve(tmp_path, *lines[:num_told])
+        assert read_training_run(tmp_path, "a1").curves[0].num_points == num_told
+    assert len(training_runs._CURVES) == before + 1
+
+
+def test_a_run_may_be_called_like_a_pattern(tmp_path: Path) -> None:
+    _curve(tmp_path, {"step": 1, "at_ms": 1, "loss": 1.0})
+    (tmp_path / "training" / "a1").rename(tmp_path / "training" / "a[1]")
+    _curve(tmp_path, {"step": 1, "at_ms": 1, "loss": 1.0})
+    assert {run.training for run in list_training_runs(tmp_path)} == {"a1", "a[1]"}
