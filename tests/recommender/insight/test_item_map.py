@@ -11,19 +11,42 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from upnext.recommender import Recommender
 from upnext.recommender.plane import NUM_STRATA, stratified_rows
-from upnext.registry.release import publish
+from upnext.registry.release import Release, publish
 from upnext.schema import NUM_RESERVED_ROWS
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
 
 
+def with_map(
+    registry: Path, kept: Release, facts: Mapping[str, Any], **arrays: NDArray[Any]
+) -> Recommender:
+    """The same release with another map, or with none."""
+
+    def write(directory: Path) -> Mapping[str, Any]:
+        for name in kept.files:
+            if not name.startswith("map/"):
+                target = directory / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(kept.file(name).read_bytes())
+        for name, array in arrays.items():
+            (directory / "map").mkdir(exist_ok=True)
+            np.save(directory / "map" / f"{name}.npy", array)
+        return {**{k: fact for k, fact in kept.metadata.items() if k != "map"}, **facts}
+
+    return Recommender.open(registry, publish(registry, write).version)
+
+
 @pytest.fixture(scope="module")
-def recommender(tiny_release: TrainedRelease) -> Recommender:
-    return tiny_release.recommender
+def recommender(
+    tiny_release: TrainedRelease, tmp_path_factory: pytest.TempPathFactory
+) -> Recommender:
+    """Of a release that brings no map along."""
+    return with_map(tmp_path_factory.mktemp("registry"), tiny_release.release, {})
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=80), st.integers(10, 100))
@@ -57,22 +80,12 @@ def test_a_release_without_a_map_is_mapped_by_components(recommender: Recommende
 def test_the_map_of_a_release_is_told_as_it_lies_there(
     tiny_release: TrainedRelease, tmp_path: Path
 ) -> None:
-    kept = tiny_release.release
     points = np.array([[0.5, -1.0], [2.0, 3.0], [0.0, 0.25]], np.float32)
-    made = {"method": "by hand", "trustworthiness": 0.75, "num_items": 9, "num_points": 3}
-
-    def write(directory: Path) -> Mapping[str, Any]:
-        for name in kept.files:
-            target = directory / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(kept.file(name).read_bytes())
-        (directory / "map").mkdir()
-        np.save(directory / "map" / "points.npy", points)
-        np.save(directory / "map" / "item_rows.npy", np.array([7, 2, 9], np.int32))
-        return {**kept.metadata, "map": made}
-
-    release = publish(tmp_path, write)
-    recommender = Recommender.open(tmp_path, release.version)
+    facts = {"method": "by hand", "trustworthiness": 0.75, "num_items": 9, "num_points": 3}
+    rows = np.array([7, 2, 9], np.int32)
+    recommender = with_map(
+        tmp_path, tiny_release.release, {"map": facts}, points=points, item_rows=rows
+    )
     told, items = recommender.insight.map(), recommender.encoder.catalogue.items
     assert (told.method, told.trustworthiness, told.num_points) == ("by hand", 0.75, 3)
     assert told.num_items == items.num_rows - NUM_RESERVED_ROWS
