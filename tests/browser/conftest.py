@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 expect.set_options(timeout=20_000)  # a busy machine is no fault of a page
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One for these tests alone: while it runs, no other event loop may run in this thread."""
+    """One a module: while it runs, no other event loop may run in this thread."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip("there is no chromium on this machine")
@@ -70,7 +70,7 @@ def visits(browser: Browser, console: Switched) -> Iterator[Visits]:
     assert visits.complaints == []
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def whole(
     tiny_release: "TrainedRelease",
     tmp_path_factory: pytest.TempPathFactory,
