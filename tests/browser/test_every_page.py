@@ -1,7 +1,6 @@
 """Laws of every listed page, narrow and wide, light and dark."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -12,7 +11,6 @@ from tests.browser.visits import Visits
 from upnext.console.app import LISTED
 
 PATHS = [page.path for page in LISTED]
-SCHEMES: Sequence[Literal["light", "dark"]] = ("light", "dark")
 GRAVE = ("serious", "critical")
 
 REACHABLE = """() => {
@@ -47,14 +45,14 @@ def test_a_page_is_named_fits_and_shuts_nobody_out(
     assert name
     assert page.title() == f"{name} · upnext"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for scheme in SCHEMES:
-        page.emulate_media(color_scheme=scheme)
-        assert (scheme, grave_violations(page)) == (scheme, [])
+    assert grave_violations(page) == []
+    page.emulate_media(color_scheme="dark")
+    assert grave_violations(page, {"runOnly": ["color-contrast"]}) == []
 
 
-def grave_violations(page: Page) -> list[str]:
+def grave_violations(page: Page, options: dict[str, Any] | None = None) -> list[str]:
     """What axe finds that keeps people from using the page: the rule, and where."""
-    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
+    found: list[dict[str, Any]] = Axe().run(page, options=options).response["violations"]
     return [
         f"{one['id']}: {node['html'][:200]}"
         for one in found
@@ -69,13 +67,18 @@ def test_the_keyboard_reaches_everything_and_shows_where_it_is(
 ) -> None:
     page = visits.open(console.url + path)
     reachable: list[str] = page.evaluate(REACHABLE)
-    reached = dict[int, bool]()
-    for _ in range(len(reachable) + 10):  # what scrolls may be reached beside them
+    reached, seen = set[int](), set[int]()
+    # Some fields are several stops, such as those of dates; one that shows itself is enough.
+    for _ in range(3 * len(reachable) + 30):
         page.keyboard.press("Tab")
         place, is_seen = page.evaluate(FOCUSED)
-        reached[place] = is_seen
+        reached.add(place)
+        if is_seen:
+            seen.add(place)
+        if len(seen - {-1}) == len(reachable):
+            break
     assert [html for place, html in enumerate(reachable) if place not in reached] == []
-    assert [html for place, html in enumerate(reachable) if not reached[place]] == []
+    assert [html for place, html in enumerate(reachable) if place not in seen] == []
 
 
 def test_the_theme_is_switched_and_remembered(visits: Visits, console: Switched) -> None:

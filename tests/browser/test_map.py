@@ -60,8 +60,9 @@ def fake() -> FakeServer:
 
 def plane_of(page: Page) -> Locator:
     """The canvas once its points are drawn."""
-    wait_until(page, f"({INKED})(document.getElementById('plane')).length > 1")
-    return page.locator("#plane")
+    plane = page.locator("#plane")
+    wait_until(page, lambda: len(plane.evaluate(INKED)) > 1)
+    return plane
 
 
 def spot(plane: Locator, x: float, y: float = 0.0) -> Position:
@@ -115,9 +116,9 @@ def test_wheel_and_drag_zoom_and_move(visits: Visits, console: Switched) -> None
 def test_the_keyboard_moves_zooms_and_selects(visits: Visits, console: Switched) -> None:
     page = visits.open(f"{console.url}/map")
     plane, named = plane_of(page), page.locator("#pointed")
-    page.locator("#colour").focus()
-    while not plane.evaluate("(one) => one === document.activeElement"):
-        page.keyboard.press("Tab")
+    page.get_by_role("button", name="Show").focus()
+    page.keyboard.press("Tab")
+    expect(plane).to_be_focused()
     width = plane.evaluate("(one) => one.clientWidth")
     for _ in range(round((width / 2 - MARGIN) / 60)):
         page.keyboard.press("ArrowRight")
@@ -166,9 +167,9 @@ def test_points_have_the_colours_of_the_legend(visits: Visits, console: Switched
         page.locator("#colour").select_option(colour)
         expect(page.locator(f"#legend [data-colour={colour}]")).to_be_visible()
         assert page.url == f"{console.url}/map?colour={colour}"
-        wait_until(page, f"({ALL_SHOWN})()")
+        wait_until(page, lambda: page.evaluate(ALL_SHOWN))
     page.locator("#theme").click()
-    wait_until(page, f"({ALL_SHOWN})()")
+    wait_until(page, lambda: page.evaluate(ALL_SHOWN))
     assert plane.is_visible()
 
 
@@ -204,10 +205,13 @@ def test_another_release_brings_its_points(
     fake.answers["GET /insight/v1/map"] = moved
     page.clock.fast_forward(60_000)
     expect(page.locator("#summary")).to_contain_text("Release 3")
-    with page.expect_response(lambda answer: "points.json" in answer.url):
-        pass
-    plane.hover(position=spot(plane, 1))
-    expect(page.locator("#pointed")).to_have_text("Moved to the right")
+
+    def is_named() -> bool:
+        plane.hover(position=spot(plane, 0.5))
+        plane.hover(position=spot(plane, 1))
+        return page.locator("#pointed").text_content() == "Moved to the right"
+
+    wait_until(page, is_named)
 
 
 def test_without_script_all_but_the_drawing_is_there(visits: Visits, console: Switched) -> None:

@@ -1,13 +1,12 @@
 """Whoever looks must hear: what a page may complain of is not missed."""
 
-import time
 from collections.abc import Iterator
 
 import pytest
 from starlette.applications import Starlette
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
-from tests.browser.visits import Visits
+from tests.browser.visits import Visits, wait_until
 
 from upnext.serving.server import running_server
 
@@ -39,9 +38,6 @@ def complaining(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 def test_what_a_page_complains_of_is_heard(visits: Visits, complaining: tuple[str, str]) -> None:
     url, complaint = complaining
     page = visits.open(url)
-    deadline_s = time.monotonic() + 20
-    while not any(told.startswith(complaint) for told in visits.complaints):
-        assert time.monotonic() < deadline_s, visits.complaints
-        page.wait_for_timeout(10)  # what happens in the browser is heard meanwhile
+    wait_until(page, lambda: any(told.startswith(complaint) for told in visits.complaints))
     visits.close()
     visits.complaints.clear()

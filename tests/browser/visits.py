@@ -1,6 +1,7 @@
 """A browser's visits to the console, and whatever its pages complain of meanwhile."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -12,11 +13,14 @@ NOT_LOADED = "Failed to load resource"
 SOON_S = 20.0
 
 
-def wait_until(page: Page, expression: str) -> None:
-    """Until a JavaScript expression is true; the page's own policy forbids it to ask itself."""
+def wait_until(page: Page, is_so: Callable[[], bool]) -> None:
+    """Meanwhile what happens in the browser is heard of.
+
+    It takes the place of the library's own waiting for an expression, which pages' policy forbids.
+    """
     deadline_s = time.monotonic() + SOON_S
-    while not page.evaluate(expression):
-        assert time.monotonic() < deadline_s, expression
+    while not is_so():
+        assert time.monotonic() < deadline_s
         page.wait_for_timeout(20)
 
 

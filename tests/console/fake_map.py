@@ -34,7 +34,10 @@ def card(number: int, item_id: str | int) -> Json:
 
 @dataclass
 class FakeMap:
-    """Twelve clouds of items. Every fifth item is not drawn; those of its cloud are near it."""
+    """Twelve clouds of items. Every fifth item is not drawn; those of its cloud are near it.
+
+    Where items are few, all are near each other.
+    """
 
     num_items: int = 400
     ids: Sequence[str | int] = ()

@@ -7,7 +7,7 @@ const KEYBOARD_REACH = 60;
 const KEY_STEP = 60;
 const KEY_ZOOM = 1.4;
 
-export function follow(canvas, plane, { name, select }) {
+export function obey(canvas, plane, { name, select }) {
   const held = new Map();
   let travelled = 0;
 
@@ -22,6 +22,7 @@ export function follow(canvas, plane, { name, select }) {
   }
 
   canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
     canvas.setPointerCapture(event.pointerId);
     if (!held.size) travelled = 0;
     held.set(event.pointerId, at(event));
@@ -39,7 +40,7 @@ export function follow(canvas, plane, { name, select }) {
 
   canvas.addEventListener("pointerup", (event) => {
     const isClick = held.delete(event.pointerId) && !held.size && travelled < 5;
-    if (isClick && event.button === 0) select(plane.nearest(event.offsetX, event.offsetY, reach(event)));
+    if (isClick) select(plane.nearest(event.offsetX, event.offsetY, reach(event)));
   });
 
   canvas.addEventListener("pointercancel", (event) => held.delete(event.pointerId));

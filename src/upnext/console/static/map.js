@@ -2,7 +2,7 @@
 // colours, the search, what is selected) is a URL: its page is asked, and its parts take the place
 // of ours, so that with and without this script the same is shown.
 
-import { follow } from "./gestures.js";
+import { obey } from "./gestures.js";
 import { Plane } from "./plane.js";
 
 const PARTS = ["summary", "kept", "legend", "found", "selected"];
@@ -14,7 +14,8 @@ const told = part("pointed");
 
 part("drawing").hidden = false;
 const plane = new Plane(part("plane"));
-let columns = { release: "", item_id: [], groups: {} };
+let columns = { item_id: [], groups: {} };
+let release;
 let pointOf = new Map();
 let numAsked = 0;
 
@@ -35,6 +36,14 @@ function show() {
     found: points("found").filter(isDrawn),
   };
   plane.change();
+}
+
+// After the page changed: another release has other points.
+function follow() {
+  const shown = part("release").dataset.release;
+  if (shown === release) return show();
+  release = shown;
+  load();
 }
 
 async function load() {
@@ -70,7 +79,7 @@ async function go(url, { isNew = true } = {}) {
     if (hadFocus) part(id).focus();
   }
   if (isNew) history.pushState(null, "", url);
-  show();
+  follow();
   if (plane.marks.selected >= 0) plane.reveal(plane.marks.selected);
 }
 
@@ -88,7 +97,7 @@ function name(point) {
   plane.change();
 }
 
-follow(part("plane"), plane, { name, select });
+obey(part("plane"), plane, { name, select });
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -112,13 +121,8 @@ addEventListener("popstate", () => {
   go(location.href, { isNew: false });
 });
 
-// The page is asked again now and then; another release has other points.
-document.addEventListener("renewed", () => {
-  if (columns.release && part("release").dataset.release !== columns.release) load();
-  else show();
-});
-
+document.addEventListener("renewed", follow);
 new MutationObserver(show).observe(document.documentElement, { attributeFilter: ["data-theme"] });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
 
-load();
+follow();

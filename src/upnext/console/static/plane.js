@@ -125,7 +125,9 @@ export class Plane {
     const style = getComputedStyle(canvas);
     const isMarked = this.marks.selected >= 0 || this.marks.near.length || this.marks.found.length;
     const zoomed = this.#scale / this.#fitting;
-    const radius = Math.min(7, 2.2 * Math.max(1, zoomed) ** 0.35);
+    // Few points are larger, and all grow as they come nearer.
+    const small = Math.min(4.5, Math.max(2.2, 160 / Math.sqrt(this.points.x.length)));
+    const radius = Math.min(8, small * Math.max(1, zoomed) ** 0.35);
     context.globalAlpha = isMarked ? 0.35 : 0.9;
     this.colours.forEach((colour, group) => this.#dots(group, colour, radius));
     context.globalAlpha = 1;
