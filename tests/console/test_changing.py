@@ -73,7 +73,14 @@ CASES: list[tuple[str, dict[str, str], str, Any]] = [
         "/shares",
         SHARES,
         "PUT /admin/v1/traffic",
-        {"split": {"canary": 0.07, "stable": 0.93}, "shadow": None},
+        {
+            "split": {"canary": 0.07, "stable": 0.93},
+            "shadow": None,
+            "expected_previous": {
+                "split": {"stable": 0.93, "canary": 0.07},
+                "shadow": {"label": "canary", "share": 0.1},
+            },
+        },
     ),
 ]
 each = pytest.mark.parametrize(("path", "fields", "asked", "body"), CASES)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from upnext.pictures.scales import MS_PER_DAY, Kind, Scale, scale_over
+from upnext.pictures.scales import Kind, Scale, scale_over
+from upnext.schema import MS_PER_DAY
 
 VALUES = st.floats(-1e12, 1e12)
 POSITIVE = st.floats(1e-9, 1e12)

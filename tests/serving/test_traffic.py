@@ -56,7 +56,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     traffic = traffic_of({"stable": 90, "canary": 10}, ShadowConfig(label="next", share=0.2))
     write_traffic(tmp_path, traffic)
     assert read_traffic(tmp_path) == traffic
-    assert [path.name for path in tmp_path.iterdir()] == ["traffic.json"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["traffic.json"]
 
 
 @pytest.mark.parametrize(

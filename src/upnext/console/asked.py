@@ -8,6 +8,8 @@ from starlette.requests import Request
 from upnext.errors import RequestError
 
 MOST = 100_000
+VERSION = "[1-9][0-9]{0,9}"
+"""How the number of a release is written."""
 
 
 def number_asked(request: Request, name: str, default: int) -> int:
@@ -30,7 +32,7 @@ def versions_asked(request: Request, name: str, *, at_most: int) -> list[int]:
     """
     texts = request.query_params.getlist(name)
     for text in texts:
-        if not re.fullmatch("[1-9][0-9]{0,9}", text):
+        if not re.fullmatch(VERSION, text):
             raise RequestError(name, expected="the number of a release", got=repr(text[:100]))
     versions = sorted(set(map(int, texts)), reverse=True)
     if len(versions) > at_most:

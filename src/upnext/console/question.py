@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import urlencode
 
+from upnext.console.asked import VERSION
 from upnext.console.client import Json
 from upnext.console.forms import Fields, finite, number, number_in
 from upnext.errors import RequestError
@@ -119,7 +120,7 @@ class Question:
 
     def of_release(self) -> dict[str, str | int | None]:
         """How questions to the server name the release."""
-        if self.release is not None and re.fullmatch("[1-9][0-9]{0,9}", self.release):
+        if self.release is not None and re.fullmatch(VERSION, self.release):
             return {"version": int(self.release)}
         return {"label": self.release}
 

@@ -26,8 +26,9 @@ def traffic_in(fields: Fields, labels: Iterable[str]) -> Json:
         hint = "nothing was sent to the server."
         raise RequestError("shares", expected="100 percent together", got=f"{total}", hint=hint)
     shadow = fields.get("shadow") or None
+    shares = {label: float(percent / ALL) for label, percent in percents.items()}
     return {
-        "split": {label: float(percent / ALL) for label, percent in percents.items() if percent},
+        "split": {label: share for label, share in shares.items() if share},
         "shadow": shadow
         and {"label": shadow, "share": float(_percent(fields, "shadow-share") / ALL)},
     }
@@ -42,10 +43,14 @@ def as_percent(share: float | None) -> str:
     return "" if share is None else f"{(Decimal(repr(share)) * ALL).normalize():f}"
 
 
+def shares_of(traffic: Json) -> Json:
+    """How shares stand, as PUT /admin/v1/traffic takes it; the gate left out."""
+    return {"split": traffic["split"], "shadow": traffic["shadow"]}
+
+
 def fingerprint(traffic: Json) -> str:
     """Tells one split from another: whether it is still the one that a page showed."""
-    told = {"split": traffic["split"], "shadow": traffic["shadow"]}
-    return json.dumps(told, sort_keys=True)
+    return json.dumps(shares_of(traffic), sort_keys=True)
 
 
 def _percent(fields: Fields, name: str) -> Decimal:

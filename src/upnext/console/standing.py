@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from upnext.console.asked import VERSION
 from upnext.console.client import Json
 from upnext.errors import RequestError
 
@@ -44,10 +45,24 @@ def release_in(told: Json, version: int) -> Json | None:
     return next((one for one in told["releases"] if one["version"] == version), None)
 
 
+def chosen_version(request: Request, told: Json) -> int | str | None:
+    """The `version` of the URL as it stands there, else the stable release, else the newest.
+
+    `told`: the list of releases. None if there are none at all. That a version is none is for the
+    server to say.
+    """
+    asked = request.query_params.get("version", "").strip()
+    if asked:
+        return int(asked) if re.fullmatch(VERSION, asked) else asked
+    newest = max((one["version"] for one in told["releases"]), default=None)
+    stable: int | None = told["labels"].get(STABLE)
+    return newest if stable is None else stable
+
+
 def version_in_path(request: Request) -> int:
     """Raises HTTPException: the address names no version (404)."""
     text = request.path_params["version"]
-    if not re.fullmatch("[1-9][0-9]{0,9}", text):
+    if not re.fullmatch(VERSION, text):
         raise HTTPException(404)
     return int(text)
 

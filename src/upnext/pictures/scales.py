@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from upnext.pictures.numbers import END_OF_DATES_MS, FIRST_DATE_MS, short
+from upnext.schema import MS_PER_DAY
 
 Kind = Literal["linear", "log", "time"]
 Ticks = list[tuple[float, str]]
 """Values and how they are written, in ascending order."""
 
-MS_PER_DAY = 86_400_000
 NEXT_TO_NOTHING = 1e-100
 """Up to here a value has no place on a logarithmic scale, and a span no ticks."""
 _STEPS_S = (1, 5, 15, 30, 60, 300, 900, 1_800, 3_600, 10_800, 21_600, 43_200)

@@ -6,9 +6,9 @@ from upnext.pictures.curves import draw_series
 from upnext.pictures.numbers import day, is_number
 from upnext.pictures.picture import WIDTH, Picture, Table, drawing
 from upnext.pictures.plane import BOTTOM, HEIGHT, TOP, axes, draw_marks, plane_over
-from upnext.pictures.scales import MS_PER_DAY
 from upnext.pictures.series import Axis, Mark, Series
 from upnext.pictures.svg import element
+from upnext.schema import MS_PER_DAY
 
 NOTHING = "not measured"
 

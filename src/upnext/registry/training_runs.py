@@ -16,6 +16,7 @@ import msgspec
 from upnext.errors import ReleaseError
 from upnext.metric_names import goodness
 from upnext.registry.detail import config_of
+from upnext.registry.evaluations import STAGES
 from upnext.registry.release import Release, list_releases
 from upnext.registry.remembered import Seen, remembered_release, seen_of
 
@@ -168,9 +169,9 @@ def _run(registry: Path, training: str, release: Release | None) -> TrainingRun:
     guides = {} if release is None else _guides(release)
     curves = []
     for path in _files(registry, training):
-        if (seen := seen_of(path)) is None:
+        if (curve := _remembered(path)) is None:
             continue  # removed just now
-        curve, part = _remembered(path, seen), path.parent.relative_to(directory)
+        part = path.parent.relative_to(directory)
         best_epoch = _best(curve.epochs, guides.get(part.name))
         curves.append(replace(curve, part=part.as_posix(), best_epoch=best_epoch))
     last_ms = max((at_ms for curve in curves for at_ms in _times_ms(curve)), default=0)
@@ -230,7 +231,7 @@ def _guides(release: Release) -> dict[str, str]:
         config = config_of(release)
     except ReleaseError:
         return {}  # the list of releases says so
-    sections = ((stage, config.get(stage)) for stage in ("retrieval", "ranking"))
+    sections = ((stage, config.get(stage)) for stage in STAGES)
     return {
         stage: section["guide"]
         for stage, section in sections
@@ -246,11 +247,16 @@ def _best(epochs: Sequence[CurveEpoch], guide: str | None) -> int | None:
     return max(told, key=lambda one: goodness(guide, one.metrics[guide])).epoch
 
 
-def _remembered(path: Path, seen: Seen) -> Curve:
-    """A curve grows while its run learns: only as it was last is it kept."""
-    kept = _CURVES.get(path)
+def _remembered(path: Path) -> Curve | None:
+    """A curve grows while its run learns: only as it was last is it kept. None: there is none."""
+    seen, kept = seen_of(path), _CURVES.get(path)
+    if seen is None:
+        return None
     if kept is None or kept[0] != seen:
-        kept = _CURVES[path] = (seen, _read(path))
+        try:
+            kept = _CURVES[path] = (seen, _read(path))
+        except FileNotFoundError:
+            return None
         while len(_CURVES) > MOST_REMEMBERED:
             _CURVES.pop(next(iter(_CURVES)), None)
     return kept[1]

@@ -30,9 +30,9 @@ from upnext.serving.app import make_application
 from upnext.serving.decoding import decode
 from upnext.serving.endpoints import Endpoint, json_response, read_body
 from upnext.serving.gate import GateConfig
-from upnext.serving.insight.traffic import SPLIT_TRAFFIC
 from upnext.serving.registered import missing, registry_of, version_of
 from upnext.serving.security import Security, SecurityConfig, open_security
+from upnext.serving.splitting import SPLIT_TRAFFIC
 
 NOBODY = "admin"
 """The actor in the journal where nobody says who asks."""

@@ -45,8 +45,8 @@ class AnsweringConfig:
     max_deadline_ms: float = 10_000.0
     """What a request may ask for at most."""
     compared_share: float = 0.001
-    """Share of requests after which the index is compared with an exact search, in a thread that
-    gives way to all others, and only while nobody waits; 0 never does."""
+    """Share of requests after which the index is compared with an exact search, in a thread beside
+    those that answer, begun only while nobody waits; 0 never does."""
 
     def __post_init__(self) -> None:
         above = {"deadline_ms": 0, "max_deadline_ms": 0}

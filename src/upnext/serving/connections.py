@@ -9,7 +9,7 @@ HEADERS_TIMEOUT_S = 10.0
 """How long the headers of a request may take, from when the client connected or began; and how long
 it may go on with a body after it was refused."""
 MAX_HEADER_BYTES = 64 * 1024
-"""Headers may be as long as this, and one read of the socket longer."""
+"""Headers may be as long as this, and two reads of the socket longer."""
 
 
 class Connection(HttpToolsProtocol):
@@ -31,13 +31,15 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """More of a request has come; where nobody waits for it, the time runs."""
+        was_in_body = self._is_in_body
         super().data_received(data)
         is_answered = self.cycle is None or self.cycle.response_complete
         if not is_answered or self.transport.is_closing():
             return
         if self._until is None:
             self._wait()
-        if not self._is_in_body:
+        # What ends a body is no header, however much of it came at once.
+        if not (was_in_body or self._is_in_body):
             self._num_header_bytes += len(data)
         if self._num_header_bytes > MAX_HEADER_BYTES:
             self.transport.close()

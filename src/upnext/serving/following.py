@@ -154,7 +154,7 @@ class Following:
                 logger.exception("the registry could not be followed")
 
     def _keep_loading(self) -> None:
-        give_way()
+        _give_way()
         while (version := self._to_load.get()) is not None:
             try:
                 self.live.load(version)
@@ -235,8 +235,8 @@ class Following:
         return True
 
 
-def give_way() -> None:
-    """Lets all other threads go before this one, where threads have priorities (Linux)."""
+def _give_way() -> None:
+    """Lets the threads that answer go before this one, where threads have priorities (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 

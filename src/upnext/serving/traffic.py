@@ -12,7 +12,6 @@ it, in the order of their names but `stable` last.
 import hashlib
 import os
 import random
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ import msgspec
 from upnext.config import config_from_table
 from upnext.errors import ConfigError
 from upnext.registry.files import force_to_disk
+from upnext.registry.servers import moving
 from upnext.schema import Id
 
 STABLE = "stable"
@@ -106,14 +106,27 @@ def read_traffic(registry: Path) -> Traffic:
     return config_from_table(table, Traffic, where=str(path))
 
 
-def write_traffic(registry: Path, traffic: Traffic) -> None:
-    """Replaces what is written, in one step, safe on disk on return; servers follow at once."""
+def write_traffic(
+    registry: Path, traffic: Traffic, *, expected_previous: Traffic | None = None
+) -> None:
+    """Replaces what is written, in one step, safe on disk on return; servers follow at once.
+
+    Raises: ConfigError: shares do not stand as `expected_previous`, and nothing has changed.
+    """
     path = traffic_path(registry)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
-    unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(traffic), indent=2) + b"\n")
-    force_to_disk(unfinished)
-    os.replace(unfinished, path)
-    force_to_disk(registry)
+    with moving(registry):  # of several who write, each meets what the one before left
+        if expected_previous is not None and expected_previous != read_traffic(registry):
+            raise ConfigError(
+                "expected_previous",
+                expected="the shares as they stand",
+                got="others",
+                hint="somebody changed them in the meantime; look again, then decide anew.",
+            )
+        unfinished = path.with_name(f".{path.name}.unfinished")
+        unfinished.write_bytes(msgspec.json.format(msgspec.json.encode(traffic), indent=2) + b"\n")
+        force_to_disk(unfinished)
+        os.replace(unfinished, path)
+        force_to_disk(registry)
 
 
 def traffic_of(shares: Mapping[str, float], shadow: ShadowConfig | None = None) -> Traffic:

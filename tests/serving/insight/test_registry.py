@@ -19,10 +19,10 @@ from starlette.types import ASGIApp
 
 from upnext.serving.examples import BODIES
 from upnext.serving.insight.registry import REGISTRY_INSIGHT_ENDPOINTS
-from upnext.serving.insight.traffic import SPLIT_TRAFFIC
 from upnext.serving.managing import MANAGING_ENDPOINTS
 from upnext.serving.openapi import openapi_document
 from upnext.serving.server import running_server
+from upnext.serving.splitting import SPLIT_TRAFFIC
 
 OURS = {endpoint.shown_path for endpoint in (*REGISTRY_INSIGHT_ENDPOINTS, SPLIT_TRAFFIC)}
 

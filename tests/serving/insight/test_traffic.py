@@ -134,3 +134,36 @@ def test_many_who_write_at_once_leave_what_one_of_them_wrote(registry: Path) -> 
             assert read_traffic(registry) in shares
     assert [path.name for path in registry.glob("*traffic*")] == ["traffic.json"]
     assert list(registry.glob(".traffic*")) == []
+
+
+def test_shares_move_only_from_where_they_are_said_to_stand(
+    app: ASGIApp, send: Send, registry: Path
+) -> None:
+    write_traffic(registry, BEFORE)
+    other = {"split": {"stable": 1.0}, "shadow": None}
+    wanted = {"split": {"canary": 1.0}}
+    refused = put(send, app, {**wanted, "expected_previous": other})
+    assert (refused.status_code, refused.json()["error"]["where"]) == (409, "expected_previous")
+    assert read_traffic(registry) == BEFORE
+    wrong = put(send, app, {**wanted, "expected_previous": {"split": {"stable": 0.5}}})
+    assert (wrong.status_code, wrong.json()["error"]["where"]) == (
+        400,
+        "body.expected_previous.split",
+    )
+    assert put(send, app, {**wanted, "expected_previous": {"split": BEFORE.split}}).is_success
+    assert read_traffic(registry) == Traffic(split={"canary": 1.0})
+
+
+def test_of_several_who_saw_the_same_only_one_moves_shares(
+    app: ASGIApp, send: Send, registry: Path
+) -> None:
+    write_traffic(registry, BEFORE)
+
+    def move(part: int) -> int:
+        split = {"stable": part / 10, "canary": 1 - part / 10}
+        body = {"split": split, "expected_previous": {"split": BEFORE.split}}
+        return put(send, app, body).status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = sorted(threads.map(move, range(1, 7)))
+    assert statuses == [200, *[409] * 5]

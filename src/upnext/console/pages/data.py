@@ -3,9 +3,9 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from upnext.console.choosing import chosen_version
 from upnext.console.client import Json, escaped
 from upnext.console.rendering import render, server_of
+from upnext.console.standing import chosen_version
 from upnext.pictures.data import quarantine_pictures, volume_pictures
 
 DUPLICATE = "duplicate"

@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
-from upnext.console.asked import number_asked, same_page
+from upnext.console.asked import MOST, number_asked, same_page
 from upnext.console.client import Json
 from upnext.console.rendering import render, server_of
 
@@ -26,7 +26,7 @@ async def show(request: Request) -> Response:
         num_looked_at=len(looked_at),
         has_older=len(told["moves"]) > num,
         num=num,
-        older=same_page(request, num=num + NUM_SHOWN),
+        older=same_page(request, num=min(MOST, num + NUM_SHOWN)),
         label=label,
         labels=sorted(labels),
     )

@@ -5,6 +5,7 @@ import re
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from upnext.console.asked import VERSION
 from upnext.console.changing import change_facts, check_words, start, token_in
 from upnext.console.forms import Fields, form_of
 from upnext.console.rendering import render, server_of, url
@@ -68,7 +69,7 @@ async def _point(request: Request, fields: Fields, version: int, label: str) -> 
 def _previous(fields: Fields) -> int | None:
     """Where the page showed that the label stands; None: nowhere yet."""
     text = fields.get("expected_previous")
-    if text is None or not re.fullmatch("([1-9][0-9]{0,9})?", text):
+    if text is None or not re.fullmatch(f"({VERSION})?", text):
         expected = "the version that the page showed"
         raise RequestError("expected_previous", expected=expected, got=repr(text)[:100])
     return int(text) if text else None

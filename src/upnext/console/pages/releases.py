@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from starlette.requests import Request
 from starlette.responses import Response
 
-from upnext.console.asked import number_asked, same_page, versions_asked
+from upnext.console.asked import MOST, number_asked, same_page, versions_asked
 from upnext.console.client import Json
 from upnext.console.comparing import only_differences, settings_side_by_side
 from upnext.console.rendering import render, server_of
@@ -44,7 +44,7 @@ async def show(request: Request) -> Response:
         rows=[_row(one, chosen) for one in reversed(releases)],
         tells_baselines=any(one.get("baselines") for one in releases),
         num=num,
-        older=same_page(request, num=num + NUM_SHOWN),
+        older=same_page(request, num=min(MOST, num + NUM_SHOWN)),
         known={name: _label(name) for name in known},
         chosen=chosen,
         drawn=drawn,

@@ -10,7 +10,7 @@ from upnext.console.changing import change_facts, check_words, start, token_in
 from upnext.console.client import Json
 from upnext.console.forms import Fields, form_of
 from upnext.console.rendering import render, server_of, url
-from upnext.console.sharing import as_percent, fingerprint, traffic_in
+from upnext.console.sharing import as_percent, fingerprint, shares_of, traffic_in
 from upnext.errors import RequestError
 
 WORDS = "change shares"
@@ -43,7 +43,8 @@ def _send(request: Request, fields: Fields, traffic: Json, labels: list[str]) ->
             hint="somebody changed them in the meantime; look again, then decide anew.",
         )
     shares = ", ".join(f"{label} {as_percent(share)}%" for label, share in wanted["split"].items())
-    return start(request, f"Shares: {shares}", "PUT", "traffic", wanted, token=token).number
+    body = {**wanted, "expected_previous": shares_of(traffic)}
+    return start(request, f"Shares: {shares}", "PUT", "traffic", body, token=token).number
 
 
 def _page(

@@ -1,7 +1,7 @@
 """How a live release is looked into: in its turn, and the answer tells which release it was."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from msgspec import Meta
@@ -23,21 +23,31 @@ OF_A_RELEASE = (404, 429, 503)
 Number = Annotated[int, Meta(ge=1, le=1000, description="How many at most.")]
 
 
+def in_release(kind: type[T]) -> Any:
+    """The type of a body that has the fields of what is seen, and the `release` and its `label`."""
+    return make_dataclass(
+        f"{kind.__name__}Body",
+        [("release", str), ("label", str | None)],
+        bases=(kind,),
+        namespace={"__doc__": kind.__doc__},
+        frozen=True,
+        kw_only=True,
+    )
+
+
 async def answer(
     request: Request,
     query: ReleaseQuery,
     see: Callable[[Recommender], Iterator[T | None]],
-    body: Callable[..., Any],
 ) -> Response:
-    """What is seen of the release that is asked, as a body that has its fields.
+    """What is seen of the release that is asked, in a body as `in_release` describes it.
 
     Args:
         see: as for `Answering.look`.
-        body: made of the fields of what is seen, `release` and `label`.
 
     Raises: RefusedError: the release does not know the item (404). And what `look` raises.
     """
     with unknown_items_missing():
         looked = await answering_of(request).look(see, label=query.label, version=query.version)
     told = {field.name: getattr(looked.seen, field.name) for field in fields(looked.seen)}
-    return json_response(body(**told, release=looked.release, label=looked.label))
+    return json_response({**told, "release": looked.release, "label": looked.label})

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from upnext.events.event import ID_MAX_BYTES
 from upnext.insight import ItemAgeing, ItemCard, ItemDays, ItemMap, Neighbours
 from upnext.serving.endpoints import Endpoint, read_query
-from upnext.serving.insight.asking import OF_A_RELEASE, Number, answer
+from upnext.serving.insight.asking import OF_A_RELEASE, Number, answer, in_release
 from upnext.serving.releases import Recommender
 from upnext.serving.wire import ReleaseQuery
 
@@ -41,48 +41,9 @@ class ProbabilityQuery(ReleaseQuery, frozen=True, kw_only=True, forbid_unknown_f
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemsBody:
-    """The items that were found, and where."""
+class Items:
+    """The items that were found."""
 
-    release: str
-    label: str | None
-    items: Sequence[ItemCard]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemBody(ItemDays):
-    """One item day by day, in a release."""
-
-    release: str
-    label: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NeighboursBody(Neighbours):
-    """The neighbours of an item in a release."""
-
-    release: str
-    label: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbabilityBody(ItemAgeing):
-    """The ageing of an item in a release."""
-
-    release: str
-    label: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemMapBody(ItemMap):
-    """The items of a release on a plane."""
-
-    release: str
-    label: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
     items: Sequence[ItemCard]
 
 
@@ -90,10 +51,10 @@ async def search_items(request: Request) -> Response:
     """GET /insight/v1/items."""
     query = read_query(request, ItemsQuery)
 
-    def see(recommender: Recommender) -> Iterator[_Found]:
-        yield _Found(recommender.insight.items(query.search, query.k))
+    def see(recommender: Recommender) -> Iterator[Items]:
+        yield Items(items=recommender.insight.items(query.search, query.k))
 
-    return await answer(request, query, see, ItemsBody)
+    return await answer(request, query, see)
 
 
 async def one_item(request: Request) -> Response:
@@ -104,7 +65,7 @@ async def one_item(request: Request) -> Response:
     def see(recommender: Recommender) -> Iterator[ItemDays]:
         yield recommender.insight.item(item_id)
 
-    return await answer(request, query, see, ItemBody)
+    return await answer(request, query, see)
 
 
 async def neighbours(request: Request) -> Response:
@@ -114,7 +75,7 @@ async def neighbours(request: Request) -> Response:
     def see(recommender: Recommender) -> Iterator[Neighbours]:
         yield recommender.insight.neighbours(query.item_id, query.k)
 
-    return await answer(request, query, see, NeighboursBody)
+    return await answer(request, query, see)
 
 
 async def probability(request: Request) -> Response:
@@ -126,7 +87,7 @@ async def probability(request: Request) -> Response:
             query.item_id, query.example_age_days, query.num_users
         )
 
-    return await answer(request, query, see, ProbabilityBody)
+    return await answer(request, query, see)
 
 
 async def item_map(request: Request) -> Response:
@@ -136,7 +97,7 @@ async def item_map(request: Request) -> Response:
     def see(recommender: Recommender) -> Iterator[ItemMap]:
         yield recommender.insight.map()
 
-    return await answer(request, query, see, ItemMapBody)
+    return await answer(request, query, see)
 
 
 ITEM_ENDPOINTS: Sequence[Endpoint] = (
@@ -147,7 +108,7 @@ ITEM_ENDPOINTS: Sequence[Endpoint] = (
         needs="read",
         summary="Finds items by id or by words of their titles, the most watched first",
         query=ItemsQuery,
-        answers=ItemsBody,
+        answers=in_release(Items),
         failures=OF_A_RELEASE,
     ),
     Endpoint(
@@ -157,7 +118,7 @@ ITEM_ENDPOINTS: Sequence[Endpoint] = (
         needs="read",
         summary="What a release knows of an item, day by day",
         query=ReleaseQuery,
-        answers=ItemBody,
+        answers=in_release(ItemDays),
         failures=OF_A_RELEASE,
     ),
     Endpoint(
@@ -167,7 +128,7 @@ ITEM_ENDPOINTS: Sequence[Endpoint] = (
         needs="read",
         summary="Items like one item, in truth and as the index finds them",
         query=NeighboursQuery,
-        answers=NeighboursBody,
+        answers=in_release(Neighbours),
         failures=OF_A_RELEASE,
     ),
     Endpoint(
@@ -177,7 +138,7 @@ ITEM_ENDPOINTS: Sequence[Endpoint] = (
         needs="read",
         summary="How probable an item is by days since its publication",
         query=ProbabilityQuery,
-        answers=ProbabilityBody,
+        answers=in_release(ItemAgeing),
         failures=OF_A_RELEASE,
     ),
     Endpoint(
@@ -187,7 +148,7 @@ ITEM_ENDPOINTS: Sequence[Endpoint] = (
         needs="read",
         summary="Items on a plane, like ones near each other",
         query=ReleaseQuery,
-        answers=ItemMapBody,
+        answers=in_release(ItemMap),
         failures=OF_A_RELEASE,
     ),
 )

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from upnext.events.event import ID_MAX_BYTES
 from upnext.insight import UserCard, UserPast
 from upnext.serving.endpoints import Endpoint, answering_of, read_query
-from upnext.serving.insight.asking import OF_A_RELEASE, Number, answer
+from upnext.serving.insight.asking import OF_A_RELEASE, Number, answer, in_release
 from upnext.serving.releases import Recommender
 from upnext.serving.wire import ReleaseQuery
 
@@ -31,24 +31,9 @@ class PastQuery(ReleaseQuery, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsersBody:
-    """The users that were found, and where."""
+class Users:
+    """The users that were found."""
 
-    release: str
-    label: str | None
-    users: Sequence[UserCard]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastBody(UserPast):
-    """A user's past, as a release and the live store know it."""
-
-    release: str
-    label: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
     users: Sequence[UserCard]
 
 
@@ -56,10 +41,10 @@ async def search_users(request: Request) -> Response:
     """GET /insight/v1/users."""
     query = read_query(request, UsersQuery)
 
-    def see(recommender: Recommender) -> Iterator[_Found]:
-        yield _Found(recommender.insight.users(query.prefix, query.k))
+    def see(recommender: Recommender) -> Iterator[Users]:
+        yield Users(users=recommender.insight.users(query.prefix, query.k))
 
-    return await answer(request, query, see, UsersBody)
+    return await answer(request, query, see)
 
 
 async def past(request: Request) -> Response:
@@ -71,7 +56,7 @@ async def past(request: Request) -> Response:
         live, causes = answering.live_past(recommender, user_id)
         yield replace(recommender.insight.past(user_id, query.num, live), degraded=causes)
 
-    return await answer(request, query, see, PastBody)
+    return await answer(request, query, see)
 
 
 USER_ENDPOINTS: Sequence[Endpoint] = (
@@ -82,7 +67,7 @@ USER_ENDPOINTS: Sequence[Endpoint] = (
         needs="read",
         summary="Finds users by the beginning of their ids, those of the latest watches first",
         query=UsersQuery,
-        answers=UsersBody,
+        answers=in_release(Users),
         failures=OF_A_RELEASE,
     ),
     Endpoint(
@@ -92,7 +77,7 @@ USER_ENDPOINTS: Sequence[Endpoint] = (
         needs="read",
         summary="What a user did, in the logs of a release and since",
         query=PastQuery,
-        answers=PastBody,
+        answers=in_release(UserPast),
         failures=OF_A_RELEASE,
     ),
 )
