@@ -31,7 +31,7 @@ docs: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,console,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,console,ray,s3,test]'
 	touch $@
 
 $(TRITON)/.installed: Makefile
