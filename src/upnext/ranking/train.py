@@ -13,7 +13,6 @@ from upnext.ranking.step import RankingTask
 from upnext.training.group import ALONE, Group
 from upnext.training.logbook import Epoch, Logbook
 from upnext.training.loop import fit
-from upnext.training.schedule import LearningRate
 from upnext.training.task import Plan
 
 
@@ -63,17 +62,7 @@ def train_ranking(
             hint="check the column that is mapped to `watched`.",
         )
     task = RankingTask(encoder, examples, validation, config, group=group)
-    plan = Plan(
-        num_epochs=config.num_epochs,
-        patience=config.patience,
-        stop_after=stop_after,
-        learning_rate=LearningRate(
-            peak=config.learning_rate,
-            schedule=config.learning_rate_schedule,
-            warmup_share=config.warmup_share,
-        ),
-    )
-    fitted = fit(task, plan, on_epoch=on_epoch, logbook=logbook)
+    fitted = fit(task, Plan.of(config, stop_after=stop_after), on_epoch=on_epoch, logbook=logbook)
     task.model.eval()
     if task.validation is not None:
         task.model.scoring.calibration.fit(config.calibration, *task.validation_seconds())

@@ -22,7 +22,6 @@ from upnext.schema import MS_PER_DAY
 from upnext.training.group import ALONE, Group
 from upnext.training.logbook import Epoch, Logbook
 from upnext.training.loop import fit
-from upnext.training.schedule import LearningRate
 from upnext.training.side_features import SideFeatures
 from upnext.training.task import Plan
 
@@ -76,17 +75,7 @@ def train_retrieval(
     task = RetrievalTask(
         trained, examples, held_out, config, mask_watched=mask_watched, group=group
     )
-    plan = Plan(
-        num_epochs=config.num_epochs,
-        patience=config.patience,
-        learning_rate=LearningRate(
-            peak=config.learning_rate,
-            schedule=config.learning_rate_schedule,
-            warmup_share=config.warmup_share,
-        ),
-        stop_after=stop_after,
-    )
-    fitted = fit(task, plan, on_epoch=on_epoch, logbook=logbook)
+    fitted = fit(task, Plan.of(config, stop_after=stop_after), on_epoch=on_epoch, logbook=logbook)
     model.eval()
     return TrainedRetrieval(model, query_encoder, fitted.epochs, fitted.best_epoch)
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from upnext.training.group import Group
-from upnext.training.schedule import LearningRate
+from upnext.training.schedule import LearningRate, ScheduleName
 from upnext.training.state import Arrays
 
 Batch = NDArray[np.int64]
@@ -67,6 +67,30 @@ class Task(Protocol):
         """Takes back what `state` gave."""
 
 
+class Pace(Protocol):
+    """What the config of each stage says of how long and how fast to learn."""
+
+    @property
+    def num_epochs(self) -> int:
+        """Passes over the examples at most."""
+
+    @property
+    def patience(self) -> int:
+        """Epochs without a better guide after which training stops."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The greatest step size."""
+
+    @property
+    def learning_rate_schedule(self) -> ScheduleName:
+        """How it falls."""
+
+    @property
+    def warmup_share(self) -> float:
+        """Share of all steps in which it first rises."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How long and how fast to learn."""
@@ -79,6 +103,20 @@ class Plan:
     """By the share of all planned steps that lies behind."""
     stop_after: int | None = None
     """Epochs after which to end all the same, as a refit does."""
+
+    @classmethod
+    def of(cls, config: Pace, *, stop_after: int | None) -> "Plan":
+        """As a stage's config has it."""
+        return cls(
+            num_epochs=config.num_epochs,
+            patience=config.patience,
+            learning_rate=LearningRate(
+                peak=config.learning_rate,
+                schedule=config.learning_rate_schedule,
+                warmup_share=config.warmup_share,
+            ),
+            stop_after=stop_after,
+        )
 
     @property
     def num_possible_epochs(self) -> int:
