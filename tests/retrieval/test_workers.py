@@ -1,11 +1,14 @@
 """One, two and four workers learn the same retrieval, their tables whole or dealt out."""
 
+import itertools
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from tests.training.workers import together
 
 from upnext.examples.encoder import Encoder
@@ -14,10 +17,12 @@ from upnext.examples.watches import WatchTargets
 from upnext.retrieval.attention import AttentionConfig
 from upnext.retrieval.config import RetrievalConfig
 from upnext.retrieval.model import RetrievalNetworkConfig
+from upnext.retrieval.sampling import negative_sampler
 from upnext.retrieval.train import train_retrieval
 from upnext.training.group import ALONE, Group
 from upnext.training.logbook import Logbook, Progress
 from upnext.training.loop import TrainingError
+from upnext.training.tables import new_table
 
 NETWORK = RetrievalNetworkConfig(
     vector_size=8, embedding_size=8, search_embedding_size=4, hidden_sizes=(16,)
@@ -39,7 +44,7 @@ def targets(encoder: Encoder, history: History) -> WatchTargets:
     return WatchTargets(history, users, history.watches.at_ms[last], item_rows)
 
 
-Told = tuple[list[float], list[dict[str, float]], np.ndarray]
+Told = tuple[list[float], list[dict[str, float]], NDArray[np.float32]]
 
 
 def trained(
@@ -76,8 +81,10 @@ RUNS: dict[str, tuple[RetrievalConfig, int | None]] = {
 }
 
 
-@pytest.mark.parametrize("run", RUNS)
-@pytest.mark.parametrize("num_workers", [2, 4])
+@pytest.mark.parametrize(
+    ("run", "num_workers"),
+    [*zip(RUNS, itertools.cycle([2, 4])), ("adam", 4), ("sharded", 2)],
+)
 def test_workers_have_the_losses_of_one(
     encoder: Encoder,
     history: History,
@@ -157,3 +164,49 @@ def test_a_loss_that_runs_away_ends_all_workers_alike(encoder: Encoder, history:
     config = replace(CONFIG, learning_rate=1e30, num_epochs=2)
     with pytest.raises(RuntimeError, match=TrainingError.__name__):
         together(2, trained(encoder, history, None, config))
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Of every draw: Σ exp(u · v) / E; and this worker's rows of the mean gradient of its log."""
+
+    partitions: list[float]
+    gradient: NDArray[np.float32]
+    num_own_rows: int
+
+
+def test_negatives_drawn_over_shards_estimate_the_full_softmax() -> None:
+    """Σ_j exp(s_j) / E_j over a draw, its vectors read from four workers, and the gradient that
+    goes back to them, have the full softmax as their expectation."""
+    num_rows, size, num_draws = 42, 6, 600
+    counts = np.random.default_rng(3).integers(1, 50, num_rows)
+    user = torch.randn(size, generator=torch.Generator().manual_seed(4))
+
+    def work(group: Group) -> Estimates:
+        torch.manual_seed(5)
+        table = new_table(num_rows, size, is_sparse=True, group=group)
+        sampler = negative_sampler("unigram", num_watches=counts, power=0.75, num_negatives=20)
+        generator = torch.Generator().manual_seed(6)
+        partitions, gradient = list[float](), torch.zeros_like(table.weight)
+        for _ in range(num_draws):
+            rows, log_expected = sampler.draw(torch.tensor([2]), generator)
+            part = (table(rows) @ user - log_expected).exp().sum()
+            partitions.append(part.item())
+            (part / (num_draws * group.size)).backward()  # type: ignore[no-untyped-call]
+            places, of_rows = table.take_gradient()
+            gradient.index_add_(0, places, of_rows)
+        return Estimates(partitions, gradient.numpy(), len(table.weight))
+
+    torch.manual_seed(5)
+    whole = new_table(num_rows, size, is_sparse=False, group=ALONE)
+    full = (whole.weight[2:] @ user).exp().sum()
+    full.backward()
+    assert whole.weight.grad is not None
+    told: list[Estimates] = together(4, work, shard_above_rows=10)
+    assert [one.num_own_rows for one in told] == [11, 11, 10, 10]
+    for rank, one in enumerate(told):
+        error = np.std(one.partitions) / num_draws**0.5
+        assert np.mean(one.partitions) == pytest.approx(full.item(), abs=4 * error)
+        expected = whole.weight.grad[rank::4].numpy()
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(one.gradient, expected, atol=0.25 * scale)
