@@ -192,7 +192,7 @@ def test_negatives_drawn_over_shards_estimate_the_full_softmax() -> None:
             rows, log_expected = sampler.draw(torch.tensor([2]), generator)
             part = (table(rows) @ user - log_expected).exp().sum()
             partitions.append(part.item())
-            (part / (num_draws * group.size)).backward()  # type: ignore[no-untyped-call]
+            (part / (num_draws * group.size)).backward()
             places, of_rows = table.take_gradient()
             gradient.index_add_(0, places, of_rows)
         return Estimates(partitions, gradient.numpy(), len(table.weight))
@@ -200,7 +200,7 @@ def test_negatives_drawn_over_shards_estimate_the_full_softmax() -> None:
     torch.manual_seed(5)
     whole = new_table(num_rows, size, is_sparse=False, group=ALONE)
     full = (whole.weight[2:] @ user).exp().sum()
-    full.backward()
+    full.backward()  # type: ignore[no-untyped-call]
     assert whole.weight.grad is not None
     told: list[Estimates] = together(4, work, shard_above_rows=10)
     assert [one.num_own_rows for one in told] == [11, 11, 10, 10]
