@@ -6,8 +6,9 @@
 LOGS as `upnext simulate` or `upnext import` writes them. Every node has one core, plain training
 one thread. Losses are compared step by step over the first hundred steps, with dropout off and one
 seed: of a tower of SiLU, and of one of ReLU, whose kinks make much of the last bit of a sum, as
-plain training with two threads beside one shows. Recall@50 over the last day's watches, with an interval by user; traffic is counted in the
-calls of torch.distributed, what one worker sends a step. A line of JSON each.
+plain training with two threads beside one shows. Recall@50 over the last day's watches, with an
+interval by user; traffic is counted in the calls of torch.distributed, what one worker sends the
+others a step. A line of JSON each.
 """
 
 import argparse
@@ -183,19 +184,20 @@ def counting(
     training: Training, path: Path, *, on_epoch: Any, logbook: Logbook, group: Group = ALONE
 ) -> TrainedRetrieval:
     """Trains; the first worker writes what it sends a step and how many rows its tables hold."""
-    sent, steps, rows = [0], [0], [0]
+    sent, steps, rows = [0.0], [0], [0]
+    others_share = (group.size - 1) / group.size
 
-    def watching(call: Callable[..., Any], which: int) -> Callable[..., Any]:
+    def watching(call: Callable[..., Any], which: int, times: int) -> Callable[..., Any]:
         def both(*arguments: Any, **options: Any) -> Any:
-            sent[0] += arguments[which].nbytes
+            sent[0] += times * others_share * arguments[which].nbytes
             return call(*arguments, **options)
 
         return both
 
     if path.exists():  # the driver only reads what workers have learned
         return training(on_epoch=on_epoch, logbook=logbook, group=group)
-    distributed.all_reduce = watching(distributed.all_reduce, 0)
-    distributed.all_to_all_single = watching(distributed.all_to_all_single, 1)
+    distributed.all_reduce = watching(distributed.all_reduce, 0, 2)
+    distributed.all_to_all_single = watching(distributed.all_to_all_single, 1, 1)
 
     def note(progress: Progress) -> None:
         steps[0] = progress.step
