@@ -103,7 +103,7 @@ def http_server(app: ASGIApp, *, graceful_s: float) -> uvicorn.Server:
 @contextlib.contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Inside, SIGTERM ends what runs as SIGINT does; neither is an error."""
-    # uvicorn raises the signal once more when it is done, and SIGTERM's own way would write no pages.
+    # uvicorn raises it once more when it is done, and SIGTERM's own way would write no pages.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         yield
