@@ -34,11 +34,9 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
     Raises: ConfigError: Ray is not installed, or there is no cluster at this address.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    try:
-        import ray
-    except ModuleNotFoundError:
-        hint = "pip install 'upnext[ray]'."
-        raise ConfigError("--ray", expected="Ray", got="none installed", hint=hint) from None
+    require_ray()
+    import ray
+
     quiet: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
@@ -65,6 +63,15 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def require_ray() -> None:
+    """Raises ConfigError: Ray is not installed."""
+    try:
+        import ray  # noqa: F401
+    except ModuleNotFoundError:
+        hint = "pip install 'upnext[ray]'."
+        raise ConfigError("--ray", expected="Ray", got="none installed", hint=hint) from None
 
 
 def _check_answers(address: str) -> None:

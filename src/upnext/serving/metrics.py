@@ -91,9 +91,7 @@ class Metrics:
             "refused", "Pages that were refused as too much waited, those of a batch too."
         )
         self._waiting = self._gauge("waiting", "Requests that no thread has taken yet.")
-        self._pages_lost = self._gauge(
-            "pages_lost", "Served pages that could not be logged."
-        )
+        self._pages_lost = self._gauge("pages_lost", "Served pages that could not be logged.")
         self._releases = self._gauge(
             "release_state",
             "1 for the state that each release is in, 0 for those that it was in before.",

@@ -1,12 +1,12 @@
 """The one endpoint: takes a request whole, has a server answer it, and passes the answer on.
 
-Who may ask what is checked by the server that answers, of the very same headers. A request that
-changes nothing, or counts once however often it comes, is sent once more if its server is lost;
-so clients notice nothing of a server that dies. Moves of labels are sent once.
+By which name it is called is checked here, as servers are called by another one; all else that
+says who may ask what, by the server that answers, of the client's own headers. A request that changes
+nothing, or counts once however often it comes, is sent once more if its server is lost, so clients
+notice nothing of a server that dies. What moves labels is sent once.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
@@ -17,9 +17,8 @@ from upnext.errors import UpnextError
 from upnext.serving.batching import OverloadedError
 from upnext.serving.endpoints import path_of, read_body
 from upnext.serving.failures import Failure, error_response, failure_of
-from upnext.serving.security import RefusedError
+from upnext.serving.security import RefusedError, Security
 
-T = TypeVar("T")
 Headers = Sequence[tuple[bytes, bytes]]
 
 ONE_CONNECTION = frozenset(
@@ -27,6 +26,7 @@ ONE_CONNECTION = frozenset(
     + (b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
 )
 """What is said of a connection and not of a request."""
+NOT_PASSED_ON = ONE_CONNECTION | {b"host", b"x-forwarded-for"}
 ADDED_ANEW = ONE_CONNECTION | {b"date", b"server"}
 """What whoever answers the client adds by itself."""
 
@@ -36,18 +36,25 @@ OwnRoute = Callable[[Request], Awaitable[Answer]]
 class Front:
     """One of the two addresses, as an ASGI application.
 
-    `own`: by path, what the front answers by itself.
+    Args:
+        address: of the servers, to which requests go.
+        security: of this address.
+        host: what servers are called.
+        own: by path, what the front answers by itself.
     """
 
     def __init__(
         self,
         rotation: Rotation,
         address: Address,
+        security: Security,
         *,
+        host: str = "localhost",
         max_in_flight: int,
-        own: dict[str, OwnRoute] | None = None,
+        own: Mapping[str, OwnRoute] | None = None,
     ) -> None:
-        self._rotation, self._address = rotation, address
+        self._rotation, self._address, self._security = rotation, address, security
+        self._host_line = f"host: {host}".encode()
         self._max_in_flight, self._own = max_in_flight, own or {}
         self.num_in_flight = 0
 
@@ -69,6 +76,7 @@ class Front:
     async def _answer(self, request: Request) -> Answer:
         if self.num_in_flight > self._max_in_flight:
             raise OverloadedError("the front", expected="time for a request", got="too many")
+        self._security.check_host(_host_of(request.scope["headers"]))
         body = await read_body(request)
         own = self._own.get(path_of(request))
         if own is not None:
@@ -76,34 +84,35 @@ class Front:
         method = request.scope["method"]
         return await self._rotation.ask(
             self._address,
-            written(request.scope, body),
+            written(request.scope, body, self._host_line),
             has_no_body=method == "HEAD",
             is_repeatable=self._address == "public" or method in ("GET", "HEAD", "OPTIONS"),
         )
 
 
-def written(scope: Scope, body: bytes) -> tuple[bytes, ...]:
+def written(scope: Scope, body: bytes, host_line: bytes) -> tuple[bytes, ...]:
     """A request as it is sent to a server: the client's own, but for what is about its connection."""
     query = scope["query_string"]
     target = scope["raw_path"] + (b"?" + query if query else b"")
-    lines = [b"%s %s HTTP/1.1" % (scope["method"].encode(), target)]
-    dropped: frozenset[bytes] | set[bytes] = ONE_CONNECTION
+    lines = [b"%s %s HTTP/1.1" % (scope["method"].encode(), target), host_line]
+    dropped: frozenset[bytes] | set[bytes] = NOT_PASSED_ON
     forwarded = b""
     for name, value in scope["headers"]:
         if name == b"connection":
             dropped = dropped | {one.strip().lower() for one in value.split(b",")}
         elif name == b"x-forwarded-for":
             forwarded += value + b", "
-    for name, value in scope["headers"]:
-        if name not in dropped and name != b"x-forwarded-for":
-            lines.append(b"%s: %s" % (name, value))
-    client = scope["client"]
-    if client is not None:
-        lines.append(b"x-forwarded-for: " + forwarded + client[0].encode())
+    lines += [b"%s: %s" % header for header in scope["headers"] if header[0] not in dropped]
+    if scope["client"] is not None:
+        lines.append(b"x-forwarded-for: " + forwarded + scope["client"][0].encode())
     if body or scope["method"] in ("POST", "PUT"):
         lines.append(b"content-length: %d" % len(body))
     head = b"\r\n".join((*lines, b"", b""))
     return (head, body) if body else (head,)
+
+
+def _host_of(headers: Headers) -> bytes | None:
+    return next((value for name, value in headers if name == b"host"), None)
 
 
 async def _send(answer: Answer, send: Send, *, is_head: bool) -> None:

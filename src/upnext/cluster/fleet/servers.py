@@ -17,8 +17,9 @@ class NobodyReadyError(UpnextError):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Server:
-    """One server process, by its two addresses; started anew it is another."""
+    """One server process, by its name and two addresses; started anew it is another."""
 
+    name: str
     public: Connections
     managing: Connections
 

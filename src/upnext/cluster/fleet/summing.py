@@ -4,11 +4,13 @@ What a server had counted when it was last asked stays counted when it ends, as 
 does; so Prometheus and the console see one server that goes on.
 """
 
+import threading
 from collections import defaultdict
 from collections.abc import Iterator
 
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from upnext.serving.metrics import GAUGES
 
@@ -16,44 +18,62 @@ Series = tuple[str, str, tuple[tuple[str, str], ...]]
 """Family, name, labels."""
 
 
-class Summed:
-    """What all servers have told, as a collector of `prometheus_client`."""
+Values = dict[Series, float]
+
+
+class Summed(Collector):
+    """What all servers have told; any thread may call anything."""
 
     def __init__(self) -> None:
-        self._latest: dict[object, dict[Series, float]] = {}
-        self._ended: dict[Series, float] = {}
+        self._living: dict[str, Values] = {}
+        self._ended: dict[str, Values] = {}
         self._families: dict[str, tuple[str, str]] = {}
+        self._lock = threading.Lock()
 
-    def take(self, server: object, text: str) -> None:
+    def take(self, server: str, text: str) -> None:
         """What a server tells now, in the form that Prometheus reads."""
-        values: dict[Series, float] = {}
-        for family in text_string_to_metric_families(text):
-            if family.name.endswith("_created"):  # the sum of moments means nothing
-                continue
-            self._families[family.name] = (family.documentation, family.type)
-            for sample in family.samples:
-                series = (family.name, sample.name, tuple(sample.labels.items()))
-                values[series] = sample.value
-        self._latest[server] = values
+        families, values = _read(text)
+        with self._lock:
+            self._families.update(families)
+            self._living[server] = values
+            self._ended.pop(server, None)  # it was slow, and not gone
 
-    def end(self, server: object) -> None:
-        """A server is no more; what it counted stays, what was so at the moment does not."""
-        for series, value in self._latest.pop(server, {}).items():
-            if self._families[series[0]][1] != "gauge":
-                self._ended[series] = self._ended.get(series, 0.0) + value
+    def end(self, server: str) -> None:
+        """A server is gone; what it counted stays, what was so at the moment does not."""
+        with self._lock:
+            values = self._living.pop(server, None)
+            if values is not None:
+                self._ended[server] = {
+                    series: value
+                    for series, value in values.items()
+                    if self._families[series[0]][1] != "gauge"
+                }
 
     def collect(self) -> Iterator[Metric]:
         """All families, those of all servers together."""
-        together: dict[str, dict[Series, float]] = defaultdict(dict)
-        for values in (self._ended, *self._latest.values()):
-            for series, value in values.items():
-                family = together[series[0]]
-                family[series] = _joined(GAUGES.get(series[0]), family.get(series), value)
+        together: dict[str, Values] = defaultdict(dict)
+        with self._lock:
+            for values in (*self._ended.values(), *self._living.values()):
+                for series, value in values.items():
+                    family = together[series[0]]
+                    family[series] = _joined(GAUGES.get(series[0]), family.get(series), value)
         for name, family in together.items():
             metric = Metric(name, *self._families[name])
             for (_, sample, labels), value in family.items():
                 metric.add_sample(sample, dict(labels), value)
             yield metric
+
+
+def _read(text: str) -> tuple[dict[str, tuple[str, str]], Values]:
+    families: dict[str, tuple[str, str]] = {}
+    values: Values = {}
+    for family in text_string_to_metric_families(text):
+        if family.name.endswith("_created"):  # the sum of moments means nothing
+            continue
+        families[family.name] = (family.documentation, family.type)
+        for sample in family.samples:
+            values[family.name, sample.name, tuple(sample.labels.items())] = sample.value
+    return families, values
 
 
 def _joined(how: str | None, there: float | None, value: float) -> float:
