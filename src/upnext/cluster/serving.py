@@ -11,7 +11,7 @@ import msgspec
 import ray
 
 from upnext.cluster.fleet.actor import PROGRAM, RayReplica
-from upnext.cluster.fleet.endpoint import SERVER_NAME, Endpoint
+from upnext.cluster.fleet.endpoint import SERVER_NAME, FleetEndpoint
 from upnext.cluster.start import connected
 from upnext.config import config_to_table
 from upnext.errors import ConfigError
@@ -42,8 +42,8 @@ def serve_on_ray(
         program: what each replica runs: a module, and its first arguments.
 
     Raises:
-        ConfigError: as `serving.server.serve` and `connected`; `num_processes` is set; events lie in
-            a file, and replicas would on several machines; or no replica becomes ready.
+        ConfigError: as `serving.server.serve` and `connected`; `num_processes` is set; events
+            are to lie in a file, and replicas on several machines; or no replica becomes ready.
     """
     refuse_remote(config.http)
     securities = securities_of(config)
@@ -69,7 +69,7 @@ def serve_on_ray(
             num_cores=config.fleet.cores_per_replica,
         )
         managing_port = listeners[1].getsockname()[1] if listeners[1:] else None
-        endpoint = Endpoint(config, securities, place, managing_port=managing_port, say=say)
+        endpoint = FleetEndpoint(config, securities, place, managing_port=managing_port, say=say)
         say(f"serving {registry} on {told(config.http, listeners)}")
         endpoint.run(listeners)
 
@@ -81,13 +81,16 @@ def config_of_replicas(config: ServingConfig, *, are_remote: bool) -> ServingCon
     security = replace(
         config.security,
         allowed_hosts=(SERVER_NAME,),
-        **{
-            name: str(Path(file).resolve())
-            for name in ("read_token_file", "events_token_file", "admin_token_file")
-            if (file := getattr(config.security, name)) is not None
-        },
+        read_token_file=_whole(config.security.read_token_file),
+        events_token_file=_whole(config.security.events_token_file),
+        admin_token_file=_whole(config.security.admin_token_file),
     )
     return replace(config, http=http, security=security)
+
+
+def _whole(path: str | None) -> str | None:
+    """An actor works in another directory."""
+    return None if path is None else str(Path(path).resolve())
 
 
 def _only_node(config: ServingConfig, say: Say) -> str | None:
@@ -95,8 +98,9 @@ def _only_node(config: ServingConfig, say: Say) -> str | None:
 
     Raises: ConfigError: they are meant to be on several, and cannot.
     """
-    here: str = ray.util.get_node_ip_address()
-    others = {node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]} - {here}
+    here: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    others = {node["NodeManagerAddress"] for node in nodes if node["Alive"]} - {here}
     if not config.http.allow_remote:
         if others:
             say("all replicas are on this machine, as others are reached with --allow-remote only")

@@ -93,6 +93,7 @@ def http_server(app: ASGIApp, *, graceful_s: float) -> uvicorn.Server:
         log_config=None,
         log_level="warning",
         access_log=False,
+        proxy_headers=False,  # nobody asks who the client is
         ws="none",
         lifespan="on",
         timeout_graceful_shutdown=round(graceful_s),

@@ -1,7 +1,7 @@
 """A replica as Ray knows it: an actor that keeps one server running on the node that it is on.
 
-Ray finds it a place, starts it anew when it or its node is gone, and counts its cores. It answers no
-request: it holds the sockets of a server that is a child of its process.
+Ray finds it a place, starts it anew when it or its node is gone, and counts its cores. It answers
+no request: it holds the sockets of a server that is a child of its process.
 """
 
 import os
@@ -24,7 +24,7 @@ SMALLEST_PART = 0.001
 
 
 class ServerActor:
-    """Starts the server, and ends this process when the server ends unasked, so that Ray tries again.
+    """Starts the server; this process ends when the server does so unasked, and Ray tries again.
 
     Args:
         arguments: of Python, after `-m`: a program such as `server`.
@@ -33,7 +33,8 @@ class ServerActor:
     """
 
     def __init__(self, arguments: Sequence[str], settings: bytes, host: str | None) -> None:
-        self._host = host or ray.util.get_node_ip_address()
+        self._node: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self._host = host or self._node
         self._listeners = [listen(self._host, 0), listen(self._host, 0)]
         self._is_told_to_end = threading.Event()
         self._process = subprocess.Popen(
@@ -54,7 +55,7 @@ class ServerActor:
             host=self._host,
             port=port,
             managing_port=managing_port,
-            node=ray.util.get_node_ip_address(),
+            node=self._node,
             pid=self._process.pid,
         )
 
@@ -91,7 +92,7 @@ class RayReplica:
         node: str | None,
         num_cores: float,
     ) -> None:
-        actor = ray.remote(ServerActor).options(  # type: ignore[attr-defined]
+        actor = ray.remote(ServerActor).options(
             num_cpus=num_cores,
             resources={} if node is None else {f"node:{node}": SMALLEST_PART},
             scheduling_strategy="SPREAD",

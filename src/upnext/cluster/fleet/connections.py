@@ -23,7 +23,7 @@ class LostError(Exception):
 
 @dataclass(slots=True)
 class Answer:
-    """All of an answer; it is passed on whole, so that one that breaks off can be asked for anew."""
+    """All of an answer: it is passed on whole, so that one that breaks off is asked for anew."""
 
     status: int = 0
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import uvicorn
 from starlette.requests import Request
@@ -22,7 +23,7 @@ SERVER_NAME = "localhost"
 """What servers are called by the front, and answer to; its own names are for clients."""
 
 
-class Endpoint:
+class FleetEndpoint:
     """The public and the managing address of a fleet.
 
     Args:
@@ -42,7 +43,7 @@ class Endpoint:
         say: Callable[[str], None],
     ) -> None:
         self._graceful_s = config.http.graceful_s
-        self._public_security, self._managing_security = securities
+        _, self._managing_security = securities
         self._managing_port = managing_port
         self._rotation = Rotation()
         token = self._managing_security.tokens.get("read")
@@ -57,11 +58,12 @@ class Endpoint:
             hopeless=self._end_for,
             say=say,
         )
-        limits = {"host": SERVER_NAME, "max_in_flight": config.fleet.max_in_flight}
+        front = partial(
+            Front, self._rotation, host=SERVER_NAME, max_in_flight=config.fleet.max_in_flight
+        )
         alive = {"/healthz": _alive, "/v2/health/live": _live}
-        self._public = Front(self._rotation, "public", securities[0], own=alive, **limits)
-        numbers = {"/metrics": self._tell_numbers}
-        self._managing = Front(self._rotation, "managing", securities[1], own=numbers, **limits)
+        self._public = front("public", securities[0], own=alive)
+        self._managing = front("managing", securities[1], own={"/metrics": self._tell_numbers})
         self._server: uvicorn.Server | None = None
         self._error: ConfigError | None = None
 
@@ -81,13 +83,13 @@ class Endpoint:
 
         async def living(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] == "lifespan":
-                await self._live(receive, send)
+                await self._while_serving(receive, send)
             else:
                 await app(scope, receive, send)
 
         return living
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _while_serving(self, receive: Receive, send: Send) -> None:
         await receive()
         async with self._fleet:
             await send({"type": "lifespan.startup.complete"})

@@ -1,9 +1,9 @@
 """The one endpoint: takes a request whole, has a server answer it, and passes the answer on.
 
 By which name it is called is checked here, as servers are called by another one; all else that
-says who may ask what, by the server that answers, of the client's own headers. A request that changes
-nothing, or counts once however often it comes, is sent once more if its server is lost, so clients
-notice nothing of a server that dies. What moves labels is sent once.
+says who may ask what, by the server that answers, of the client's own headers. A request that
+changes nothing, or counts once however often it comes, is sent once more if its server is lost, so
+clients notice nothing of a server that dies. What moves labels is sent once.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -22,8 +22,8 @@ from upnext.serving.security import RefusedError, Security
 Headers = Sequence[tuple[bytes, bytes]]
 
 ONE_CONNECTION = frozenset(
-    (b"connection", b"content-length", b"expect", b"keep-alive", b"proxy-authorization")
-    + (b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+    b"connection content-length expect keep-alive proxy-authorization proxy-connection te trailer "
+    b"transfer-encoding upgrade".split()
 )
 """What is said of a connection and not of a request."""
 NOT_PASSED_ON = ONE_CONNECTION | {b"host", b"x-forwarded-for"}
@@ -91,7 +91,7 @@ class Front:
 
 
 def written(scope: Scope, body: bytes, host_line: bytes) -> tuple[bytes, ...]:
-    """A request as it is sent to a server: the client's own, but for what is about its connection."""
+    """A request as a server is sent it: the client's own, but for what is about its connection."""
     query = scope["query_string"]
     target = scope["raw_path"] + (b"?" + query if query else b"")
     lines = [b"%s %s HTTP/1.1" % (scope["method"].encode(), target), host_line]

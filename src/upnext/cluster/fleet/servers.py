@@ -70,6 +70,7 @@ class Rotation:
         may_be_sent_again = is_repeatable
         while True:
             server = self._next(lost)
+            self.num_retried += bool(lost)
             try:
                 return await server.of(address).ask(
                     request, has_no_body=has_no_body, is_repeatable=is_repeatable
@@ -81,7 +82,6 @@ class Rotation:
                     if not may_be_sent_again:
                         raise
                     may_be_sent_again = False
-                self.num_retried += 1
 
     def _next(self, lost: Collection[Server]) -> Server:
         left = [one for one in self.servers if one not in lost] if lost else self.servers
