@@ -14,6 +14,8 @@ ANSWERS_WITHIN_S = 5.0
 LOCAL = "local"
 LOCAL_OBJECTS_BYTES = 256 << 20
 """Of shared memory; what is large travels as files, and more than this is spilled to disk."""
+MAY_HAVE_OTHERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Read by Ray in each of its processes, on every system."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -43,14 +45,15 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
         "namespace": "upnext",
     }
     if address == LOCAL:
-        ray.init(
-            address=LOCAL,  # else a cluster that runs here already would be joined
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=LOCAL_OBJECTS_BYTES,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
+        with _on_loopback():
+            ray.init(
+                address=LOCAL,  # else a cluster that runs here already would be joined
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=LOCAL_OBJECTS_BYTES,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
     else:
         try:
             _check_answers(address)
@@ -63,6 +66,26 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """What Ray starts inside listens on loopback alone.
+
+    Whatever address it is given, it takes one that others reach, and listens on all: unless it may
+    not be part of a cluster of several machines, as where firewalls would ask about each port.
+    """
+    from ray._private import ray_constants
+
+    before = os.environ.get(MAY_HAVE_OTHERS), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[MAY_HAVE_OTHERS], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        os.environ.pop(MAY_HAVE_OTHERS)
+        if before[0] is not None:
+            os.environ[MAY_HAVE_OTHERS] = before[0]
 
 
 def require_ray() -> None:
