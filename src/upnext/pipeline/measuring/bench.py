@@ -48,7 +48,8 @@ class Bench:
         release = open_release(registry, version, verify=False)
         where = f"release {version}, config.json"
         config = config_of_release(release.json("config.json"), RunConfig, where=where)
-        recommender = Recommender.open(registry, version, num_threads=2)
+        # How many threads share a network's sums decides how they are rounded.
+        recommender = Recommender.open(registry, version, num_threads=1)
         logs, _ = read_logs(logs_directory, config.logs)
         split = split_logs(logs, config.split)
         users = user_vocabulary(logs)
