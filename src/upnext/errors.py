@@ -1,5 +1,8 @@
 """What can go wrong, said so that the reader can mend it: where, what was expected, what came."""
 
+from functools import partial
+from typing import Self
+
 
 class UpnextError(Exception):
     """An error that tells where it happened, what was expected, what came, and a way out.
@@ -20,6 +23,11 @@ class UpnextError(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: expected {self.expected}, got {self.got}."
         return f"{text}\nHint: {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[partial[Self], tuple[str]]:
+        """So that an error reaches another process as it was raised."""
+        told = partial(type(self), expected=self.expected, got=self.got, hint=self.hint)
+        return told, (self.where,)
 
 
 class DataError(UpnextError):

@@ -151,7 +151,7 @@ def test_a_table_updated_by_row_learns_from_the_same_first_loss(
     for optimizer in ("adam", "row_adam"):
         config = replace(TINY, optimizer=optimizer, num_epochs=3)
         task = RankingTask(encoder, few, None, config)
-        assert bool(task.row_optimizers) == (optimizer == "row_adam")
+        assert bool(task.descent.tables) == (optimizer == "row_adam")
         first = [task.step(batch, learning_rate=0.01).item() for batch in task.batches(0)]
         last = [task.step(batch, learning_rate=0.01).item() for batch in task.batches(0)]
         assert np.mean(last) < np.mean(first)
@@ -164,7 +164,7 @@ def test_large_catalogues_are_updated_by_row(encoder: Encoder, few: ImpressionEx
     num_rows = encoder.catalogue.num_rows
     for most, is_sparse in ((num_rows, False), (num_rows - 1, True)):
         config = replace(TINY, max_dense_items=most)
-        assert bool(RankingTask(encoder, few, None, config).row_optimizers) == is_sparse
+        assert bool(RankingTask(encoder, few, None, config).descent.tables) == is_sparse
 
 
 def test_low_precision_learns_as_well(

@@ -152,7 +152,7 @@ def test_other_data_is_refused(tmp_path: Path, identity: Mapping[str, Any], name
 def test_checkpoints_go_and_curves_stay(tmp_path: Path) -> None:
     folder(tmp_path / "retrieval").save(1, {}, ARRAYS)
     folder(tmp_path / "refit" / "ranking").save(1, {}, ARRAYS)
-    (tmp_path / "refit" / "ranking" / "checkpoint.partial").touch()
+    (tmp_path / "refit" / "ranking" / "checkpoint-0.partial").touch()
     curves = tmp_path / "retrieval" / "curves.jsonl"
     curves.touch()
     remove_checkpoints(tmp_path)

@@ -1,7 +1,7 @@
 import json
 import math
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 
 from upnext.errors import ConfigError, DataError
 from upnext.training.checkpoint import CheckpointFolder
+from upnext.training.group import ALONE
 from upnext.training.logbook import Epoch, Logbook, Progress
 from upnext.training.loop import Fitted, TrainingError, fit
 from upnext.training.schedule import LearningRate
@@ -36,6 +37,7 @@ class LineTask:
 
     stage = "line"
     guide = "score"
+    group = ALONE
 
     def __init__(self, *, guides: Sequence[float] = (), greater_is_better: bool = True) -> None:
         torch.manual_seed(3)
@@ -53,6 +55,9 @@ class LineTask:
 
     def identity(self) -> Mapping[str, Any]:
         return self.told
+
+    def sharded(self) -> Collection[str]:
+        return ()
 
     def batches(self, epoch: int) -> Sequence[Batch]:
         self.epoch = epoch
@@ -313,10 +318,10 @@ def test_dear_checkpoints_are_rarer_but_the_last_one_is_there(
     clock, saved = Clock(), list[int]()
     truly = CheckpointFolder.save
 
-    def slow(self: CheckpointFolder, step: int, *rest: Any) -> None:
+    def slow(self: CheckpointFolder, step: int, *rest: Any, **shard: Any) -> None:
         clock.now_s += 20.0
         saved.append(step // NUM_BATCHES)
-        truly(self, step, *rest)
+        truly(self, step, *rest, **shard)
 
     monkeypatch.setattr(CheckpointFolder, "save", slow)
     plan = replace(PLAN, num_epochs=50)

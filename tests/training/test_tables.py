@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from upnext.training.tables import EmbeddingTable, RowAdam
+from upnext.training.tables import EmbeddingTable, RowAdam, Table
 
 NUM_ROWS, SIZE = 9, 4
 
@@ -11,7 +11,7 @@ def table(*, is_sparse: bool) -> EmbeddingTable:
     return EmbeddingTable(NUM_ROWS, SIZE, is_sparse=is_sparse)
 
 
-def loss_of(read: EmbeddingTable, rows: list[int], seed: int = 0) -> torch.Tensor:
+def loss_of(read: Table, rows: list[int], seed: int = 0) -> torch.Tensor:
     """Some smooth function of the rows' vectors."""
     weights = torch.randn(len(rows), SIZE, generator=torch.Generator().manual_seed(seed))
     vectors: torch.Tensor = read(torch.tensor(rows))

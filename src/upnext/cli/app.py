@@ -13,6 +13,7 @@ import typer
 from rich.progress import Progress
 
 from upnext.cli.console import console
+from upnext.cli.crew import NumWorkers, RayAddress, crew_of
 from upnext.cli.events import collect
 from upnext.cli.export import exports
 from upnext.cli.recommend import recommend
@@ -139,6 +140,13 @@ def train(
     protocol: Annotated[
         str | None, typer.Option(help="`time` or `last-event`: what is held out; over the config.")
     ] = None,
+    ray: RayAddress = None,
+    workers: NumWorkers = "1",
+    gpus: Annotated[bool, typer.Option("--gpus", help="Give each worker on Ray a GPU.")] = False,
+    shard_above: Annotated[
+        int | None,
+        typer.Option(metavar="ROWS", help="On Ray, deal larger tables out over the workers."),
+    ] = None,
 ) -> None:
     """Train both stages and publish a release; prints its version."""
     from dataclasses import replace
@@ -152,9 +160,15 @@ def train(
         split = config_from_table({"protocol": protocol}, SplitConfig, where="--protocol")
         run = replace(run, split=replace(run.split, protocol=split.protocol))
     line = ProgressLine()
-    release = train_(
-        logs, registry, run, say=say, on_progress=lambda stage: line.tell(stage.to_text())
-    )
+    with crew_of(ray, workers, use_gpu=gpus, shard_above_rows=shard_above) as crew:
+        release = train_(
+            logs,
+            registry,
+            run,
+            say=say,
+            on_progress=lambda stage: line.tell(stage.to_text()),
+            crew=crew,
+        )
     print_result(str(release.version))
 
 

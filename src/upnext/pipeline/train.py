@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from upnext.config import config_to_table
@@ -27,6 +28,7 @@ from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS
 from upnext.sources import Sources
 from upnext.training.checkpoint import digest, remove_checkpoints
+from upnext.training.crew import Crew, this_process
 from upnext.training.logbook import Logbook, Progress
 
 Say = Callable[[str], None]
@@ -39,6 +41,7 @@ def train(
     *,
     say: Say = lambda _: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    crew: Crew = this_process,
 ) -> Release:
     """Reads and checks logs, trains both stages and publishes the release that they make.
 
@@ -50,6 +53,7 @@ def train(
     Args:
         say: told about each step, a line at a time.
         on_progress: told about once a second where a stage stands.
+        crew: who trains the stages; all else happens here.
 
     Raises:
         DataError: the logs cannot be used, or a part of the split would be empty.
@@ -58,13 +62,13 @@ def train(
     run = registry / "training" / digest(config_to_table(config), logs.report)
     logbook = Logbook(directory=run / "chosen", on_progress=on_progress, say=say)
     data = logs.data(config.examples, refit=False)
-    learned = _learn(data, logs.users, config, say, logbook)
+    learned = _learn(data, logs.users, config, say, logbook, crew)
     epochs = learned.facts()
     if config.refit:
         say("refit: both stages anew, on training and validation together")
         data = logs.data(config.examples, refit=True)
         again = replace(logbook, directory=run / "refit")
-        learned = _learn(data, logs.users, config, say, again, chosen=learned)
+        learned = _learn(data, logs.users, config, say, again, crew, chosen=learned)
     facts = {
         "data": logs.report,
         "train_until": _last_watch(data.train_history),
@@ -95,6 +99,7 @@ def _learn(
     config: RunConfig,
     say: Say,
     logbook: Logbook,
+    crew: Crew,
     *,
     chosen: Learned | None = None,
 ) -> Learned:
@@ -107,13 +112,16 @@ def _learn(
         targets = targets.first_watches()
     num_items = encoder.catalogue.num_rows - NUM_RESERVED_ROWS
     say(f"retrieval: {num_items:,} items, {len(data.train_history.watches.rows):,} watches")
-    retrieval = train_retrieval(
-        encoder,
-        data.train_history,
-        targets,
-        config.retrieval,
-        mask_watched=config.evaluation.mask_watched,
-        stop_after=chosen.retrieval.best_epoch + 1 if chosen else None,
+    retrieval = crew(
+        partial(
+            train_retrieval,
+            encoder,
+            data.train_history,
+            targets,
+            config.retrieval,
+            mask_watched=config.evaluation.mask_watched,
+            stop_after=chosen.retrieval.best_epoch + 1 if chosen else None,
+        ),
         on_epoch=lambda epoch: say(epoch.to_text("retrieval")),
         logbook=logbook,
     )
@@ -126,14 +134,18 @@ def _learn(
     sources = counted_sources(encoder, data.train_history, logged, config.sources)
     ranking = None
     if config.rank:
-        shown = _shown(data, logged, later, retrieval, sources, config, say, logbook)
+        shown = _shown(data, logged, later, retrieval, sources, config, say, logbook, crew)
         say(f"ranking: {len(shown[0].item_rows):,} impressions, {shown[0].num_requests:,} requests")
-        ranking = train_ranking(
-            encoder,
-            *shown,
-            config.ranking,
-            stop_after=chosen.ranking.best_epoch + 1 if chosen and chosen.ranking else None,
-            calibration=chosen.ranking.calibration if chosen and chosen.ranking else None,
+        before = chosen.ranking if chosen else None
+        ranking = crew(
+            partial(
+                train_ranking,
+                encoder,
+                *shown,
+                config.ranking,
+                stop_after=before.best_epoch + 1 if before else None,
+                calibration=before.calibration if before else None,
+            ),
             on_epoch=lambda epoch: say(epoch.to_text("ranking")),
             logbook=logbook,
         )
@@ -164,6 +176,7 @@ def _shown(
     config: RunConfig,
     say: Say,
     logbook: Logbook,
+    crew: Crew,
 ) -> tuple[ImpressionExamples, ImpressionExamples | None]:
     """What ranking learns from and chooses by; made up where no impressions were logged."""
     if logged is None:
@@ -176,7 +189,7 @@ def _shown(
             seed=config.ranking.seed,
         )
     if config.ranking.source_parts >= 2:
-        logged, later = _scored(data, logged, later, retrieval, sources, config, say, logbook)
+        logged, later = _scored(data, logged, later, retrieval, sources, config, say, logbook, crew)
     return logged.as_known_then(), later
 
 
@@ -189,19 +202,24 @@ def _scored(
     config: RunConfig,
     say: Say,
     logbook: Logbook,
+    crew: Crew,
 ) -> tuple[ImpressionExamples, ImpressionExamples | None]:
     """The same impressions, with what the sources of their time thought of them."""
 
     def retrain(before: History, part: int) -> TrainedRetrieval:
         say(f"retrieval, for part {part + 1} of ranking: {len(before.watches.rows):,} watches")
         directory = logbook.directory and logbook.directory / f"part-{part + 1}"
-        return train_retrieval(
-            data.encoder,
-            before,
-            None,
-            config.retrieval,
-            mask_watched=config.evaluation.mask_watched,
-            stop_after=retrieval.best_epoch + 1,
+        return crew(
+            partial(
+                train_retrieval,
+                data.encoder,
+                before,
+                None,
+                config.retrieval,
+                mask_watched=config.evaluation.mask_watched,
+                stop_after=retrieval.best_epoch + 1,
+            ),
+            on_epoch=lambda _: None,
             logbook=replace(logbook, directory=directory),
         )
 

@@ -6,8 +6,10 @@ from torch import nn
 from upnext.examples.encoder import Encoder
 from upnext.ranking.config import RankingNetworkConfig
 from upnext.schema import UNKNOWN_ROW, Floats
+from upnext.training.group import ALONE, Group
+from upnext.training.sharded import ShardedTable
 from upnext.training.side_features import SideFeatures
-from upnext.training.tables import EmbeddingTable
+from upnext.training.tables import EmbeddingTable, Table, new_table
 
 START_DEVIATION = 0.1
 ITEMS_AT_ONCE = 65_536
@@ -24,7 +26,12 @@ class ItemVectors(nn.Module):
     tag_rows: torch.Tensor
 
     def __init__(
-        self, encoder: Encoder, config: RankingNetworkConfig, *, is_sparse: bool = False
+        self,
+        encoder: Encoder,
+        config: RankingNetworkConfig,
+        *,
+        is_sparse: bool = False,
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
         catalogue = encoder.catalogue
@@ -34,10 +41,11 @@ class ItemVectors(nn.Module):
         spaces = {"item": catalogue.items, "channel": catalogue.channels, "tag": catalogue.tags}
         self.tables = nn.ModuleDict(
             {
-                name: EmbeddingTable(
+                name: new_table(
                     space.num_rows,
                     config.embedding_size(space.num_rows),
                     is_sparse=is_sparse and name == "item",
+                    group=group,
                     deviation=START_DEVIATION,
                 )
                 for name, space in spaces.items()
@@ -74,9 +82,9 @@ class ItemVectors(nn.Module):
             vectors: Floats = torch.cat(parts).cpu().numpy()
         return vectors
 
-    def _table(self, name: str) -> EmbeddingTable:
+    def _table(self, name: str) -> Table:
         table = self.tables[name]
-        assert isinstance(table, EmbeddingTable)
+        assert isinstance(table, EmbeddingTable | ShardedTable)
         return table
 
     def _known(self, name: str, rows: torch.Tensor) -> torch.Tensor:

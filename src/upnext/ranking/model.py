@@ -17,6 +17,7 @@ from upnext.ranking.mlp import MlpNetwork
 from upnext.ranking.objectives import new_objective
 from upnext.ranking.wide_and_deep import WideAndDeepNetwork
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW
+from upnext.training.group import ALONE, Group
 
 Network = MlpNetwork | WideAndDeepNetwork | DinNetwork
 """Each takes `Parts` and gives outputs; `reads` names the inputs that it wants beside them."""
@@ -80,9 +81,10 @@ class RankingModel(nn.Module):
         num_sources: int,
         num_outputs: int,
         is_sparse: bool = False,
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
-        self.items = ItemVectors(encoder, config.network, is_sparse=is_sparse)
+        self.items = ItemVectors(encoder, config.network, is_sparse=is_sparse, group=group)
         sizes = Sizes(
             item_vector=self.items.size,
             contexts=encoder.context_sizes,

@@ -1,7 +1,7 @@
 """Stage 2's task for the training loop: its batches, its step, its validation."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,17 +22,12 @@ from upnext.ranking.objectives import Objective, Outcomes, new_objective
 from upnext.ranking.wide_and_deep import WideAndDeepNetwork, wide_optimizer
 from upnext.schema import Floats
 from upnext.training.checkpoint import digest
+from upnext.training.descent import SCHEDULED, Descent
+from upnext.training.group import ALONE, Group
 from upnext.training.precision import precision_on
-from upnext.training.state import (
-    Arrays,
-    array_tensors,
-    load_optimizer,
-    optimizer_arrays,
-    prefixed,
-    tensor_arrays,
-    under,
-)
-from upnext.training.tables import EmbeddingTable, RowAdam
+from upnext.training.sharded import sharded_arrays
+from upnext.training.state import Arrays
+from upnext.training.tables import RowAdam
 
 REQUESTS_SCORED_AT_ONCE = 500
 
@@ -49,10 +44,13 @@ class RankingTask:
         examples: ImpressionExamples,
         validation: ImpressionExamples | None,
         config: RankingConfig,
+        *,
+        group: Group = ALONE,
     ) -> None:
         torch.set_flush_denormal(True)
         torch.manual_seed(config.seed)
         self.encoder, self.examples, self.config = encoder, examples, config
+        self.group = group
         self.guide = config.guide
         generator = np.random.default_rng(config.seed)
         outcomes = outcomes_of(encoder, examples, slice(None), torch.device("cpu"))
@@ -73,7 +71,7 @@ class RankingTask:
         self.draw_rate = self._draw_rate(outcomes)
         self.precision = precision_on(config.precision, self.model.device)
         self.generator = generator
-        self._new_optimizers()
+        self.descent = self._new_descent()
 
     def identity(self) -> Mapping[str, Any]:
         """Config, and a hash of all that is learned from or validated on."""
@@ -96,20 +94,17 @@ class RankingTask:
     def step(self, batch: Indices, *, learning_rate: float) -> torch.Tensor:
         """On all impressions of some requests."""
         self.model.train()
-        outputs, chosen = self._outputs(self.examples, self.levels, batch)
+        share = self.group.share(len(batch))
+        mine = batch[share.part]
+        with self.group.own_draws():
+            outputs, chosen = self._outputs(self.examples, self.levels, mine)
         outcomes = outcomes_of(self.encoder, self.examples, chosen, self.model.device)
         if self.config.weighting == "up-sampling":
-            outcomes = self._drawn(outcomes)
+            with self.group.own_draws():
+                outcomes = self._drawn(outcomes)
         loss = self.objective.loss(outputs, outcomes)
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizers["adam"].param_groups[0]["lr"] = learning_rate
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-        for rows in self.row_optimizers.values():
-            rows.step(learning_rate)
-        return loss
+        weight = len(chosen) / self.num_examples(batch) if share.weight else 0.0
+        return self.descent.step(loss, weight, learning_rate=learning_rate)
 
     def validate(self) -> Mapping[str, float]:
         """Mean loss, and the share of watch time that is ranked wrongly."""
@@ -139,14 +134,20 @@ class RankingTask:
         """[M, O] outputs of all validation impressions."""
         assert self.validation is not None
         self.model.eval()
+        num_requests, at_once = (
+            self.validation.num_requests,
+            REQUESTS_SCORED_AT_ONCE * self.group.size,
+        )
         parts = []
         with torch.inference_mode():
-            for start in range(0, self.validation.num_requests, REQUESTS_SCORED_AT_ONCE):
-                end = min(start + REQUESTS_SCORED_AT_ONCE, self.validation.num_requests)
-                requests = np.arange(start, end)
-                outputs, _ = self._outputs(self.validation, self.validation_levels, requests)
-                parts.append(outputs.cpu())
-        return torch.cat(parts)
+            for start in range(0, num_requests, at_once):
+                requests = np.arange(start, min(start + at_once, num_requests))
+                share = self.group.share(len(requests))
+                mine = requests[share.part]
+                outputs, _ = self._outputs(self.validation, self.validation_levels, mine)
+                scored = outputs.cpu().numpy()
+                parts.append(self.group.gather(scored if share.weight else scored[:0]))
+        return torch.from_numpy(np.concatenate(parts))
 
     def validation_seconds(self) -> tuple[Floats, Floats]:
         """What is expected of each validation impression before calibration, and what came."""
@@ -159,21 +160,15 @@ class RankingTask:
 
     def state(self) -> Arrays:
         """Moments of all optimisers."""
-        parts = [
-            prefixed(f"{name}/", optimizer_arrays(one)) for name, one in self.optimizers.items()
-        ]
-        parts += [
-            prefixed(f"{name}/", tensor_arrays(one.state()))
-            for name, one in self.row_optimizers.items()
-        ]
-        return {name: array for part in parts for name, array in part.items()}
+        return self.descent.state()
 
     def load_state(self, state: Arrays) -> None:
         """The inverse of `state`."""
-        for name, optimizer in self.optimizers.items():
-            load_optimizer(optimizer, under(f"{name}/", state))
-        for name, rows in self.row_optimizers.items():
-            rows.load_state(array_tensors(under(f"{name}/", state)))
+        self.descent.load_state(state)
+
+    def sharded(self) -> Collection[str]:
+        """Tables of more rows than each worker should hold."""
+        return tuple(sharded_arrays(self.model))
 
     def _new_model(self, num_outputs: int) -> RankingModel:
         config = self.config
@@ -184,27 +179,25 @@ class RankingTask:
             num_sources=self.examples.source_scores.shape[1],
             num_outputs=num_outputs,
             is_sparse=config.optimizer == "row_adam" or (config.optimizer == "auto" and is_large),
+            group=self.group,
         )
 
-    def _new_optimizers(self) -> None:
+    def _new_descent(self) -> Descent:
         """Adam; one a table that is updated by row; and that of the weights of crosses."""
         config, network = self.config, self.model.scoring.network
-        self.row_optimizers = {
-            name: RowAdam(table, weight_decay=config.weight_decay)
-            for name, table in self.model.named_modules()
-            if isinstance(table, EmbeddingTable) and table.is_sparse
-        }
-        apart = {id(one.table.weight) for one in self.row_optimizers.values()}
-        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        tables = RowAdam.of_each_table(self.model, weight_decay=config.weight_decay)
+        apart = {id(one.table.weight) for one in tables.values()}
+        optimizers: dict[str, torch.optim.Optimizer] = {}
         if isinstance(network, WideAndDeepNetwork):
             apart.add(id(network.wide))
-            self.optimizers["wide"] = wide_optimizer(network, config.network)
-        self.optimizers["adam"] = torch.optim.AdamW(
+            optimizers["wide"] = wide_optimizer(network, config.network)
+        optimizers[SCHEDULED] = torch.optim.AdamW(
             [weight for weight in self.model.parameters() if id(weight) not in apart],
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=True,
         )
+        return Descent(optimizers, tables, self.group)
 
     def _outputs(
         self, examples: ImpressionExamples, levels: Levels, requests: Indices

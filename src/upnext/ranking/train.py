@@ -10,9 +10,9 @@ from upnext.ranking.calibration import Calibration
 from upnext.ranking.config import RankingConfig
 from upnext.ranking.model import RankingModel
 from upnext.ranking.step import RankingTask
+from upnext.training.group import ALONE, Group
 from upnext.training.logbook import Epoch, Logbook
 from upnext.training.loop import fit
-from upnext.training.schedule import LearningRate
 from upnext.training.task import Plan
 
 
@@ -40,6 +40,7 @@ def train_ranking(
     calibration: Calibration | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     logbook: Logbook | None = None,
+    group: Group = ALONE,
 ) -> TrainedRanking:
     """Learns the expected watch time of an impression.
 
@@ -47,6 +48,7 @@ def train_ranking(
         stop_after: epochs after which to end, though the learning rate falls as for all of them.
         calibration: taken over where there is no validation to fit one on.
         logbook: who is told, and the folder from which a run that was cut short goes on.
+        group: the workers that do this together, each with all other arguments the same.
 
     Raises:
         DataError: no impression was watched.
@@ -59,18 +61,8 @@ def train_ranking(
             got="none",
             hint="check the column that is mapped to `watched`.",
         )
-    task = RankingTask(encoder, examples, validation, config)
-    plan = Plan(
-        num_epochs=config.num_epochs,
-        patience=config.patience,
-        stop_after=stop_after,
-        learning_rate=LearningRate(
-            peak=config.learning_rate,
-            schedule=config.learning_rate_schedule,
-            warmup_share=config.warmup_share,
-        ),
-    )
-    fitted = fit(task, plan, on_epoch=on_epoch, logbook=logbook)
+    task = RankingTask(encoder, examples, validation, config, group=group)
+    fitted = fit(task, Plan.of(config, stop_after=stop_after), on_epoch=on_epoch, logbook=logbook)
     task.model.eval()
     if task.validation is not None:
         task.model.scoring.calibration.fit(config.calibration, *task.validation_seconds())

@@ -10,8 +10,9 @@ from torch import nn
 from upnext.config import require
 from upnext.errors import ConfigError
 from upnext.retrieval.attention import AttentionConfig, CausalAttention
+from upnext.training.group import ALONE, Group
 from upnext.training.side_features import SideFeatures
-from upnext.training.tables import EmbeddingTable
+from upnext.training.tables import new_table
 
 EXPORTED_WATCHES = 3
 """Length of the history that the network is traced with when it is exported."""
@@ -120,28 +121,31 @@ class RetrievalModel(nn.Module):
         *,
         side: SideFeatures | None = None,
         is_sparse: bool = False,
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
         self.config = config
         deviation = config.initial_deviation
         if config.history == "attention":
             deviation = deviation or 1 / config.attention.watch_scale
-        self.watch_table = EmbeddingTable(
+        self.watch_table = new_table(
             sizes.num_items,
             config.embedding_size,
             is_sparse=is_sparse,
+            group=group,
             deviation=deviation,
         )
-        self.search_table = EmbeddingTable(
-            sizes.num_search_tokens, config.search_embedding_size, is_sparse=is_sparse
+        self.search_table = new_table(
+            sizes.num_search_tokens, config.search_embedding_size, is_sparse=is_sparse, group=group
         )
         self.item_table = (
             self.watch_table
             if config.tied
-            else EmbeddingTable(
+            else new_table(
                 sizes.num_items,
                 config.vector_size,
                 is_sparse=is_sparse,
+                group=group,
                 deviation=deviation,
             )
         )

@@ -1,6 +1,6 @@
 """What the training loop asks of stage 1: batches, a step of gradient descent, validation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from upnext.config import config_to_table
 from upnext.evaluation.metrics import ndcg_at_k, recall_at_k
-from upnext.evaluation.ranks import SeenRows, rank_targets
 from upnext.examples.history import Indices
 from upnext.examples.watches import WatchExamples, WatchTargets
 from upnext.retrieval.batches import ThinnedBatches, epoch_batches
@@ -21,33 +20,27 @@ from upnext.retrieval.loss import (
     noise_contrastive_loss,
     sampled_softmax_loss,
 )
-from upnext.retrieval.model import RetrievalModel
 from upnext.retrieval.sampling import Sampler, keep_probability, negative_sampler
 from upnext.retrieval.trained import TrainedRetrieval, user_vectors
+from upnext.retrieval.validation import ranks_of
 from upnext.schema import NUM_RESERVED_ROWS, Floats
 from upnext.training.checkpoint import digest
+from upnext.training.descent import SCHEDULED, Descent
+from upnext.training.group import ALONE, LARGEST_SEED, Group
 from upnext.training.precision import precision_on
-from upnext.training.state import (
-    Arrays,
-    array_tensors,
-    load_optimizer,
-    optimizer_arrays,
-    prefixed,
-    tensor_arrays,
-    under,
-)
-from upnext.training.tables import EmbeddingTable, RowAdam
+from upnext.training.sharded import sharded_arrays
+from upnext.training.state import Arrays, array_tensors, prefixed, tensor_arrays, under
+from upnext.training.tables import RowAdam
 
 EXAMPLES_PER_RUN = 32
 """So many windows of a user overlap almost wholly; more would shuffle less."""
-
-LARGEST_SEED = 2**62
 
 
 class RetrievalTask:
     """Stage 1 as a `training.loop.Task`.
 
-    Every draw of a step begins with torch's own generator, whose place a checkpoint keeps.
+    Every draw of a step begins with torch's own generator. A checkpoint keeps its place, which is
+    the same at all workers: so they agree on negatives and on skipped watches.
     """
 
     stage = "retrieval"
@@ -61,7 +54,9 @@ class RetrievalTask:
         config: RetrievalConfig,
         *,
         mask_watched: bool,
+        group: Group = ALONE,
     ) -> None:
+        self.group = group
         self.trained, self.model = trained, trained.model
         self.examples, self.held_out, self.config = examples, held_out, config
         self.mask_watched = mask_watched
@@ -85,14 +80,15 @@ class RetrievalTask:
             device=self.model.device,
         )
         self.generator = torch.Generator(device=self.model.device)
-        self.row_optimizers = _row_optimizers(self.model, config)
-        sparse = {id(one.table.weight) for one in self.row_optimizers.values()}
-        self.optimizer = torch.optim.AdamW(
-            [weight for weight in self.model.parameters() if id(weight) not in sparse],
+        tables = RowAdam.of_each_table(self.model, weight_decay=config.weight_decay)
+        apart = {id(one.table.weight) for one in tables.values()}
+        adam = torch.optim.AdamW(
+            [weight for weight in self.model.parameters() if id(weight) not in apart],
             lr=config.learning_rate,
             weight_decay=config.weight_decay,
             fused=True,
         )
+        self.descent = Descent({SCHEDULED: adam}, tables, group)
 
     def batches(self, epoch: int) -> Sequence[Indices]:
         """The epoch's batches: a function of seed and epoch."""
@@ -146,45 +142,40 @@ class RetrievalTask:
         """One step of gradient descent; the batch's mean loss before it."""
         draws = np.random.default_rng(int(torch.randint(LARGEST_SEED, ())))
         self.generator.manual_seed(int(draws.integers(LARGEST_SEED)))
-        examples = self.examples[chosen]
-        if not len(examples):
+        if not len(chosen):
             return torch.zeros((), device=self.model.device)
+        skipped = self._skipped(len(chosen), draws)
+        share = self.group.share(len(chosen))
+        examples = self.examples[chosen[share.part]]
+        item_rows = self.examples[chosen].item_rows.astype(np.int64)
+        rows = torch.from_numpy(item_rows).to(self.model.device)
         self.model.train()
-        with self._autocast():
-            vectors = user_vectors(
-                self.model,
-                self.trained.query_encoder,
-                examples.history,
-                examples.queries,
-                self._age_days(examples),
-                skipped=self._skipped(len(examples), draws),
-                min_watches=self._min_watches,
-            )
-        rows = torch.from_numpy(examples.item_rows.astype(np.int64)).to(self.model.device)
-        loss = self._loss(vectors.float(), rows)
-        self._descend(loss, learning_rate)
+        with self.group.own_draws(int(draws.integers(LARGEST_SEED))):
+            with self._autocast():
+                vectors = user_vectors(
+                    self.model,
+                    self.trained.query_encoder,
+                    examples.history,
+                    examples.queries,
+                    self._age_days(examples),
+                    skipped=None if skipped is None else skipped[share.part],
+                    min_watches=self._min_watches,
+                )
+            loss = self._loss(vectors.float(), rows, share.part)
+        mean = self.descent.step(loss, share.weight, learning_rate=learning_rate)
         self.sampler.observe(rows)
-        return loss.detach()
+        return mean
 
     def validate(self) -> Mapping[str, float]:
         """Recall@50 and NDCG@10 of the held-out watches, if there are any."""
         if self.held_out is None:
             return {}
-        history, trained = self.held_out.history, self.trained
-        queries = trained.query_encoder.queries(
-            history, self.held_out.user_rows, self.held_out.at_ms
-        )
-        of_users, of_items = trained.user_vectors(history, queries), trained.item_vectors()
-        ranked = rank_targets(
-            lambda part: of_users[part] @ of_items.T,
-            self.held_out.item_rows,
-            num_rows=len(of_items),
-            seen=SeenRows(*self.held_out.watched_before()) if self.mask_watched else None,
-            top_k=1,
+        ranks = ranks_of(
+            self.trained, self.held_out, mask_watched=self.mask_watched, group=self.group
         )
         return {
-            "recall_at_50": float(recall_at_k(ranked.ranks, 50).mean()),
-            "ndcg_at_10": float(ndcg_at_k(ranked.ranks, 10).mean()),
+            "recall_at_50": float(recall_at_k(ranks, 50).mean()),
+            "ndcg_at_10": float(ndcg_at_k(ranks, 10).mean()),
         }
 
     def identity(self) -> Mapping[str, Any]:
@@ -195,33 +186,17 @@ class RetrievalTask:
 
     def state(self) -> Arrays:
         """Moments of the optimisers and what the sampler has counted."""
-        rows = {f"{name}/": tensor_arrays(one.state()) for name, one in self.row_optimizers.items()}
-        parts = {
-            "optimizer/": optimizer_arrays(self.optimizer),
-            "sampler/": tensor_arrays(self.sampler.state()),
-            **rows,
-        }
-        return {
-            name: array
-            for prefix, part in parts.items()
-            for name, array in prefixed(prefix, part).items()
-        }
+        counted = prefixed("sampler/", tensor_arrays(self.sampler.state()))
+        return {**self.descent.state(), **counted}
 
     def load_state(self, state: Arrays) -> None:
         """The inverse of `state`."""
-        load_optimizer(self.optimizer, under("optimizer/", state))
+        self.descent.load_state(state)
         self.sampler.load_state(array_tensors(under("sampler/", state)))
-        for name, one in self.row_optimizers.items():
-            one.load_state(array_tensors(under(f"{name}/", state)))
 
-    def _descend(self, loss: torch.Tensor, learning_rate: float) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        self.optimizer.step()
-        for optimizer in self.row_optimizers.values():
-            optimizer.step(learning_rate)
+    def sharded(self) -> Collection[str]:
+        """Tables of more rows than each worker should hold."""
+        return tuple(sharded_arrays(self.model))
 
     def _age_days(self, examples: WatchExamples) -> Floats:
         match self.config.network.example_age:
@@ -239,10 +214,12 @@ class RetrievalTask:
         skipped: NDArray[np.int64] = draws.geometric(1 / (1 + mean), num_examples) - 1
         return skipped
 
-    def _loss(self, vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    def _loss(self, vectors: torch.Tensor, batch: torch.Tensor, part: slice) -> torch.Tensor:
+        """The mean over this worker's part of the batch, whose positives are rows `batch` [B]."""
         item_vectors, precision = self.model.item_vectors, self.precision
+        rows = batch[part]
         if self.is_full:
-            num_rows = len(self.model.item_table.weight)
+            num_rows = self.model.item_table.num_rows
             every_row = torch.arange(NUM_RESERVED_ROWS, num_rows, device=rows.device)
             return full_softmax_loss(
                 vectors,
@@ -250,7 +227,7 @@ class RetrievalTask:
                 positive_rows=rows - NUM_RESERVED_ROWS,
                 precision=precision,
             )
-        drawn = self.sampler.draw(rows, self.generator)
+        drawn = self.sampler.draw(batch, self.generator)
         together = item_vectors(torch.cat([rows, drawn.rows]))
         positives, negatives = together[: len(rows)], together[len(rows) :]
         of_positives = self.sampler.log_expected(rows)
@@ -290,12 +267,3 @@ class RetrievalTask:
     def _autocast(self) -> AbstractContextManager[None]:
         device = self.model.device.type
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
-
-
-def _row_optimizers(model: RetrievalModel, config: RetrievalConfig) -> dict[str, RowAdam]:
-    """One for each table that is updated row by row, by its name in the network."""
-    return {
-        name: RowAdam(table, weight_decay=config.weight_decay)
-        for name, table in model.named_modules()
-        if isinstance(table, EmbeddingTable) and table.is_sparse
-    }

@@ -19,9 +19,9 @@ from upnext.retrieval.model import InputSizes, RetrievalModel
 from upnext.retrieval.step import RetrievalTask
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import MS_PER_DAY
+from upnext.training.group import ALONE, Group
 from upnext.training.logbook import Epoch, Logbook
 from upnext.training.loop import fit
-from upnext.training.schedule import LearningRate
 from upnext.training.side_features import SideFeatures
 from upnext.training.task import Plan
 
@@ -36,6 +36,7 @@ def train_retrieval(
     stop_after: int | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     logbook: Logbook | None = None,
+    group: Group = ALONE,
 ) -> TrainedRetrieval:
     """Learns to predict each user's next watch.
 
@@ -47,6 +48,7 @@ def train_retrieval(
         stop_after: epochs after which to end, though the learning rate falls as for all of them.
         on_epoch: told of each epoch as it ends.
         logbook: who is told more, and where checkpoints and curves are kept; without one nowhere.
+        group: the workers that do this together, each with all other arguments the same.
 
     Raises:
         DataError: no watch of a known item is long enough to be an example.
@@ -65,29 +67,21 @@ def train_retrieval(
         )
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
-    model = _new_model(query_encoder, examples, config)
+    model = _new_model(query_encoder, examples, config, group)
     trained = TrainedRetrieval(model, query_encoder)
     held_out = None
     if validation is not None and len(validation):
         held_out = validation.sample(config.num_validation_events, seed=config.seed)
-    task = RetrievalTask(trained, examples, held_out, config, mask_watched=mask_watched)
-    plan = Plan(
-        num_epochs=config.num_epochs,
-        patience=config.patience,
-        learning_rate=LearningRate(
-            peak=config.learning_rate,
-            schedule=config.learning_rate_schedule,
-            warmup_share=config.warmup_share,
-        ),
-        stop_after=stop_after,
+    task = RetrievalTask(
+        trained, examples, held_out, config, mask_watched=mask_watched, group=group
     )
-    fitted = fit(task, plan, on_epoch=on_epoch, logbook=logbook)
+    fitted = fit(task, Plan.of(config, stop_after=stop_after), on_epoch=on_epoch, logbook=logbook)
     model.eval()
     return TrainedRetrieval(model, query_encoder, fitted.epochs, fitted.best_epoch)
 
 
 def _new_model(
-    query_encoder: QueryEncoder, examples: WatchExamples, config: RetrievalConfig
+    query_encoder: QueryEncoder, examples: WatchExamples, config: RetrievalConfig, group: Group
 ) -> RetrievalModel:
     """With random weights, on the accelerator if there is one."""
     encoder = query_encoder.encoder
@@ -110,8 +104,10 @@ def _new_model(
         )
     side = None
     if encoder.item_features.names:
-        side = SideFeatures(encoder.item_features, config.network.vector_size, is_sparse=is_sparse)
-    model = RetrievalModel(config.network, sizes, side=side, is_sparse=is_sparse)
+        side = SideFeatures(
+            encoder.item_features, config.network.vector_size, is_sparse=is_sparse, group=group
+        )
+    model = RetrievalModel(config.network, sizes, side=side, is_sparse=is_sparse, group=group)
     return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 

@@ -62,7 +62,7 @@ class TrainedRetrieval:
 
     def _all_rows(self, vectors_of: Callable[[torch.Tensor], torch.Tensor]) -> Floats:
         self.model.eval()
-        num_rows = len(self.model.item_table.weight)
+        num_rows = self.model.item_table.num_rows
         rows = torch.arange(NUM_RESERVED_ROWS, num_rows, device=self.model.device)
         with torch.inference_mode():
             parts = [vectors_of(part).float().cpu() for part in torch.split(rows, ROWS_AT_ONCE)]

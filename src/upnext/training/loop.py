@@ -26,6 +26,8 @@ from upnext.training.task import Batch, Plan, Task
 
 SAVING_SHARE = 0.05
 """Of the time, at most, that checkpoints at the ends of epochs take."""
+STEPS_BETWEEN_WORD = 16
+"""Several workers ask the first one so rarely whether to save, as each time all wait for it."""
 
 
 class TrainingError(UpnextError):
@@ -50,7 +52,11 @@ def fit(
     """Learns for as many epochs as the plan and validation allow; ends with the best weights.
 
     Where the logbook has a folder, a run that was cut short, be it by `kill -9`, goes on from its
-    newest checkpoint, and on a CPU ends with the very bits of a run that was not.
+    newest checkpoint, and on a CPU ends with the very bits of a run that was not. It may go on with
+    more workers or fewer: all that changes is the order in which they add up.
+
+    Of a group of workers each calls this. They see one folder, in which the first one writes, and
+    the others but their shards of tables. Who is told is the caller's choice.
 
     Args:
         on_epoch: told of each epoch as it ends, not again of those before a checkpoint.
@@ -125,16 +131,21 @@ class _Loop:
         self.position = _Position()
         self.best_weights: dict[str, torch.Tensor] = {}
         self.unsettled: list[tuple[Batch, torch.Tensor]] = []
+        self.group, self.sharded = task.group, tuple(task.sharded())
         self.folder: CheckpointFolder | None = None
         self.curves: Curves | None = None
         if logbook.directory is not None:
             directory = logbook.directory / task.stage
-            self.folder = CheckpointFolder(directory=directory, identity=task.identity())
-            self.curves = Curves(directory)
+            self.folder = CheckpointFolder(
+                directory=directory, identity=task.identity(), group=self.group
+            )
+            self.curves = Curves(directory) if self.group.is_first else None
 
     def resume(self) -> None:
         """Goes to where the newest checkpoint stands, if there is one."""
-        found = self.folder.newest(say=self.logbook.say) if self.folder else None
+        found = None
+        if self.folder:
+            found = self.folder.newest(say=self.logbook.say, is_sharded=self._is_sharded)
         if found is not None:
             self.position = _Position.from_plain(found.position)
             self.task.model.load_state_dict(array_tensors(under("model/", found.arrays)))
@@ -181,7 +192,9 @@ class _Loop:
         now_s = self.logbook.clock()
         reports = now_s >= self.report_at_s
         unsaved_s = now_s - self.saved_at_s
-        saves = self.folder and (ends or unsaved_s >= self.logbook.checkpoint_every_s)
+        saves = bool(self.folder) and (ends or unsaved_s >= self.logbook.checkpoint_every_s)
+        if self.group.size > 1:
+            saves, ends = self._as_first_says(saves, ends)
         # Reading a loss waits for an accelerator, which should not wait for us; a CPU has it there.
         if reports or saves or not self.unsettled[-1][1].is_cuda:
             self._settle()
@@ -191,6 +204,11 @@ class _Loop:
             self._save()
         if ends:
             self._stop()
+
+    def _as_first_says(self, saves: bool, ends: bool) -> tuple[bool, ...]:
+        if self.position.step % STEPS_BETWEEN_WORD:
+            return False, False
+        return self.group.as_first_says(saves, ends)
 
     def _settle(self) -> None:
         """Counts the losses that have not been looked at."""
@@ -260,7 +278,9 @@ class _Loop:
             self.curves.add_epoch(epoch, position.step)
         ends = interrupted()
         unsaved_s = self.logbook.clock() - self.saved_at_s
-        if ends or self.is_over() or self.saving_s <= SAVING_SHARE * unsaved_s:
+        saves = ends or self.is_over() or self.saving_s <= SAVING_SHARE * unsaved_s
+        saves, ends = self.group.as_first_says(saves, ends)
+        if saves:
             self._save()
         if ends:
             self._stop()
@@ -269,6 +289,10 @@ class _Loop:
         if self.folder:
             self.logbook.say(f"{self.task.stage}: stopped; the same call goes on from here")
         raise KeyboardInterrupt
+
+    def _is_sharded(self, name: str) -> bool:
+        """Of an array of a checkpoint: `model/item_table.weight` and the like."""
+        return name.partition("/")[2].startswith(self.sharded)
 
     def _is_best(self, epoch: Epoch) -> bool:
         """Without a guide the last is; of equal ones the first."""
@@ -281,19 +305,18 @@ class _Loop:
         return value > best if self.task.greater_is_better else value < best
 
     def _save(self) -> None:
-        """Where there is a folder."""
-        if self.folder is None:
+        """Where there is a folder, and this worker has anything that others have not."""
+        if self.folder is None or not (self.group.is_first or self.sharded):
             return
         began_s = self.logbook.clock()
-        self.folder.save(
-            self.position.step,
-            dataclasses.asdict(self.position),
-            {
-                **prefixed("model/", tensor_arrays(self.task.model.state_dict())),
-                **prefixed("task/", self.task.state()),
-                **prefixed("random/", random_arrays()),
-                **prefixed("best/", tensor_arrays(self.best_weights)),
-            },
-        )
+        arrays = {
+            **prefixed("model/", tensor_arrays(self.task.model.state_dict())),
+            **prefixed("task/", self.task.state()),
+            **prefixed("random/", random_arrays()),
+            **prefixed("best/", tensor_arrays(self.best_weights)),
+        }
+        shard = {name: arrays.pop(name) for name in [*arrays] if self._is_sharded(name)}
+        position = dataclasses.asdict(self.position)
+        self.folder.save(self.position.step, position, arrays, shard=shard)
         self.saved_at_s = self.logbook.clock()
         self.saving_s = self.saved_at_s - began_s

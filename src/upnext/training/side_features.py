@@ -11,7 +11,8 @@ from torch import nn
 
 from upnext.examples.item_features import ItemFeatures
 from upnext.schema import Floats
-from upnext.training.tables import EmbeddingTable
+from upnext.training.group import ALONE, Group
+from upnext.training.tables import new_table
 
 
 class SideFeatures(nn.Module):
@@ -26,7 +27,12 @@ class SideFeatures(nn.Module):
     levels: torch.Tensor
 
     def __init__(
-        self, features: ItemFeatures, vector_size: int, *, is_sparse: bool = False
+        self,
+        features: ItemFeatures,
+        vector_size: int,
+        *,
+        is_sparse: bool = False,
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
         for name, array in (
@@ -36,7 +42,9 @@ class SideFeatures(nn.Module):
         ):
             self.register_buffer(name, torch.tensor(array), persistent=False)
         num_sums = len(features.categories) + len(features.lists)
-        self.value_table = EmbeddingTable(features.num_values, vector_size, is_sparse=is_sparse)
+        self.value_table = new_table(
+            features.num_values, vector_size, is_sparse=is_sparse, group=group
+        )
         with torch.no_grad():  # the sum begins about as long as the item's own vector
             self.value_table.weight.mul_(max(1, num_sums) ** -0.5)
         self.level_vectors = nn.Parameter(torch.zeros(features.levels.shape[1], vector_size))

@@ -4,6 +4,8 @@ import torch
 from torch import nn
 
 from upnext.schema import NUM_RESERVED_ROWS
+from upnext.training.group import ALONE, Group
+from upnext.training.sharded import ShardedTable
 
 
 class EmbeddingTable(nn.Module):
@@ -11,14 +13,21 @@ class EmbeddingTable(nn.Module):
 
     A dense table is a parameter like any other. Of a row-sparse one autograd sees only the rows
     read, each read a small tensor of its own: a step then costs what it touches, however many rows
-    there are.
+    there are. Every worker of the group has a copy.
     """
 
     def __init__(
-        self, num_rows: int, size: int, *, is_sparse: bool, deviation: float = 0.0
+        self,
+        num_rows: int,
+        size: int,
+        *,
+        is_sparse: bool,
+        deviation: float = 0.0,
+        group: Group = ALONE,
     ) -> None:
         """With normal entries of that standard deviation; 0 stands for 1 / √E."""
         super().__init__()
+        self.num_rows, self.group = num_rows, group
         weight = torch.randn(num_rows, size) * (deviation or size**-0.5)
         weight[:NUM_RESERVED_ROWS] = 0.0
         self.is_sparse = is_sparse
@@ -35,7 +44,13 @@ class EmbeddingTable(nn.Module):
         return read
 
     def take_gradient(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The rows read since the last call, each once, and the gradient of each: [R], [R, E]."""
+        """The rows read since the last call, each once, and the gradient of each: [R], [R, E].
+
+        Those that any worker of the group has read, and what they add up to.
+        """
+        return self.group.add_up_rows(*self._own_gradient())
+
+    def _own_gradient(self) -> tuple[torch.Tensor, torch.Tensor]:
         reads = [(rows, read.grad) for rows, read in self._reads if read.grad is not None]
         self._reads.clear()
         if not reads:
@@ -45,6 +60,20 @@ class EmbeddingTable(nn.Module):
         gradient = self.weight.new_zeros(len(rows), self.weight.shape[1])
         gradient.index_add_(0, place, torch.cat([grad for _, grad in reads]))
         return rows, gradient
+
+
+Table = EmbeddingTable | ShardedTable
+"""They read alike, and each has `num_rows`, `weight`, `is_sparse` and `take_gradient`."""
+
+
+def new_table(
+    num_rows: int, size: int, *, is_sparse: bool, group: Group, deviation: float = 0.0
+) -> Table:
+    """A table with a copy at every worker, or sharded where the group wants one so large to be."""
+    limit = group.shard_above_rows
+    if is_sparse and group.size > 1 and limit is not None and num_rows > limit:
+        return ShardedTable(num_rows, size, group=group, deviation=deviation)
+    return EmbeddingTable(num_rows, size, is_sparse=is_sparse, deviation=deviation, group=group)
 
 
 class RowAdam:
@@ -62,7 +91,7 @@ class RowAdam:
 
     def __init__(
         self,
-        table: EmbeddingTable,
+        table: Table,
         *,
         weight_decay: float,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -73,6 +102,15 @@ class RowAdam:
         self.first = torch.zeros_like(table.weight)
         self.second = torch.zeros(len(table.weight), device=table.weight.device)
         self.num_steps = torch.zeros_like(self.second)
+
+    @classmethod
+    def of_each_table(cls, network: nn.Module, *, weight_decay: float) -> "dict[str, RowAdam]":
+        """One for each row-sparse table of a network, by its name there."""
+        return {
+            name: cls(table, weight_decay=weight_decay)
+            for name, table in network.named_modules()
+            if isinstance(table, EmbeddingTable | ShardedTable) and table.is_sparse
+        }
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:

@@ -1,6 +1,6 @@
 """What a stage and the loop promise each other."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.training.schedule import LearningRate
+from upnext.training.group import Group
+from upnext.training.schedule import LearningRate, ScheduleName
 from upnext.training.state import Arrays
 
 Batch = NDArray[np.int64]
@@ -34,6 +35,10 @@ class Task(Protocol):
     def greater_is_better(self) -> bool:
         """Whether the guide should rise."""
 
+    @property
+    def group(self) -> Group:
+        """The workers that take each step together; all hold the same task."""
+
     def identity(self) -> Mapping[str, Any]:
         """Config and data as plain values; a checkpoint with another identity is refused."""
 
@@ -41,19 +46,49 @@ class Task(Protocol):
         """The epoch's batches: the same ones whenever and however often they are asked for."""
 
     def num_examples(self, batch: Batch) -> int:
-        """By how much a batch counts in the mean loss and in examples/s."""
+        """By how much a batch counts in the mean loss and in examples/s, whoever works on it."""
 
     def step(self, batch: Batch, *, learning_rate: float) -> torch.Tensor:
-        """One step of gradient descent. Returns the batch's mean loss before it, a scalar."""
+        """One step of gradient descent, on this worker's share of the batch.
+
+        Returns the whole batch's mean loss before it, a scalar and the same at every worker.
+        """
 
     def validate(self) -> Mapping[str, float]:
-        """Metrics by name; none where there is nothing to validate on."""
+        """Metrics by name, the same at every worker; none without anything to validate on."""
 
     def state(self) -> Arrays:
         """What lies outside the model: optimisers' moments, generators, counts of samplers."""
 
+    def sharded(self) -> Collection[str]:
+        """Beginnings of names in the model's state and in `state` of arrays of own rows only."""
+
     def load_state(self, state: Arrays) -> None:
         """Takes back what `state` gave."""
+
+
+class Pace(Protocol):
+    """What the config of each stage says of how long and how fast to learn."""
+
+    @property
+    def num_epochs(self) -> int:
+        """Passes over the examples at most."""
+
+    @property
+    def patience(self) -> int:
+        """Epochs without a better guide after which training stops."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The greatest step size."""
+
+    @property
+    def learning_rate_schedule(self) -> ScheduleName:
+        """How it falls."""
+
+    @property
+    def warmup_share(self) -> float:
+        """Share of all steps in which it first rises."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +103,20 @@ class Plan:
     """By the share of all planned steps that lies behind."""
     stop_after: int | None = None
     """Epochs after which to end all the same, as a refit does."""
+
+    @classmethod
+    def of(cls, config: Pace, *, stop_after: int | None) -> "Plan":
+        """As a stage's config has it."""
+        return cls(
+            num_epochs=config.num_epochs,
+            patience=config.patience,
+            learning_rate=LearningRate(
+                peak=config.learning_rate,
+                schedule=config.learning_rate_schedule,
+                warmup_share=config.warmup_share,
+            ),
+            stop_after=stop_after,
+        )
 
     @property
     def num_possible_epochs(self) -> int:

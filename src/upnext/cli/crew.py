@@ -1,0 +1,67 @@
+"""The flags that spread work over a Ray cluster."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from upnext.errors import ConfigError
+
+if TYPE_CHECKING:
+    from upnext.training.crew import Crew
+
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Work on a Ray cluster; `local` starts one here."
+    ),
+]
+NumWorkers = Annotated[
+    str,
+    typer.Option("--workers", metavar="N", help="Workers on Ray; `2-4` goes on with 2 of 4 left."),
+]
+
+
+def num_workers(text: str) -> tuple[int, int]:
+    """At least and at most so many workers, of `4` or `2-4`.
+
+    Raises: ConfigError: it is neither.
+    """
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    if found is None:
+        raise ConfigError("--workers", expected="a number, or two as in 2-4", got=repr(text))
+    least, most = int(found[1]), int(found[2] or found[1])
+    return least, most
+
+
+@contextmanager
+def crew_of(
+    address: str | None, workers: str, *, use_gpu: bool, shard_above_rows: int | None
+) -> "Iterator[Crew]":
+    """Who trains: this process, or inside of this workers on Ray.
+
+    Raises: ConfigError: as `cluster.start.connected`; or a flag that only Ray knows, without it.
+    """
+    from upnext.training.crew import this_process
+
+    least, most = num_workers(workers)
+    if address is None:
+        if (most, use_gpu, shard_above_rows) != (1, False, None):
+            got = "--workers, --gpus or --shard-above without --ray"
+            raise ConfigError("--ray", expected="an address, or `local`", got=got)
+        yield this_process
+        return
+    from upnext.cluster.start import connected
+
+    with connected(address, num_cpus=max(most, os.cpu_count() or 1)):
+        from upnext.cluster.training import RayCrew
+
+        yield RayCrew(
+            num_workers=most,
+            min_workers=None if least == most else least,
+            use_gpu=use_gpu,
+            shard_above_rows=shard_above_rows,
+        )

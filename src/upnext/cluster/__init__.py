@@ -1,0 +1,1 @@
+"""The same work spread over the nodes of a Ray cluster."""

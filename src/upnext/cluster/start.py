@@ -1,0 +1,62 @@
+"""Being part of a Ray cluster for a while, quietly: a running one, or one of this machine alone."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from upnext.errors import ConfigError
+
+LOCAL = "local"
+LOCAL_OBJECTS_BYTES = 256 << 20
+"""Of shared memory; what is large travels as files, and more than this is spilled to disk."""
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_DEDUP_LOGS": "0",
+}
+"""Nothing is told to anybody, and no line is kept back."""
+
+
+@contextmanager
+def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
+    """Inside, this process is part of a cluster; of one that is left as it was, or of its own.
+
+    Args:
+        address: as `ray start` prints it, `HOST:PORT`; `local` starts a cluster of this machine,
+            which listens on loopback and ends with this process; `auto` finds one that runs here.
+        num_cpus: how many cores a local cluster reckons with; all there are by default.
+
+    Raises: ConfigError: Ray is not installed, or there is no cluster at this address.
+    """
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
+    try:
+        import ray
+    except ModuleNotFoundError:
+        hint = "pip install 'upnext[ray]'."
+        raise ConfigError("--ray", expected="Ray", got="none installed", hint=hint) from None
+    quiet: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "namespace": "upnext",
+    }
+    if address == LOCAL:
+        ray.init(
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            object_store_memory=LOCAL_OBJECTS_BYTES,
+            _node_ip_address="127.0.0.1",
+            **quiet,
+        )
+    else:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            hint = "`ray start --head` on one machine prints the address; or take `--ray local`."
+            got = str(error).partition("\n")[0]
+            raise ConfigError("--ray", expected="a Ray cluster", got=got, hint=hint) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
