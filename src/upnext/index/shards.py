@@ -11,7 +11,7 @@ Scores may differ in their last bit, as matrix products sum in another order nea
 only items that are nearer than that can change places.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,16 +81,20 @@ class ShardedIndex:
     ) -> Found:
         """As `ExactIndex.search`; the shards are asked side by side, each by a thread."""
         check_user_vectors(user_vectors, self.item_vectors)
-        if allowed_rows is not None:
-            allowed_rows = named_items(allowed_rows, len(self.item_vectors), "allowed_rows")
         questions = dealt_questions(
             len(self.item_vectors), self.first_rows, excluded_rows, allowed_rows
         )
 
-        def answer(shard: Index, question: "Question") -> Found:
-            return question.asked_of(shard.search, user_vectors, k)
+        def ask(shard: Index, question: Question) -> Found:
+            found = shard.search(
+                user_vectors,
+                k,
+                excluded_rows=question.excluded_rows,
+                allowed_rows=question.allowed_rows,
+            )
+            return question.answer(found)
 
-        return merged(self._threads.map(answer, self.shards, questions), k)
+        return merged(self._threads.map(ask, self.shards, questions), k)
 
     def with_items(self, item_vectors: Floats) -> Self:
         """As `ExactIndex.with_items`; what is new belongs to the last shard."""
@@ -130,11 +134,9 @@ class Question:
     excluded_rows: Sequence[Rows] | None
     allowed_rows: Rows | None
 
-    def asked_of(self, search: Callable[..., Found], user_vectors: Floats, k: int) -> Found:
-        """The shard's answer, in the rows of the whole."""
-        rows, scores = search(
-            user_vectors, k, excluded_rows=self.excluded_rows, allowed_rows=self.allowed_rows
-        )
+    def answer(self, found: Found) -> Found:
+        """What the shard found, in the rows of the whole."""
+        rows, scores = found
         before = np.int32(self.first_row - NUM_RESERVED_ROWS)
         return np.where(rows == NO_ROW, rows, rows + before), scores
 
@@ -164,7 +166,12 @@ def dealt_questions(
     excluded_rows: Sequence[Rows] | None,
     allowed_rows: Rows | None,
 ) -> list[Question]:
-    """Tells each shard of those rows alone that it holds."""
+    """Tells each shard of those rows alone that it holds.
+
+    Raises: ValueError: an allowed row is beyond the catalogue.
+    """
+    if allowed_rows is not None:
+        allowed_rows = named_items(allowed_rows, num_rows, "allowed_rows")
     return [
         Question(
             first,

@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 
+from upnext.errors import DataError
 from upnext.evaluation.ranks import RankedTargets, SeenRows, rank_targets
 from upnext.examples.watches import WatchTargets
 from upnext.pipeline.measuring.baselines import Baseline
@@ -42,7 +43,10 @@ class TargetRanks:
         return len(self.targets)
 
     def measure(self, batch: slice) -> Arrays:
-        """`ranks` [b, S] and `top_rows` [b, S, k], as `RankedTargets` has them of each system."""
+        """`ranks` [b, S] and `top_rows` [b, S, k], as `RankedTargets` has them of each system.
+
+        And `at_ms` [b], by which it is known of which targets this was found.
+        """
         targets = self.targets[batch]
         user_vectors = self.retriever.user_vectors(
             targets.history, targets.user_rows, targets.at_ms
@@ -51,12 +55,23 @@ class TargetRanks:
         of_systems = [_ranked(user_vectors @ self.retriever.item_vectors.T, targets, seen)]
         of_systems += [_ranked(one.scores_at(targets), targets, seen) for one in self.baselines]
         return {
+            "at_ms": targets.at_ms,
             "ranks": np.stack([one.ranks for one in of_systems], axis=1),
             "top_rows": np.stack([one.top_rows for one in of_systems], axis=1),
         }
 
     def by_system(self, found: Arrays) -> dict[str, RankedTargets]:
-        """What was found of each system, by its name."""
+        """What was found of each system, by its name.
+
+        Raises: DataError: it was found of other targets, as by a worker that sees other logs.
+        """
+        if not np.array_equal(found["at_ms"], self.targets.at_ms):
+            raise DataError(
+                "evaluation in parts",
+                expected=f"all {len(self.targets):,} targets, in order",
+                got=f"{len(found['at_ms']):,}, or others",
+                hint="all workers must see one and the same directory of logs.",
+            )
         names = [RETRIEVAL, *(one.name for one in self.baselines)]
         return {
             name: RankedTargets(found["ranks"][:, place], found["top_rows"][:, place])
