@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from upnext.errors import ReleaseError
+from upnext.errors import DataError, ReleaseError
 from upnext.evaluation.report import EvaluationReport
 from upnext.pipeline.evaluate import Evaluation, evaluate
 from upnext.pipeline.learning_logs import split_logs
@@ -79,6 +79,17 @@ def test_in_parts_the_report_is_the_same_to_the_last_bit(
         evaluation = Evaluation.of(bench)
         parts.append(evaluation.measure(Part(number, num_parts)))
     assert json.dumps(evaluation.report(parts).to_table()) == json.dumps(report.to_table())
+
+
+def test_parts_of_other_logs_make_no_report(
+    tiny_release: TrainedRelease, plain_release: TrainedRelease
+) -> None:
+    one, other = (
+        Evaluation.of(Bench.prepare(trained.logs_dir, trained.registry, 1))
+        for trained in (plain_release, tiny_release)
+    )
+    with pytest.raises(DataError, match="one and the same directory of logs"):
+        one.report([other.measure()])
 
 
 def test_the_test_is_the_last_day(
