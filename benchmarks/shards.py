@@ -59,7 +59,7 @@ def _search(num_items: int) -> None:
     rng = np.random.default_rng(0)
     items: Floats = rng.standard_normal((num_items, D)).astype(np.float32)
     users: Floats = rng.standard_normal((32, D)).astype(np.float32)
-    with tempfile.TemporaryDirectory() as directory, connected("local", num_cpus=max(NUM_SHARDS)):
+    with tempfile.TemporaryDirectory() as directory, connected("local", num_cpus=sum(NUM_SHARDS)):
         path = Path(directory) / "items.npy"
         np.save(path, items)
         whole = build_index(items, IndexConfig(kind="exact"))
