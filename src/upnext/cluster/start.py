@@ -2,11 +2,14 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from upnext.errors import ConfigError
+
+ANSWERS_WITHIN_S = 5.0
 
 LOCAL = "local"
 LOCAL_OBJECTS_BYTES = 256 << 20
@@ -52,12 +55,20 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
         )
     else:
         try:
+            _check_answers(address)
             ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             hint = "`ray start --head` on one machine prints the address; or take `--ray local`."
-            got = str(error).partition("\n")[0]
+            got = f"{address}, {error}".partition("\n")[0]
             raise ConfigError("--ray", expected="a Ray cluster", got=got, hint=hint) from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself would try for minutes. Raises: OSError, ValueError: nobody listens there."""
+    if address != "auto":
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=ANSWERS_WITHIN_S).close()
