@@ -151,11 +151,11 @@ def _print(title: str, work: Mapping[str, Work], *, num_rounds: int = NUM_ROUNDS
 
 def _round(work: Sequence[Work]) -> list[float]:
     times_s = []
-    for one in work:
-        began = perf_counter()
-        with threadpool_limits(1):
+    with threadpool_limits(1):
+        for one in work:
+            began = perf_counter()
             one()
-        times_s.append(perf_counter() - began)
+            times_s.append(perf_counter() - began)
     return times_s
 
 
