@@ -17,7 +17,7 @@ ray = pytest.importorskip("ray", reason="work on Ray needs the extra `ray`")
 from upnext.cluster.evaluating import evaluate_apart
 from upnext.cluster.indexing import ShardsApart, build_index_apart
 from upnext.cluster.start import connected
-from upnext.errors import ReleaseError
+from upnext.errors import ConfigError, DataError, ReleaseError
 from upnext.index import IndexConfig, build_index
 from upnext.pipeline.evaluate import evaluate
 from upnext.schema import Floats
@@ -88,6 +88,11 @@ def test_an_error_is_that_of_one_process(tiny_release: TrainedRelease, cluster: 
         evaluate_apart(tiny_release.logs_dir, tiny_release.registry, 7, num_workers=2)
 
 
+def test_nobody_measures_nothing(tiny_release: TrainedRelease) -> None:
+    with pytest.raises(ConfigError, match="1 or more"):
+        evaluate_apart(tiny_release.logs_dir, tiny_release.registry, 1, num_workers=0)
+
+
 def test_workers_are_asked_for_on_ray_alone(tiny_release: TrainedRelease, upnext: Upnext) -> None:
     ended = upnext("evaluate", tiny_release.logs_dir, tiny_release.registry, "--workers", 2)
     assert ended.status == 2
@@ -121,6 +126,16 @@ def test_shards_that_workers_build_and_search_one_of_them_killed_are_those_of_on
     assert apart.search(users, 30)[0].tolist() == built.search(users, 30)[0].tolist()
     with pytest.raises(ValueError, match="below 2000"):
         apart.search(users, 3, allowed_rows=np.array([2_000], np.int32))
+
+
+def test_vectors_that_cannot_be_searched_are_refused_by_a_worker(
+    cluster: None, tmp_path: Path
+) -> None:
+    items = vectors(300)
+    items[250] = np.nan
+    np.save(tmp_path / "items.npy", items)
+    with pytest.raises(DataError, match="nan or inf"):
+        build_index_apart(tmp_path / "items.npy", tmp_path / "index", APPROXIMATE)
 
 
 def test_an_index_in_one_piece_has_no_keepers(cluster: None, tmp_path: Path) -> None:

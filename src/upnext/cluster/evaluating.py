@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 
-from upnext.errors import UpnextError
+from upnext.errors import ConfigError, UpnextError
 from upnext.evaluation.report import EvaluationReport
 from upnext.pipeline.evaluate import Evaluation, Found
 from upnext.pipeline.measuring.bench import Bench
@@ -35,8 +35,11 @@ def evaluate_apart(
     Raises:
         DataError: as `evaluate`, or workers that see other logs.
         ReleaseError: as `evaluate`, or a worker that does not see the release.
+        ConfigError: fewer than one worker.
         ray.exceptions.WorkerCrashedError: a part whose worker was lost time and again.
     """
+    if num_workers < 1:
+        raise ConfigError("workers", expected="1 or more", got=str(num_workers))
     logs_directory, registry = logs_directory.resolve(), registry.resolve()
     measure = ray.remote(num_cpus=1, max_retries=MAX_RETRIES)(measured_part)
     parts = [Part(number, num_workers) for number in range(num_workers)]

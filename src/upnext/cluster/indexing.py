@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 import ray
 
+from upnext.errors import UpnextError
 from upnext.index import Index, IndexConfig, ShardedIndex, build_index, load_index
 from upnext.index.choose import config_of_shard
 from upnext.index.search import Found, check_user_vectors
@@ -47,7 +48,7 @@ def build_index_apart(
 
     Returns: the index, mapped into memory.
 
-    Raises: ray.exceptions.RayTaskError: a worker's vectors cannot be searched.
+    Raises: DataError: the vectors cannot be searched.
     """
     item_vectors, directory = item_vectors.resolve(), directory.resolve()
     vectors = mapped(item_vectors)
@@ -60,7 +61,9 @@ def build_index_apart(
     ]
     while waiting:
         (done,), waiting = ray.wait(waiting, num_returns=1)
-        say(f"index: shard {ray.get(done)} is built, {len(waiting)} to go")
+        if (error := ray.get(done)) is not None:
+            raise error
+        say(f"index: {len(first_rows) - len(waiting)} of {len(first_rows)} shards built")
     shards = [
         load_index(shard_directory(directory, shard), part_of(vectors, first_rows, shard))
         for shard in range(len(first_rows))
@@ -76,14 +79,17 @@ def built_shard(
     first_rows: FirstRows,
     shard: int,
     user_vectors: Path | None,
-) -> int:
-    """What a worker does: builds and saves one shard, and tells which."""
+) -> UpnextError | None:
+    """What a worker does: builds and saves one shard; tells what is wrong with it, if anything."""
     vectors = mapped(item_vectors)
     users = None if user_vectors is None else mapped(user_vectors)
     of_shard = config_of_shard(config, len(vectors))
-    index = build_index(part_of(vectors, first_rows, shard), of_shard, user_vectors=users)
+    try:
+        index = build_index(part_of(vectors, first_rows, shard), of_shard, user_vectors=users)
+    except UpnextError as error:
+        return error
     index.save(shard_directory(directory, shard))
-    return shard
+    return None
 
 
 class ShardKeeper:
