@@ -133,7 +133,7 @@ def _evaluate(logs: Path, registry: Path) -> None:
         "1 worker": lambda: apart(1),
         "2 workers": lambda: apart(2),
     }
-    _print("evaluation", work, num_rounds=3)
+    _print("evaluation", work, num_rounds=2)
     print(f"\nreports that differ: {len(reports) - 1}")
 
 
