@@ -13,7 +13,7 @@ import typer
 from rich.progress import Progress
 
 from upnext.cli.console import console
-from upnext.cli.crew import NumWorkers, RayAddress, crew_of
+from upnext.cli.crew import NumWorkers, RayAddress, crew_of, evaluate_with
 from upnext.cli.events import collect
 from upnext.cli.export import exports
 from upnext.cli.recommend import recommend
@@ -194,14 +194,15 @@ def evaluate(
     logs: LogsDirectory,
     registry: Registry,
     release: ReleaseName = "latest",
+    ray: RayAddress = None,
+    workers: NumWorkers = "1",
     as_json: AsJson = False,
 ) -> None:
     """Measure a release beside baselines on what its training held out."""
     from upnext.evaluation.report import write_report
-    from upnext.pipeline.evaluate import evaluate as evaluate_
 
     version = version_of(registry, release)
-    found = evaluate_(logs, registry, version, say=say)
+    found = evaluate_with(ray, workers, logs, registry, version, say=say)
     write_report(found, registry / "evaluations" / str(version))
     print_result(found.to_table() if as_json else found.to_text())
     stderr.print(f"written with pictures to {write_page(registry, version)}")

@@ -2,8 +2,9 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ import typer
 from upnext.errors import ConfigError
 
 if TYPE_CHECKING:
+    from upnext.evaluation.report import EvaluationReport
     from upnext.training.crew import Crew
 
 RayAddress = Annotated[
@@ -65,3 +67,32 @@ def crew_of(
             use_gpu=use_gpu,
             shard_above_rows=shard_above_rows,
         )
+
+
+def evaluate_with(
+    address: str | None,
+    workers: str,
+    logs: Path,
+    registry: Path,
+    version: int,
+    *,
+    say: Callable[[str], None],
+) -> "EvaluationReport":
+    """Measures a release in this process, or by workers on Ray, which comes to the same.
+
+    Raises: ConfigError: as `cluster.start.connected`; or workers without Ray.
+    """
+    _, most = num_workers(workers)
+    if address is None:
+        from upnext.pipeline.evaluate import evaluate
+
+        if most != 1:
+            got = "--workers without --ray"
+            raise ConfigError("--ray", expected="an address, or `local`", got=got)
+        return evaluate(logs, registry, version, say=say)
+    from upnext.cluster.start import connected
+
+    with connected(address, num_cpus=max(most, os.cpu_count() or 1)):
+        from upnext.cluster.evaluating import evaluate_apart
+
+        return evaluate_apart(logs, registry, version, num_workers=most, say=say)
