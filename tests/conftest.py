@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from upnext.recommender import Recommender
     from upnext.registry.release import Release
 
+# Ray reads it once a process, and all clusters of a process must agree.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+
 settings.register_profile("upnext", deadline=None)
 settings.load_profile("upnext")
 

@@ -32,10 +32,10 @@ def num_workers(text: str) -> tuple[int, int]:
 
     Raises: ConfigError: it is neither.
     """
-    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
-    if found is None:
+    found = re.fullmatch(r"([1-9]\d*)(?:-(\d+))?", text)
+    least, most = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+    if least > most:
         raise ConfigError("--workers", expected="a number, or two as in 2-4", got=repr(text))
-    least, most = int(found[1]), int(found[2] or found[1])
     return least, most
 
 
@@ -58,12 +58,15 @@ def crew_of(
         return
     from upnext.cluster.start import connected
 
-    with connected(address, num_cpus=max(most, os.cpu_count() or 1)):
+    num_cpus = os.cpu_count() or 1
+    with connected(address, num_cpus=max(most, num_cpus)):
+        from upnext.cluster.start import LOCAL
         from upnext.cluster.training import RayCrew
 
         yield RayCrew(
             num_workers=most,
             min_workers=None if least == most else least,
+            cpus_per_worker=max(1, num_cpus // most) if address == LOCAL else 1,
             use_gpu=use_gpu,
             shard_above_rows=shard_above_rows,
         )
