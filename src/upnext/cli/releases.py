@@ -12,7 +12,7 @@ from upnext.cli.terminal import AsJson, Registry, print_result, stderr, stdout
 from upnext.errors import ConfigError, ReleaseError
 
 if TYPE_CHECKING:
-    from upnext.registry.labels import Previous
+    from upnext.registry.journal import Previous
     from upnext.registry.moves import Moved, Step
 
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="Such as `stable` or `canary`.")]

@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upnext.errors import ReleaseError
-from upnext.registry.labels import (
+from upnext.registry.journal import (
     LabelConflictError,
     LabelMove,
     Previous,
-    append_move,
-    append_rollback,
     check_expected,
     check_label,
-    read_standings,
     rollback_of,
 )
+from upnext.registry.labels import append_followed, append_move, append_rollback, read_standings
 from upnext.registry.release import open_release
 from upnext.registry.servers import (
     Ask,
@@ -129,7 +127,7 @@ def rollback(
         NotFollowedError: as in `move_label`.
     """
     steps = _Steps()
-    current, version = rollback_of(registry, label)
+    current, version = rollback_of(read_standings(registry), label)
     check_expected(label, expected_previous, current)
     open_release(registry, version, verify=not read_servers(registry))
 
@@ -139,6 +137,23 @@ def rollback(
         )
 
     return _move(registry, version, append, steps, load_timeout_s)
+
+
+def follow_moves(
+    registry: Path, moves: Sequence[LabelMove], *, load_timeout_s: float = LOAD_TIMEOUT_S
+) -> Moved:
+    """Takes a label where moves that were made elsewhere have taken it: all are lines here too.
+
+    The servers load only the version where the label stands after the last of them.
+
+    Raises: as in `move_label`.
+    """
+    label, version = moves[-1].label, moves[-1].to_version
+    check_label(label)
+    steps = _Steps()
+    open_release(registry, version)
+    steps.add(f"release {version}: every file is as it was published")
+    return _move(registry, version, lambda: append_followed(registry, moves), steps, load_timeout_s)
 
 
 def load_release(
