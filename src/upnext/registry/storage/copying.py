@@ -51,9 +51,8 @@ class Progress:
             raise CancelledError
         with self._lock:
             self.num_bytes += num_bytes
-            self.tell(
-                f"{self.what}: {self.num_bytes / 1e6:,.1f} of {self.size_bytes / 1e6:,.1f} MB"
-            )
+            done_mb, all_mb = self.num_bytes / 1e6, self.size_bytes / 1e6
+            self.tell(f"{self.what}: {done_mb:,.1f} of {all_mb:,.1f} MB")
 
 
 def in_threads(

@@ -34,9 +34,8 @@ def list_stored(storage: Storage) -> list[int]:
 
     Raises: StorageError: it cannot be asked.
     """
-    found = (
-        re.fullmatch(f"([1-9][0-9]*)/{MANIFEST}", name) for name in storage.sizes_below(RELEASES)
-    )
+    names = storage.sizes_below(RELEASES)
+    found = (re.fullmatch(f"([1-9][0-9]*)/{re.escape(MANIFEST)}", name) for name in names)
     return sorted(int(one[1]) for one in found if one)
 
 
