@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import dropwhile
 from typing import Literal
 
 import msgspec
@@ -40,7 +41,8 @@ class AskedMove:
     """A move that somebody asks for.
 
     `expected_previous`: it happens only if the label stands there (None: only if it does not exist
-    yet), so that two operators cannot undo each other unawares.
+    yet), so that two operators cannot undo each other unawares. `moved_at`: ISO 8601 in UTC; empty
+    where it is made now.
     """
 
     label: str
@@ -49,6 +51,7 @@ class AskedMove:
     expected_previous: Previous = "any"
     actor: str = ""
     reason: str = ""
+    moved_at: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +144,7 @@ def rollback_of(standings: Mapping[str, Standing], label: str) -> tuple[int, int
 
 
 def next_move(moves: Sequence[LabelMove], where: str, asked: AskedMove) -> LabelMove:
-    """The move that was asked for, as of now, if it goes with where moves have taken the label.
+    """The move that was asked for, if it goes with where moves have taken the label.
 
     Raises:
         LabelConflictError: the label stands elsewhere than expected, or would not roll back there.
@@ -157,8 +160,9 @@ def next_move(moves: Sequence[LabelMove], where: str, asked: AskedMove) -> Label
             got=f"the versions {versions}",
             hint="it moved in the meantime; look at the journal, then decide anew.",
         )
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return LabelMove(
-        moved_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        moved_at=asked.moved_at or now,
         label=asked.label,
         kind=asked.kind,
         from_version=versions[-1],
@@ -171,11 +175,14 @@ def next_move(moves: Sequence[LabelMove], where: str, asked: AskedMove) -> Label
 def moves_not_followed(
     moves: Sequence[LabelMove], label: str, here: Sequence[LabelMove]
 ) -> list[LabelMove]:
-    """Of a label's moves elsewhere, those that came after the last that is written down here."""
-    known = {_identity(move) for move in here}
+    """Of a label's moves elsewhere, those that are not written down here yet.
+
+    What was followed before is here in its order, maybe with moves of this registry in between.
+    """
+    left = map(_identity, here)
     of_label = [move for move in moves if move.label == label]
-    last = max((n for n, move in enumerate(of_label, 1) if _identity(move) in known), default=0)
-    return of_label[last:]
+    # `in` consumes `left` up to what it finds, so order counts, and so does each of two alike.
+    return list(dropwhile(lambda move: _identity(move) in left, of_label))
 
 
 def as_followed(

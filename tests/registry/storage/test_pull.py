@@ -119,7 +119,7 @@ def test_an_object_that_was_cut_is_refused_before_anything_is_fetched(
 
 def test_a_tampered_manifest_is_refused(storage: Storage, release: Release, tmp_path: Path) -> None:
     _replace(storage, "releases/1/manifest.json", b"{}")
-    with pytest.raises(ReleaseError, match="the hash in manifest.sha256"):
+    with pytest.raises(ReleaseError, match=r"the hash in manifest\.sha256"):
         pull_release(storage, tmp_path, 1)
 
 

@@ -106,7 +106,7 @@ def move_stored_label(
         actor=actor,
         reason=reason,
     )
-    return _append(storage, asked)
+    return append_stored(storage, asked)
 
 
 def roll_back_stored_label(
@@ -131,10 +131,16 @@ def roll_back_stored_label(
         actor=actor,
         reason=reason,
     )
-    return _append(storage, asked)
+    return append_stored(storage, asked)
 
 
-def _append(storage: Storage, asked: AskedMove) -> LabelMove:
+def append_stored(storage: Storage, asked: AskedMove) -> LabelMove:
+    """Writes down a move; whether its release is on storage is not asked.
+
+    Raises:
+        LabelConflictError: it does not go with where the label stands by now.
+        StorageError: the storage cannot be reached, or creates an object over another.
+    """
     storage.refuse_overwriting()
     moves: Sequence[LabelMove] = ()
     for _ in range(_NUM_TRIES):

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from upnext.errors import ReleaseError
+from upnext.registry.journal import AskedMove
 from upnext.registry.labels import read_moves, read_standings, resolve
 from upnext.registry.release import MANIFEST, SEAL, Release, list_releases, open_release
 from upnext.registry.storage.copying import Copied, Progress, Tell, in_threads
-from upnext.registry.storage.labels import (
-    move_stored_label,
-    read_stored_standings,
-    roll_back_stored_label,
-)
+from upnext.registry.storage.labels import append_stored, read_stored_standings
 from upnext.registry.storage.objects import Storage, open_storage
 from upnext.registry.storage.stored import folder_of
 
@@ -83,31 +80,25 @@ def push_release(storage: Storage, release: Release, tell: Tell = lambda _: None
 
 
 def _push_labels(registry: Path, storage: Storage, say: Tell) -> None:
+    """Each label by one move, told as the last one here is; their releases are there."""
     last = {move.label: move for move in read_moves(registry)}
     there = read_stored_standings(storage)
     for label, standing in read_standings(registry).items():
-        stored = there.get(label)
-        before = stored.version if stored else None
+        move, stored = last[label], there.get(label)
+        before, back = (stored.version, stored.rollback_version) if stored else (None, None)
         if before == standing.version:
             continue
-        actor, reason = last[label].actor, last[label].reason
-        if (
-            stored
-            and last[label].kind == "rollback"
-            and stored.rollback_version == standing.version
-        ):
-            roll_back_stored_label(
-                storage, label, expected_previous=before, actor=actor, reason=reason
-            )
-        else:
-            move_stored_label(
-                storage,
-                label,
-                standing.version,
-                expected_previous=before,
-                actor=actor,
-                reason=reason,
-            )
+        goes_back = move.kind == "rollback" and back == standing.version
+        asked = AskedMove(
+            label=label,
+            version=standing.version,
+            kind="rollback" if goes_back else "move",
+            expected_previous=before,
+            actor=move.actor,
+            reason=move.reason,
+            moved_at=move.moved_at,
+        )
+        append_stored(storage, asked)
         say(f"{label}: {before or 'nothing'} → {standing.version}")
 
 
