@@ -159,9 +159,7 @@ def test_a_missing_line_is_told(shelf: Storage) -> None:
     for version in (1, 2, 3):
         move_stored_label(shelf, "stable", version)
     shelf.fs.rm_file(f"{shelf.root}/labels/000000000002.json")
-    with pytest.raises(
-        ReleaseError, match=r"000000000002\.json: expected a label's move, got none"
-    ):
+    with pytest.raises(ReleaseError, match=r"000000000002\.json: expected a label's move"):
         read_stored_labels(shelf)
 
 

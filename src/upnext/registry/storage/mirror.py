@@ -5,7 +5,7 @@ so, and whoever is killed on the way goes on where the journal ends.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from upnext.errors import UpnextError
@@ -45,6 +45,7 @@ def keep_mirroring(
     registry: Path,
     every_s: float,
     *,
+    rest: Callable[[float], None] = time.sleep,
     say: Tell = lambda _: None,
     on_progress: Tell = lambda _: None,
 ) -> None:
@@ -66,7 +67,7 @@ def keep_mirroring(
             if str(error) != problem:
                 problem = str(error)
                 say(problem)
-        time.sleep(every_s)
+        rest(every_s)
 
 
 def _follow(
