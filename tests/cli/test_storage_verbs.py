@@ -52,7 +52,9 @@ def test_releases_and_labels_go_there_and_back(
     assert upnext("pull", url, here).stdout == "2\n"
     assert read_labels(here) == {}
     assert upnext("pull", url, here, "3", "stable").stdout == "2\n3\n"
-    assert upnext("pull", url, here, "--labels").stdout == "2\n"
+    moved = upnext("pull", url, here, "--labels")
+    assert (moved.status, moved.stdout) == (0, "")
+    assert moved.stderr.splitlines()[-1] == "stable: nothing → 2"
     assert (read_labels(here), list_releases(here)) == ({"stable": 2}, [2, 3])
 
 

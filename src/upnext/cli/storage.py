@@ -51,7 +51,7 @@ def pull(
 
     Without RELEASE those that labels there point at. Every file is hashed on its way, and a pull
     that was cut short goes on. With `--labels` servers of the registry load a release before its
-    label moves; `--follow` does that whenever a label has moved on storage.
+    label moves, and nothing is printed; `--follow` does that whenever a label has moved on storage.
     """
     from upnext.registry.storage.mirror import keep_mirroring, mirror
     from upnext.registry.storage.pull import pull as pull_
@@ -63,5 +63,4 @@ def pull(
     if follow:
         keep_mirroring(url, registry, follow, say=say, on_progress=tell)
     elif labels:
-        moved = mirror(url, registry, say=say, on_progress=tell)
-        print_result("\n".join(str(one.move.to_version) for one in moved))
+        mirror(url, registry, say=say, on_progress=tell)

@@ -63,7 +63,7 @@ def keep_mirroring(
             moves = read_stored_moves(storage, moves)
             _follow(storage, registry, moves, say, on_progress)
             problem = ""
-        except UpnextError as error:
+        except (UpnextError, OSError) as error:  # a disk that is full may be emptied
             if str(error) != problem:
                 problem = str(error)
                 say(problem)
