@@ -20,6 +20,7 @@ from upnext.registry.journal import (
     as_followed,
     decode_move,
     encode_move,
+    moves_not_followed,
     next_move,
     standings_of,
 )
@@ -83,11 +84,19 @@ def append_rollback(
 
 
 def append_followed(registry: Path, followed: Sequence[LabelMove]) -> LabelMove:
-    """Writes down moves that were made elsewhere, all in one write; gives the last as it is here.
+    """Writes down a label's moves that were made elsewhere, in one write, those that are new here.
 
-    Raises: ReleaseError: a name is no label, or the journal is damaged.
+    Gives the last one of the label, as it is here.
+
+    Raises: ReleaseError: the name is no label, or the journal is damaged.
     """
-    return _append(registry, lambda moves, where: as_followed(moves, where, followed))[-1]
+    label = followed[-1].label
+
+    def make(moves: Sequence[LabelMove], where: str) -> list[LabelMove]:
+        # Asked again now that nobody else writes: another mirror may have been faster.
+        return as_followed(moves, where, moves_not_followed(followed, label, moves))
+
+    return [move for move in _append(registry, make) if move.label == label][-1]
 
 
 def read_labels(registry: Path) -> dict[str, int]:
@@ -164,19 +173,20 @@ def journal_path(registry: Path) -> Path:
 def _append(
     registry: Path, make: Callable[[Sequence[LabelMove], str], Sequence[LabelMove]]
 ) -> Sequence[LabelMove]:
-    """Adds what `make` makes of the moves so far, and of where they stand, in one write."""
+    """Adds what `make` makes of the moves so far, and of where they lie; gives all moves then."""
     path = journal_path(registry)
     with path.open("a+b") as journal:
         fcntl.flock(journal, fcntl.LOCK_EX)
         journal.seek(0)
         content = _whole_lines(journal.read())
-        added = make(_parse(content, path), str(path))
+        moves = _parse(content, path)
+        added = make(moves, str(path))
         journal.truncate(len(content))
         journal.write(b"".join(map(encode_move, added)))
         journal.flush()
         force_to_disk(path)
         force_to_disk(registry)
-    return added
+    return [*moves, *added]
 
 
 def _whole_lines(content: bytes) -> bytes:

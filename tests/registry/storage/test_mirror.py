@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -106,6 +107,14 @@ def test_whoever_dies_after_any_byte_of_the_journal_goes_on_from_there(
         journal_path(here).write_bytes(whole[:num_bytes])
         mirror(url, here)
         assert journal_path(here).read_bytes() == whole
+
+
+def test_mirrors_of_one_registry_make_each_move_once(shelf: Storage, url: str, here: Path) -> None:
+    for version in (1, 2, 3):
+        move_stored_label(shelf, "stable", version)
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(lambda _: mirror(url, here), range(3)))
+    assert read_moves(here) == read_stored_moves(shelf)
 
 
 def test_what_moves_a_label_here_holds_until_it_moves_there(

@@ -21,6 +21,20 @@ class Careless(MemoryFileSystem):  # type: ignore[misc]
         super().pipe_file(path, value)
 
 
+class Undecided(MemoryFileSystem):  # type: ignore[misc]
+    """Refuses the first who comes, and writes nothing, as S3 may where two come at once."""
+
+    num_calls = 0
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        self.num_calls += 1
+        if self.num_calls == 1:
+            cause = Exception()
+            cause.response = {"Error": {"Code": "ConditionalRequestConflict"}}  # type: ignore[attr-defined]
+            raise OSError("conflict") from cause
+        super().pipe_file(path, value, mode=mode)
+
+
 def test_an_object_is_created_once(storage: Storage) -> None:
     assert storage.create("labels/1", b"first")
     assert not storage.create("labels/1", b"second")
@@ -76,6 +90,13 @@ def test_storage_that_writes_over_what_is_there_is_refused() -> None:
     storage = Storage(url="memory://x", fs=Careless(skip_instance_cache=True), root="/careless")
     with pytest.raises(StorageError, match="got one that writes over it"):
         storage.refuse_overwriting()
+
+
+def test_who_was_refused_though_nobody_won_comes_again(tmp_path: Path) -> None:
+    fs = Undecided(skip_instance_cache=True)
+    storage = Storage(url="memory://x", fs=fs, root=f"/undecided{tmp_path}")
+    assert storage.create("labels/1", b"first")
+    assert storage.read("labels/1") == b"first"
 
 
 def test_what_is_not_there_is_told(storage: Storage) -> None:

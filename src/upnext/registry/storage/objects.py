@@ -121,9 +121,14 @@ class Storage:
         except ReleaseError:
             raise
         except FileNotFoundError as error:
-            hint = "create the bucket, or mend the URL." if "bucket does not" in str(error) else ""
-            got = "no such bucket" if hint else "none"
-            raise StorageError(self.where(name), expected="it", got=got, hint=hint) from None
+            if "bucket does not" not in str(error):
+                raise StorageError(self.where(name), expected="an object", got="none") from None
+            raise StorageError(
+                self.where(name),
+                expected="a bucket that is there",
+                got="no such bucket",
+                hint="create the bucket, or mend the URL.",
+            ) from None
         except Exception as error:  # each storage has a library, and each library errors of its own
             denied = isinstance(error, PermissionError) or "Credentials" in type(error).__name__
             raise StorageError(
