@@ -173,16 +173,15 @@ def next_move(moves: Sequence[LabelMove], where: str, asked: AskedMove) -> Label
 
 
 def moves_not_followed(
-    moves: Sequence[LabelMove], label: str, here: Sequence[LabelMove]
+    elsewhere: Sequence[LabelMove], here: Sequence[LabelMove]
 ) -> list[LabelMove]:
-    """Of a label's moves elsewhere, those that are not written down here yet.
+    """Of all moves that a label has made elsewhere, those that are not written down here yet.
 
     What was followed before is here in its order, maybe with moves of this registry in between.
     """
     left = map(_identity, here)
-    of_label = [move for move in moves if move.label == label]
     # `in` consumes `left` up to what it finds, so order counts, and so does each of two alike.
-    return list(dropwhile(lambda move: _identity(move) in left, of_label))
+    return list(dropwhile(lambda move: _identity(move) in left, elsewhere))
 
 
 def as_followed(

@@ -83,18 +83,18 @@ def append_rollback(
     return _append(registry, lambda moves, where: [next_move(moves, where, asked)])[-1]
 
 
-def append_followed(registry: Path, followed: Sequence[LabelMove]) -> LabelMove:
-    """Writes down a label's moves that were made elsewhere, in one write, those that are new here.
+def append_followed(registry: Path, elsewhere: Sequence[LabelMove]) -> LabelMove:
+    """Of all moves that a label has made elsewhere, writes down those that are new, in one write.
 
-    Gives the last one of the label, as it is here.
+    Gives the label's last move, as it is here.
 
     Raises: ReleaseError: the name is no label, or the journal is damaged.
     """
-    label = followed[-1].label
+    label = elsewhere[-1].label
 
     def make(moves: Sequence[LabelMove], where: str) -> list[LabelMove]:
-        # Asked again now that nobody else writes: another mirror may have been faster.
-        return as_followed(moves, where, moves_not_followed(followed, label, moves))
+        # Asked now that nobody else writes: another mirror may have been faster.
+        return as_followed(moves, where, moves_not_followed(elsewhere, moves))
 
     return [move for move in _append(registry, make) if move.label == label][-1]
 

@@ -140,20 +140,24 @@ def rollback(
 
 
 def follow_moves(
-    registry: Path, moves: Sequence[LabelMove], *, load_timeout_s: float = LOAD_TIMEOUT_S
+    registry: Path, elsewhere: Sequence[LabelMove], *, load_timeout_s: float = LOAD_TIMEOUT_S
 ) -> Moved:
-    """Takes a label where moves that were made elsewhere have taken it: all are lines here too.
+    """Takes a label where all the moves that it has made elsewhere have taken it.
 
-    The servers load only the version where the label stands after the last of them.
+    Those that are not lines here yet become so; servers load only the version that is the last.
 
     Raises: as in `move_label`.
     """
-    label, version = moves[-1].label, moves[-1].to_version
+    label, version = elsewhere[-1].label, elsewhere[-1].to_version
     check_label(label)
     steps = _Steps()
     open_release(registry, version)
     steps.add(f"release {version}: every file is as it was published")
-    return _move(registry, version, lambda: append_followed(registry, moves), steps, load_timeout_s)
+
+    def append() -> LabelMove:
+        return append_followed(registry, elsewhere)
+
+    return _move(registry, version, append, steps, load_timeout_s)
 
 
 def load_release(

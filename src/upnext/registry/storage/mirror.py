@@ -75,12 +75,12 @@ def _follow(
 ) -> list[Moved]:
     moved, problems = [], []
     for label, standing in standings_of(moves, storage.where(LABELS)).items():
-        new = moves_not_followed(moves, label, read_moves(registry))
-        if not new:
+        of_label = [move for move in moves if move.label == label]
+        if not moves_not_followed(of_label, read_moves(registry)):
             continue
         try:
             _pull_both(storage, registry, standing, say, on_progress)
-            moved.append(follow_moves(registry, new))
+            moved.append(follow_moves(registry, of_label))
             before = moved[-1].move.from_version or "nothing"
             say(f"{label}: {before} → {standing.version}")
         except UpnextError as error:
