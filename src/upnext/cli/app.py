@@ -20,6 +20,7 @@ from upnext.cli.recommend import recommend
 from upnext.cli.releases import label, load, releases, rollback, unload
 from upnext.cli.report import report, write_page
 from upnext.cli.serve import serve, traffic
+from upnext.cli.storage import pull, push
 from upnext.cli.terminal import (
     AsJson,
     ConfigFile,
@@ -213,7 +214,7 @@ app.command()(recommend)
 app.command()(collect)
 
 
-for verb in (serve, console, traffic, releases, load, label, rollback, unload):
+for verb in (serve, console, traffic, releases, load, label, rollback, unload, push, pull):
     app.command()(verb)
 
 
