@@ -46,6 +46,7 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
     }
     if address == LOCAL:
         ray.init(
+            address=LOCAL,  # else a cluster that runs here already would be joined
             num_cpus=num_cpus,
             include_dashboard=False,
             object_store_memory=LOCAL_OBJECTS_BYTES,
