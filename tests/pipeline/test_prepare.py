@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 import upnext.examples.prepared
 import upnext.examples.sorting
-import upnext.logs.stream
+import upnext.logs.pieces
 import upnext.pipeline.prepare
+import upnext.pipeline.records
 from upnext.errors import DataError
 from upnext.examples.encoder import ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.prepared import PreparedLogs
@@ -127,7 +128,7 @@ def write(files: Mapping[str, list[dict[str, Any]]], directory: Path) -> None:
 def few_at_once() -> Iterator[None]:
     """Batches, buckets and pieces of a few events, so that a handful needs several of each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upnext.logs.stream, "ROWS_AT_ONCE", 3)
+        patch.setattr(upnext.logs.pieces, "ROWS_AT_ONCE", 3)
         patch.setattr(upnext.examples.sorting, "RECORDS_AT_ONCE", 4)
         patch.setattr(upnext.examples.sorting, "USERS_PER_BUCKET", 2)
         patch.setattr(upnext.examples.prepared, "EVENTS_AT_ONCE", 3)
@@ -246,8 +247,8 @@ def lines_of(directory: Path, *lines: str) -> Path:
 def test_steps_are_told_and_so_is_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upnext.logs.stream, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(upnext.pipeline.prepare, "ROWS_PER_LINE", 2)
+    monkeypatch.setattr(upnext.logs.pieces, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(upnext.pipeline.records, "ROWS_PER_LINE", 2)
     logs = lines_of(tmp_path / "logs", "ann,soup,1,2", "ann,soup,1,9", "ben,soup,2,-1")
     said: list[str] = []
     prepare(logs, tmp_path / "prepared", now_ms=NOW_MS, say=said.append)
