@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +14,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.queue import Empty, Queue
 
 from upnext.cluster.shipping import packed, unpacked
+from upnext.cluster.start import check_is_seen
 from upnext.errors import ConfigError, UpnextError
 from upnext.training.crew import OnEpoch
 from upnext.training.group import Group
@@ -115,7 +115,8 @@ def _work(told: dict[str, Any]) -> None:
     group = Group(context.get_world_rank(), context.get_world_size(), told["shard_above_rows"])
     queue: Queue = told["queue"]
     logbook: Logbook = told["logbook"]
-    _check_seen(logbook.directory, group)
+    if logbook.directory is not None:
+        check_is_seen(logbook.directory)
     if torch.cuda.is_available():
         torch.cuda.set_device(get_device())
     tell: Callable[[Message], None] = queue.put if group.is_first else lambda _: None
@@ -125,16 +126,6 @@ def _work(told: dict[str, Any]) -> None:
     except UpnextError as error:
         # Another attempt would end the same way.
         tell(error)
-
-
-def _check_seen(directory: Path | None, group: Group) -> None:
-    if directory is None or not directory.is_dir():
-        raise ConfigError(
-            str(directory),
-            expected="a directory that all nodes see",
-            got=f"none at worker {group.rank}",
-            hint="put the registry on a file system that the whole cluster shares.",
-        )
 
 
 @contextmanager

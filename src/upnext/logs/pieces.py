@@ -18,9 +18,13 @@ ROWS_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A file, or of a Parquet file the `num_rows` rows from `first` on, from 0."""
+    """A file, or of a Parquet file the `num_rows` rows from `first` on, from 0.
+
+    `path` is absolute; `name` is how reports call the file.
+    """
 
     path: Path
+    name: str
     first: int = 0
     num_rows: int | None = None
 
@@ -48,7 +52,8 @@ class WatchLogs:
         paths = find_files(self.directory, "watches", self.config.watches.files)
         if not paths:
             raise nothing_found(self.directory, "watches", "files of watches")
-        return [piece for path in paths for piece in _cut(path, max_rows)]
+        whole = (Piece(path=p.absolute(), name=short_name(p, self.directory)) for p in paths)
+        return [piece for file in whole for piece in _cut(file, max_rows)]
 
     def catalogue(self) -> pl.DataFrame | None:
         """The items that watches must be of, or None where any will do.
@@ -62,10 +67,6 @@ class WatchLogs:
         refuse_duplicates(table)
         return table.accepted()
 
-    def name(self, piece: Piece) -> str:
-        """How reports call the file of a piece."""
-        return short_name(piece.path, self.directory)
-
     def read(self, piece: Piece) -> Iterator[RawFile]:
         """The rows of a piece: of Parquet a row group at least, of text what a file at once gave.
 
@@ -74,24 +75,23 @@ class WatchLogs:
         Raises:
             DataError: the file cannot be read; before the first part, if it cannot be opened.
         """
-        separator, name = self.config.watches.separator, self.name(piece)
-        if _is_parquet(piece.path):
-            file = read_file(piece.path, name, wanted=(), separator=separator)
-            return _parquet_parts(piece, file, self.columns)
-        return _slices(read_file(piece.path, name, wanted=self.columns, separator=separator))
+        is_parquet, separator = _is_parquet(piece.path), self.config.watches.separator
+        wanted: Collection[str] = () if is_parquet else self.columns
+        file = read_file(piece.path, piece.name, wanted=wanted, separator=separator)
+        return _parquet_parts(piece, file, self.columns) if is_parquet else _slices(file)
 
 
 def _is_parquet(path: Path) -> bool:
     return path.name.lower().endswith(".parquet")
 
 
-def _cut(path: Path, max_rows: int | None) -> Iterator[Piece]:
-    num_rows = _num_rows(path) if max_rows is not None and _is_parquet(path) else 0
+def _cut(file: Piece, max_rows: int | None) -> Iterator[Piece]:
+    num_rows = _num_rows(file.path) if max_rows is not None and _is_parquet(file.path) else 0
     if max_rows is None or num_rows <= max_rows:
-        yield Piece(path=path)
+        yield file
         return
     for first in range(0, num_rows, max_rows):
-        yield Piece(path=path, first=first, num_rows=max_rows)
+        yield replace(file, first=first, num_rows=max_rows)
 
 
 def _num_rows(path: Path) -> int:

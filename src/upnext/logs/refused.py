@@ -15,8 +15,7 @@ from upnext.logs.pieces import WatchLogs
 from upnext.logs.report import RefusedRow, first_of_each_reason
 from upnext.logs.tally import RefusedRows
 
-TABLE = "watches"
-FILE = f"{TABLE}.parquet"
+FILE = "watches.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +38,11 @@ def set_aside(logs: WatchLogs, refused: RefusedRows, folder: Path) -> SetAside:
         verdicts = Verdicts(np.zeros(raw.frame.height, np.uint8), refused.verdicts.reasons)
         verdicts.codes[refused.rows[here] - first] = refused.verdicts.codes[here]
         first += raw.frame.height
-        table = CheckedTable(name=TABLE, frame=raw.frame, verdicts=verdicts, files=[raw])
+        table = CheckedTable(name="watches", frame=raw.frame, verdicts=verdicts, files=[raw])
         if table.quarantined():
             part = folder / str(number)
             part.mkdir(parents=True)
-            write_quarantine(part, {TABLE: table})
+            write_quarantine(part, {"watches": table})
             paths.append(part / QUARANTINE / FILE)
             examples = first_of_each_reason([*examples, *table.examples()])
     return SetAside(paths=tuple(paths), examples=examples)
