@@ -32,10 +32,9 @@ from upnext.cluster.pieces import (
     sort_bucket,
 )
 from upnext.cluster.tasks import in_order
-from upnext.examples import sorting
 from upnext.examples.history import Indices
 from upnext.examples.prepared import PreparedLogs
-from upnext.examples.sorting import WATCH_RECORD, Numbering, Records, bucket_bounds, write_watches
+from upnext.examples.sorting import WATCH_RECORD, Numbering, Records, fitting_buckets, write_watches
 from upnext.logs.pieces import Piece, WatchLogs
 from upnext.logs.refused import SetAside
 from upnext.logs.sources import LogsConfig
@@ -113,12 +112,7 @@ class NumberedApart:
 
     def sort(self, numbering: Numbering, num_events: Indices, directory: Path) -> Records:
         """As `Numbered`."""
-        bounds = bucket_bounds(
-            num_events,
-            max_users=sorting.USERS_PER_BUCKET,
-            max_events=sorting.RECORDS_AT_ONCE,
-        )
-        np.save(self.shop.bounds, bounds, allow_pickle=False)
+        np.save(self.shop.bounds, fitting_buckets(num_events), allow_pickle=False)
         np.save(self.shop.table("users"), numbering.user_rows, allow_pickle=False)
         np.save(self.shop.table("items"), numbering.item_codes, allow_pickle=False)
         with self._sorted(self._dealt()) as buckets:
@@ -182,6 +176,7 @@ def number_apart(
             found.append(one)
             progress.reached(tally.num_read)
     num_ids = {kind: np.stack([one.num_ids[kind] for one in found]) for kind in KINDS}
+    say(f"read {tally.num_read:,} watches in {len(pieces)} pieces; numbering their ids")
     ids = _numbered(shop, num_ids, num_workers)
     return NumberedApart(
         shop=shop,

@@ -98,7 +98,7 @@ def sort_watches(records: Path, folder: Path, numbering: Numbering, num_events: 
 
     Returns: the records that repeat an earlier one, in no order; their users are rows.
     """
-    bounds = bucket_bounds(num_events, max_users=USERS_PER_BUCKET, max_events=RECORDS_AT_ONCE)
+    bounds = fitting_buckets(num_events)
     ends = np.concatenate([[0], np.cumsum(num_events)])[bounds]
     with tempfile.TemporaryFile(dir=folder) as buckets:
         firsts = ends[:-1].copy()
@@ -168,6 +168,11 @@ def write_watches(
     kept = num_events - np.bincount(repeats["user"], minlength=len(num_events))
     np.save(folder / "starts.npy", np.concatenate([[0], np.cumsum(kept)]), allow_pickle=False)
     return repeats
+
+
+def fitting_buckets(num_events: Indices) -> Indices:
+    """`bucket_bounds` of buckets that are sorted within some 500 MB."""
+    return bucket_bounds(num_events, max_users=USERS_PER_BUCKET, max_events=RECORDS_AT_ONCE)
 
 
 def bucket_bounds(num_events: Indices, *, max_users: int, max_events: int) -> Indices:
