@@ -13,7 +13,7 @@ import typer
 from rich.progress import Progress
 
 from upnext.cli.console import console
-from upnext.cli.crew import NumWorkers, RayAddress, crew_of, evaluate_with
+from upnext.cli.crew import NumWorkers, RayAddress, crew_of, evaluate_with, workers_of
 from upnext.cli.events import collect
 from upnext.cli.export import exports
 from upnext.cli.recommend import recommend
@@ -124,12 +124,22 @@ def prepare(
     logs: LogsDirectory,
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED", help="A new directory.")],
     config: ConfigFile = None,
+    ray: RayAddress = None,
+    workers: NumWorkers = "1",
 ) -> None:
     """Sort logs that are too large for memory; `train` takes PREPARED in place of LOGS."""
     from upnext.logs.read import LogsConfig
-    from upnext.pipeline.prepare import prepare as prepare_
 
-    prepare_(logs, prepared, _logs_config(config) if config else LogsConfig(), say=say)
+    how = _logs_config(config) if config else LogsConfig()
+    with workers_of(ray, workers) as num_workers:
+        if num_workers is None:
+            from upnext.pipeline.prepare import prepare as prepare_
+
+            prepare_(logs, prepared, how, say=say)
+        else:
+            from upnext.cluster.preparing import prepare_on_ray
+
+            prepare_on_ray(logs, prepared, how, num_workers=num_workers, say=say)
     stderr.print(f"prepared {prepared}")
 
 

@@ -40,6 +40,25 @@ def num_workers(text: str) -> tuple[int, int]:
 
 
 @contextmanager
+def workers_of(address: str | None, workers: str) -> Iterator[int | None]:
+    """How many workers there are on Ray, of which this process is a part inside; None without it.
+
+    Raises: ConfigError: as `cluster.start.connected`; or workers without Ray.
+    """
+    _, most = num_workers(workers)
+    if address is None:
+        if most != 1:
+            got = "--workers without --ray"
+            raise ConfigError("--ray", expected="an address, or `local`", got=got)
+        yield None
+        return
+    from upnext.cluster.start import connected
+
+    with connected(address, num_cpus=max(most, os.cpu_count() or 1)):
+        yield most
+
+
+@contextmanager
 def crew_of(
     address: str | None, workers: str, *, use_gpu: bool, shard_above_rows: int | None
 ) -> "Iterator[Crew]":

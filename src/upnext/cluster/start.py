@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from upnext.errors import ConfigError
@@ -66,6 +67,17 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def check_is_seen(path: Path) -> None:
+    """Called by a worker. Raises: ConfigError: it does not see what lies at the driver's path."""
+    if not path.exists():
+        raise ConfigError(
+            str(path),
+            expected="a path that all nodes see",
+            got="none at a worker",
+            hint="put it on a file system that the whole cluster shares.",
+        )
 
 
 def _check_answers(address: str) -> None:

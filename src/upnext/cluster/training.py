@@ -5,7 +5,6 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Never, TypeVar
 
 import torch
@@ -14,6 +13,7 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from upnext.cluster.hearing import Ear, Message, listening
 from upnext.cluster.shipping import packed, unpacked
+from upnext.cluster.start import check_is_seen
 from upnext.errors import ConfigError, UpnextError
 from upnext.training.crew import OnEpoch
 from upnext.training.group import Group
@@ -151,7 +151,8 @@ def _work(told: dict[str, Any]) -> None:
     tell: Callable[[Message], None] = told["queue"].put
     first_tells = tell if group.is_first else lambda _: None
     try:
-        _check_seen(logbook.directory, group)
+        assert logbook.directory is not None
+        check_is_seen(logbook.directory / SHIPPED)
         if told["use_gpu"]:
             torch.cuda.set_device(get_device())
         else:
@@ -167,16 +168,6 @@ def _work(told: dict[str, Any]) -> None:
     except Exception as error:
         tell(f"worker {group.rank} of {group.size} failed: {type(error).__name__}: {error}")
         raise
-
-
-def _check_seen(directory: Path | None, group: Group) -> None:
-    if directory is None or not (directory / SHIPPED).is_dir():
-        raise ConfigError(
-            str(directory),
-            expected="a directory that all nodes see",
-            got=f"none that worker {group.rank} sees",
-            hint="put the registry on a file system that the whole cluster shares.",
-        )
 
 
 def _not_finished(_: object) -> Never:
