@@ -1,7 +1,7 @@
 """Work in many parts, a few at a time, on the workers of the cluster that this process is part of.
 
 Plain tasks and not a data set of Ray's: what is large lies in files, so that a part needs a worker
-and nothing else, and what an interrupt stops has really ended.
+and nothing else, and no copy of it passes through Ray's memory.
 """
 
 import shutil
@@ -23,8 +23,8 @@ MAX_RETRIES = 10
 """Times that a part is begun anew because its worker was lost, until all is given up."""
 ONE_THREAD = {"env_vars": {"POLARS_MAX_THREADS": "1", "OMP_NUM_THREADS": "1"}}
 """A worker is reckoned with as one core."""
-ENDS_WITHIN_S = 30.0
-"""Until a worker that was told to stop has done so."""
+ENDS_WITHIN_S = 60.0
+"""For jobs at hand; whoever needs longer is stopped when this process leaves the cluster."""
 
 
 @contextmanager
@@ -34,7 +34,8 @@ def in_order(
     """What `work` makes of each job, in the order of the jobs; at most so many at a time.
 
     A job whose worker is lost is done again, so that whatever it leaves behind must be made
-    `once`. Outside, after an error or an interrupt too, nobody is at work any more.
+    `once`. Outside, after an error or an interrupt too, nobody is at work any more: the jobs at
+    hand, some seconds of work each, are waited for, and no others are begun.
 
     Raises:
         UpnextError: as the first job in order that raises one.
@@ -44,8 +45,7 @@ def in_order(
     try:
         yield _answers(work, jobs, num_workers, running)
     finally:
-        for one in running:
-            ray.cancel(one, force=True)
+        # Not ray.cancel: it can meet a task that just begins, and then Ray ends this process.
         if running:
             ray.wait(list(running), num_returns=len(running), timeout=ENDS_WITHIN_S)
 
