@@ -94,20 +94,19 @@ def crew_of(
 def evaluate_with(
     address: str | None,
     workers: str,
+    evaluate: "Callable[..., EvaluationReport]",
     logs: Path,
     registry: Path,
     version: int,
     *,
     say: Callable[[str], None],
 ) -> "EvaluationReport":
-    """Measures a release in this process, or by workers on Ray, which comes to the same.
+    """Measures a release by `evaluate` here, or by workers on Ray, which comes to the same.
 
     Raises: ConfigError: as `cluster.start.connected`; or workers without Ray.
     """
     _, most = num_workers(workers)
     if address is None:
-        from upnext.pipeline.evaluate import evaluate
-
         if most != 1:
             got = "--workers without --ray"
             raise ConfigError("--ray", expected="an address, or `local`", got=got)
