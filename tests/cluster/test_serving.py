@@ -36,7 +36,7 @@ pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")
 
 NUM_MOVES = 50
 OBJECTS_BYTES = 100 << 20
-WORLD = """
+SERVE_TOML = """
 [events]
 store = "redis"
 url = "{url}"
@@ -51,7 +51,7 @@ window_s = 1.0
 
 @pytest.fixture(scope="module")
 def cluster(pytestconfig: pytest.Config) -> Iterator[Any]:
-    """A head with room for all; tests add nodes, and take them away."""
+    """Two nodes, each with room for one replica; tests add others, and take them away."""
     from ray.cluster_utils import Cluster
 
     with pytest.MonkeyPatch.context() as patch:
@@ -60,11 +60,12 @@ def cluster(pytestconfig: pytest.Config) -> Iterator[Any]:
         cluster = Cluster(
             initialize_head=True,
             head_node_args={
-                "num_cpus": 3,
+                "num_cpus": 1,
                 "include_dashboard": False,
                 "object_store_memory": OBJECTS_BYTES,
             },
         )
+        cluster.add_node(num_cpus=1, object_store_memory=OBJECTS_BYTES)
         yield cluster
         cluster.shutdown()  # type: ignore[no-untyped-call]
 
@@ -140,30 +141,31 @@ def end(served: Served) -> None:
 Serve = Callable[..., Served]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def serve(
     cluster: Any,
     redis_server: RedisServer,
     tiny_release: TrainedRelease,
-    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
     pytestconfig: pytest.Config,
 ) -> Iterator[Serve]:
     """`serve(least=2)` runs `upnext serve --ray` on the cluster, over two like releases."""
-    registry = Path(shutil.copytree(tiny_release.registry, tmp_path / "registry"))
-    publish_again(registry)
-    move_label(registry, "stable", 1)
     with ExitStack() as stack:
 
         def serve(*, least: int, most: int | None = None, busy_above: float = 99.0) -> Served:
-            settings = WORLD.format(
+            directory = tmp_path_factory.mktemp("served")
+            registry = Path(shutil.copytree(tiny_release.registry, directory / "registry"))
+            publish_again(registry)
+            move_label(registry, "stable", 1)
+            settings = SERVE_TOML.format(
                 url=redis_server.url,
-                prefix=tmp_path.name,
+                prefix=directory.name,
                 least=least,
                 most=most or least,
                 busy_above=busy_above,
             )
-            (tmp_path / "serve.toml").write_text(settings)
-            command = f"upnext serve {registry} --config {tmp_path / 'serve.toml'} --port 0"
+            (directory / "serve.toml").write_text(settings)
+            command = f"upnext serve {registry} --config {directory / 'serve.toml'} --port 0"
             command += f" --admin-port 0 --ray {cluster.address}"
             begun = begin(command.split(), "stderr", pytestconfig.rootpath)
             stack.callback(begun[0].communicate)
@@ -173,6 +175,12 @@ def serve(
             return served
 
         yield serve
+
+
+@pytest.fixture(scope="module")
+def served(serve: Serve) -> Served:
+    """Two replicas, one on each node."""
+    return serve(least=2)
 
 
 def numbers(served: Served) -> dict[str, float]:
@@ -214,9 +222,8 @@ def wrong_answers(client: Client, moves: list[tuple[float, float, int]]) -> list
 
 
 def test_moves_and_kills_under_load_are_noticed_by_nobody(
-    cluster: Any, serve: Serve, redis_server: RedisServer, tmp_path: Path
+    served: Served, redis_server: RedisServer
 ) -> None:
-    served = serve(least=2)
     moves: list[tuple[float, float, int]] = []
     victims: list[int] = []
     with load(served.url) as client:
@@ -234,18 +241,18 @@ def test_moves_and_kills_under_load_are_noticed_by_nobody(
     assert len(client.answers) > NUM_MOVES
     assert read_labels(served.registry) == {"stable": 1}
     assert {one.labels["stable"] for one in read_servers(served.registry)} == {1}
-    config = EventsConfig(store="redis", url=redis_server.url, key_prefix=tmp_path.name)
+    config = EventsConfig(
+        store="redis", url=redis_server.url, key_prefix=served.registry.parent.name
+    )
     store = open_store(config)
     kept = [event.event_id for user in store.users() for event in user.watches]
     store.close()
     assert sorted(kept) == sorted(client.acknowledged)
-    end(served)
-    assert read_servers(served.registry) == []
 
 
-def test_a_node_that_is_gone_under_load_is_noticed_by_nobody(cluster: Any, serve: Serve) -> None:
-    node = cluster.add_node(num_cpus=1, object_store_memory=OBJECTS_BYTES)
-    served = serve(least=2)
+def test_a_node_that_is_gone_under_load_is_noticed_by_nobody(cluster: Any, served: Served) -> None:
+    (node,) = (one for one in cluster.list_all_nodes() if one is not cluster.head_node)
+    cluster.add_node(num_cpus=1, object_store_memory=OBJECTS_BYTES)
     before = served.pids()
     with load(served.url) as client:
         wait_until(lambda: len(client.answers) > 20)
@@ -257,9 +264,13 @@ def test_a_node_that_is_gone_under_load_is_noticed_by_nobody(cluster: Any, serve
     assert client.failures == []
     assert len(before & served.pids()) == 1
     end(served)
+    assert read_servers(served.registry) == []
 
 
-def test_replicas_come_and_go_with_the_load(serve: Serve) -> None:
+def test_replicas_come_and_go_with_the_load_and_end_with_the_front(
+    cluster: Any, serve: Serve
+) -> None:
+    cluster.add_node(num_cpus=2, object_store_memory=OBJECTS_BYTES)
     served = serve(least=1, most=2, busy_above=1.0)
     with load(served.url, num_threads=1) as quiet:
         with load(served.url, num_threads=4) as busy:
@@ -268,11 +279,6 @@ def test_replicas_come_and_go_with_the_load(serve: Serve) -> None:
         wait_until(lambda: len(served.pids()) == 1 and num_ready(served) == 1)
         wait_until(lambda: len(quiet.answers) > num_before + 5)
     assert quiet.failures == busy.failures == []
-    end(served)
-
-
-def test_whoever_kills_the_front_ends_the_replicas(serve: Serve) -> None:
-    served = serve(least=1)
     (pid,) = served.pids()
     served.process.kill()
     wait_until(lambda: not Path(f"/proc/{pid}").exists())

@@ -56,7 +56,12 @@ def serve_on_ray(
     num_cores = max(os.cpu_count() or 1, round(config.fleet.most * config.fleet.cores_per_replica))
     # Ray takes signals for itself when it starts, so that they are taken back.
     with ended_by_signals(), connected(address, num_cpus=num_cores), ended_by_signals():
-        node = _only_node(config, say)
+        here: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        nodes = ray.nodes()  # type: ignore[no-untyped-call]
+        others = {node["NodeManagerAddress"] for node in nodes if node["Alive"]} - {here}
+        node = here if must_share_machine(config, has_others=bool(others)) else None
+        if others and node:
+            say("all replicas are on this machine; --allow-remote lets them go to others")
         replica_config = config_of_replicas(config, are_remote=node is None)
         securities_of(replica_config)
         sys.setswitchinterval(SWITCH_EVERY_S)
@@ -93,26 +98,24 @@ def _whole(path: str | None) -> str | None:
     return None if path is None else str(Path(path).resolve())
 
 
-def _only_node(config: ServingConfig, say: Say) -> str | None:
-    """The address of the node that all replicas have to be on: this one; None: they need not.
+def must_share_machine(config: ServingConfig, *, has_others: bool) -> bool:
+    """Whether all replicas have to be on the front's machine.
+
+    Args:
+        has_others: whether the cluster has other machines.
 
     Raises: ConfigError: they are meant to be on several, and cannot.
     """
-    here: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    others = {node["NodeManagerAddress"] for node in nodes if node["Alive"]} - {here}
     if not config.http.allow_remote:
-        if others:
-            say("all replicas are on this machine, as others are reached with --allow-remote only")
-        return here
-    if config.live_history and config.events.store == "sqlite":
-        if others:
-            raise ConfigError(
-                "[events] store",
-                expected="redis, as the cluster has other machines, which cannot share a file",
-                got="sqlite",
-                hint="live_history = false does without; without --allow-remote all replicas "
-                "are on this machine.",
-            )
-        return here
-    return None
+        return True
+    if not config.live_history or config.events.store != "sqlite":
+        return False
+    if has_others:
+        raise ConfigError(
+            "[events] store",
+            expected="redis, as the cluster has other machines, which cannot share a file",
+            got="sqlite",
+            hint="live_history = false does without; without allow_remote all replicas are on "
+            "this machine.",
+        )
+    return True

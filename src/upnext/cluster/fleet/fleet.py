@@ -117,6 +117,7 @@ class Fleet:
         self._question = (f"GET /readyz HTTP/1.1\r\nhost: {host}\r\n\r\n".encode(),)
         self._replicas: list[Replica] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._leaving: set[asyncio.Task[None]] = set()
         self._window = Window()
         self._was_ever_ready = False
         rotation.doubt = self._doubt
@@ -131,7 +132,7 @@ class Fleet:
     async def __aexit__(self, *_: object) -> None:
         """Ends all of them, each with what it was asked."""
         self._scaling.cancel()
-        await asyncio.gather(*map(self._remove, self._staying()))
+        await asyncio.gather(*self._leaving, *map(self._remove, self._staying()))
         for task in self._tasks:
             task.cancel()
 
@@ -184,9 +185,8 @@ class Fleet:
                 self._turn(replica, "placing")
             else:
                 await self._watch(replica, place)
-            if not self._was_ever_ready and replica.num_starts > MAX_STARTS:
-                self._give_up(replica)
-                return
+            if replica.num_starts > MAX_STARTS:
+                self._despair(replica)
             await asyncio.sleep(ASK_AGAIN_S)
 
     async def _watch(self, replica: Replica, place: Place) -> None:
@@ -228,11 +228,20 @@ class Fleet:
             return None
         return "ready" if answer.status == 200 else "unready"
 
-    def _give_up(self, replica: Replica) -> None:
+    def _despair(self, replica: Replica) -> None:
+        """Where others are ready, it is tried on; what keeps this one from it may be its node's."""
         node = "no node" if replica.place is None else replica.place.node
-        got = f"{replica.num_starts} starts, the last on {node}"
-        hint = "its standard error, in Ray's logs on that node, says why."
-        self._hopeless(ConfigError("replica", expected="to become ready", got=got, hint=hint))
+        error = ConfigError(
+            "a replica",
+            expected="that it becomes ready",
+            got=f"{replica.num_starts} starts, the last on {node}",
+            hint="its standard error, in Ray's logs on that node, says why.",
+        )
+        replica.num_starts = 0
+        if self._was_ever_ready:
+            self._say(str(error))
+        else:
+            self._hopeless(error)
 
     def _turn(self, replica: Replica, state: State) -> None:
         """A replica is in another state, or in the same for certain."""
@@ -242,7 +251,8 @@ class Fleet:
         self._rotation.servers = ready or self._servers_that_are("unready")
 
     def _servers_that_are(self, state: State) -> list[Server]:
-        return [one.server for one in self._replicas if one.state == state and one.server]
+        are_so = (one for one in self._replicas if one.state == state)
+        return [one.server for one in are_so if one.server and not one.is_doubted.is_set()]
 
     def _doubt(self, server: Server) -> None:
         """Nobody else is sent there until it has answered once more."""
@@ -273,7 +283,9 @@ class Fleet:
         elif len(staying) > max(wanted, self._config.num_replicas):
             self._say(f"{num_in_flight:.1f} requests under way in {num_ready}: one replica less")
             unready = [replica for replica in staying if replica.state != "ready"]
-            self._begin(self._remove((unready or staying)[-1]))
+            leaving = self._begin(self._remove((unready or staying)[-1]))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.get_running_loop().create_task(work)

@@ -64,7 +64,9 @@ class Front:
         self.num_in_flight += 1
         try:
             answer = await self._answer(request)
-        except (UpnextError, LostError, ClientDisconnect) as error:
+        except ClientDisconnect:
+            return  # nobody is left to be told
+        except (UpnextError, LostError) as error:
             await error_response(request, _failure_of(error, path_of(request)))(
                 scope, receive, send
             )
@@ -78,10 +80,10 @@ class Front:
             raise OverloadedError("the front", expected="time for a request", got="too many")
         self._security.check_host(_host_of(request.scope["headers"]))
         body = await read_body(request)
-        own = self._own.get(path_of(request))
+        method = request.scope["method"]
+        own = self._own.get(path_of(request)) if method in ("GET", "HEAD") else None
         if own is not None:
             return await own(request)
-        method = request.scope["method"]
         return await self._rotation.ask(
             self._address,
             written(request.scope, body, self._host_line),
