@@ -109,7 +109,7 @@ def found_on_ray(logs_dir: Path, directory: Path, **how: Any) -> dict[str, bytes
 
 
 @pytest.mark.parametrize(
-    ("num_workers", "rows_per_piece", "num_shares"), [(1, 1_000, 1), (2, 50, 3), (4, 7, 8)]
+    ("num_workers", "rows_per_piece", "num_shares"), [(1, 1_000, 1), (2, 50, 3), (4, 15, 5)]
 )
 def test_any_number_of_workers_and_pieces_make_the_same_bytes(
     logs_dir: Path,
@@ -127,7 +127,7 @@ def test_any_number_of_workers_and_pieces_make_the_same_bytes(
     assert b'"duplicate": ' in found["prepared.json"]
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(raw_logs(), st.integers(1, 5), st.integers(1, 4), st.booleans())
 def test_steps_of_workers_do_the_same_to_any_logs(
     files: Mapping[str, list[dict[str, Any]]],
