@@ -72,7 +72,8 @@ def prepared(directory: Path, num_workers: int) -> dict[str, float | str]:
 def watched() -> Iterator[dict[str, float]]:
     """Seconds and mebibytes of what happens inside, once it is over."""
     told: dict[str, float] = {}
-    own, workers = {}, {}
+    own = dict[int, int]()
+    workers = dict[int, tuple[int, float]]()
     ends, began = threading.Event(), time.perf_counter()
     cpu_before_s = time.process_time()
 

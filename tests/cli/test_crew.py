@@ -16,7 +16,7 @@ def test_workers_are_one_number_or_two(text: str, expected: tuple[int, int]) -> 
     assert num_workers(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "two", "2-", "-2", "2-4-6", "1.5"])
+@pytest.mark.parametrize("text", ["", "two", "2-", "-2", "2-4-6", "1.5", "0", "4-2"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--workers: expected a number, or two"):
         num_workers(text)

@@ -143,7 +143,11 @@ def test_steps_of_workers_do_the_same_to_any_logs(
         one, ours = Path(name) / "one", Path(name) / "ours"
         made = outcome(lambda: prepare(logs, one, config, now_ms=NOW_MS))
         in_one = refused(logs)
-        how = {"num_workers": 1, "rows_per_piece": rows_per_piece, "num_shares": num_shares}
+        how: dict[str, Any] = {
+            "num_workers": 1,
+            "rows_per_piece": rows_per_piece,
+            "num_shares": num_shares,
+        }
         also = outcome(lambda: prepare_on_ray(logs, ours, config, now_ms=NOW_MS, **how))
         if isinstance(made, DataError):
             assert str(also) == str(made)

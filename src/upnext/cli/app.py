@@ -13,13 +13,14 @@ import typer
 from rich.progress import Progress
 
 from upnext.cli.console import console
-from upnext.cli.crew import NumWorkers, RayAddress, crew_of, workers_of
+from upnext.cli.crew import NumWorkers, RayAddress, crew_of, evaluate_with, workers_of
 from upnext.cli.events import collect
 from upnext.cli.export import exports
 from upnext.cli.recommend import recommend
 from upnext.cli.releases import label, load, releases, rollback, unload
 from upnext.cli.report import report, write_page
 from upnext.cli.serve import serve, traffic
+from upnext.cli.storage import pull, push
 from upnext.cli.terminal import (
     AsJson,
     ConfigFile,
@@ -204,14 +205,15 @@ def evaluate(
     logs: LogsDirectory,
     registry: Registry,
     release: ReleaseName = "latest",
+    ray: RayAddress = None,
+    workers: NumWorkers = "1",
     as_json: AsJson = False,
 ) -> None:
     """Measure a release beside baselines on what its training held out."""
     from upnext.evaluation.report import write_report
-    from upnext.pipeline.evaluate import evaluate as evaluate_
 
     version = version_of(registry, release)
-    found = evaluate_(logs, registry, version, say=say)
+    found = evaluate_with(ray, workers, logs, registry, version, say=say)
     write_report(found, registry / "evaluations" / str(version))
     print_result(found.to_table() if as_json else found.to_text())
     stderr.print(f"written with pictures to {write_page(registry, version)}")
@@ -222,7 +224,7 @@ app.command()(recommend)
 app.command()(collect)
 
 
-for verb in (serve, console, traffic, releases, load, label, rollback, unload):
+for verb in (serve, console, traffic, releases, load, label, rollback, unload, push, pull):
     app.command()(verb)
 
 

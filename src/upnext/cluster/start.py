@@ -29,7 +29,8 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
 
     Args:
         address: as `ray start` prints it, `HOST:PORT`; `local` starts a cluster of this machine,
-            which listens on loopback and ends with this process; `auto` finds one that runs here.
+            which ends with this process; `auto` finds one that runs here. Ray's ports listen on
+            all addresses; a local cluster hears nobody without the token in `~/.ray/auth_token`.
         num_cpus: how many cores a local cluster reckons with; all there are by default.
 
     Raises: ConfigError: Ray is not installed, or there is no cluster at this address.
