@@ -266,6 +266,11 @@ def test_an_error_of_a_worker_is_that_of_one_machine(cluster: None, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
 
 
+def test_nobody_prepares_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers: expected 1 or more, got 0"):
+        prepare_on_ray(tmp_path, tmp_path / "prepared", num_workers=0)
+
+
 def test_a_job_whose_worker_is_lost_is_done_again_and_what_it_made_is_whole(
     cluster: None, tmp_path: Path
 ) -> None:
