@@ -34,6 +34,13 @@ def test_flags_that_only_ray_knows_are_refused_without_it(flags: list[str], tmp_
     assert "--ray: expected an address, or `local`" in str(outcome.exception)
 
 
+@pytest.mark.parametrize("verb", ["prepare", "evaluate"])
+def test_workers_are_asked_for_on_ray_alone(verb: str, tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, [verb, str(tmp_path), str(tmp_path), "--workers", "2"])
+    assert isinstance(outcome.exception, ConfigError)
+    assert "--workers without --ray" in str(outcome.exception)
+
+
 def test_an_address_where_no_cluster_is_is_told() -> None:
     pytest.importorskip("ray", reason="training on Ray needs the extra `ray`")
     with (

@@ -105,15 +105,9 @@ def evaluate_with(
 
     Raises: ConfigError: as `cluster.start.connected`; or workers without Ray.
     """
-    _, most = num_workers(workers)
-    if address is None:
-        if most != 1:
-            got = "--workers without --ray"
-            raise ConfigError("--ray", expected="an address, or `local`", got=got)
-        return evaluate(logs, registry, version, say=say)
-    from upnext.cluster.start import connected
-
-    with connected(address, num_cpus=max(most, os.cpu_count() or 1)):
+    with workers_of(address, workers) as number:
+        if number is None:
+            return evaluate(logs, registry, version, say=say)
         from upnext.cluster.evaluating import evaluate_apart
 
-        return evaluate_apart(logs, registry, version, num_workers=most, say=say)
+        return evaluate_apart(logs, registry, version, num_workers=number, say=say)

@@ -32,6 +32,7 @@ from upnext.cluster.pieces import (
     sort_bucket,
 )
 from upnext.cluster.tasks import in_order
+from upnext.errors import ConfigError
 from upnext.examples.history import Indices
 from upnext.examples.prepared import PreparedLogs
 from upnext.examples.sorting import WATCH_RECORD, Numbering, Records, fitting_buckets, write_watches
@@ -71,9 +72,12 @@ def prepare_on_ray(
 
     Raises:
         DataError: as `prepare`.
-        ConfigError: a worker does not see the files.
+        ConfigError: fewer than one worker, or one that does not see the files.
         ray.exceptions.RayError: a worker could not do its work, or was lost time and again.
     """
+
+    if num_workers < 1:
+        raise ConfigError("workers", expected="1 or more", got=str(num_workers))
 
     def number(logs: WatchLogs, scratch: Path, say: Say) -> NumberedApart:
         shop = Workshop(folder=scratch.absolute(), logs=logs, num_shares=num_shares)

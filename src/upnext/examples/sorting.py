@@ -55,7 +55,8 @@ class ArrayFile:
 
     def append(self, values: NDArray[Any]) -> None:
         """Writes more values, as the file's type."""
-        values.astype(self._dtype, copy=False).tofile(self._file)
+        # Of a record's field NumPy would write one value at a time.
+        np.ascontiguousarray(values, self._dtype).tofile(self._file)
         self._length += len(values)
 
     def __enter__(self) -> "ArrayFile":
