@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from upnext.examples.impressions import build_impression_examples
 from upnext.examples.watches import WatchTargets
-from upnext.pipeline.baselines import SLOTS
-from upnext.pipeline.evaluate import Bench
-from upnext.pipeline.policies import PAGE_SIZE, Oracle
+from upnext.pipeline.measuring.baselines import SLOTS
+from upnext.pipeline.measuring.bench import Bench
+from upnext.pipeline.measuring.oracle import Oracle
+from upnext.pipeline.measuring.policies import PAGE_SIZE
 from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, UNKNOWN_ROW, Logs, Rows
 from upnext.sources import (
     NOMINATORS,

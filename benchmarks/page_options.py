@@ -21,8 +21,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from upnext.evaluation.intervals import bootstrap_interval, paired_bootstrap_interval, sum_by_user
-from upnext.pipeline.evaluate import Bench
-from upnext.pipeline.policies import Oracle
+from upnext.pipeline.measuring.bench import Bench
+from upnext.pipeline.measuring.oracle import Oracle
 from upnext.recommender import Recommender
 from upnext.recommender.rules import allowed_by
 from upnext.schema import (

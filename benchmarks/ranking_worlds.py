@@ -34,8 +34,9 @@ from upnext.logs.simulation.simulate import simulate
 from upnext.logs.simulation.world import SimulationConfig
 from upnext.logs.split import Split, split_by_time
 from upnext.pipeline.config import RunConfig
-from upnext.pipeline.evaluate import Bench
-from upnext.pipeline.policies import PAGE_SIZE, Oracle
+from upnext.pipeline.measuring.bench import Bench
+from upnext.pipeline.measuring.oracle import Oracle
+from upnext.pipeline.measuring.policies import PAGE_SIZE
 from upnext.pipeline.train import train
 from upnext.ranking.config import RankingConfig
 from upnext.ranking.model import RankingModel

@@ -1,11 +1,13 @@
 """What tests of several rooms share: a tiny simulated platform, and logs written by hand."""
 
 import json
+import logging
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +41,9 @@ if TYPE_CHECKING:
     from upnext.pipeline.releasing import Learned
     from upnext.recommender import Recommender
     from upnext.registry.release import Release
+
+# Ray reads it once a process, and all clusters of a process must agree.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 settings.register_profile("upnext", deadline=None)
 settings.load_profile("upnext")
@@ -278,6 +283,40 @@ def _redis(directory: Path) -> Iterator[RedisServer]:
     server = RedisServer(directory)
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """The URL of a bucket of an S3 of our own, which lives for a module."""
+    pytest.importorskip("s3fs", reason="the extra s3 is not installed")
+    pytest.importorskip("moto", reason="moto is not installed")
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    from upnext.registry.storage.objects import open_storage
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    backend, one_at_a_time = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+    def answer(environment: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        # It looks whether an object is there, then writes it; S3 does both in one step.
+        with one_at_a_time:
+            return list(backend(environment, start))
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+            patch.delenv(name, raising=False)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        open_storage("s3://shelf").fs.makedirs("shelf", exist_ok=True)
+        yield "s3://shelf"
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from upnext.registry.moves import rollback as rollback
     from upnext.registry.release import list_releases as list_releases
     from upnext.registry.release import open_release as open_release
+    from upnext.registry.storage.mirror import mirror as mirror
+    from upnext.registry.storage.pull import pull as pull
+    from upnext.registry.storage.push import push as push
     from upnext.schema import ItemRules as ItemRules
     from upnext.schema import PageOptions as PageOptions
     from upnext.schema import PastWatch as PastWatch
@@ -67,6 +70,9 @@ _HOMES = {
     "open_release": "upnext.registry.release",
     "move_label": "upnext.registry.moves",
     "rollback": "upnext.registry.moves",
+    "push": "upnext.registry.storage.push",
+    "pull": "upnext.registry.storage.pull",
+    "mirror": "upnext.registry.storage.mirror",
     # recommending
     "Recommender": "upnext.recommender",
     "RecommendationRequest": "upnext.schema",

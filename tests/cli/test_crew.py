@@ -16,7 +16,7 @@ def test_workers_are_one_number_or_two(text: str, expected: tuple[int, int]) -> 
     assert num_workers(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "two", "2-", "-2", "2-4-6", "1.5"])
+@pytest.mark.parametrize("text", ["", "two", "2-", "-2", "2-4-6", "1.5", "0", "4-2"])
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="--workers: expected a number, or two"):
         num_workers(text)
@@ -32,6 +32,13 @@ def test_flags_that_only_ray_knows_are_refused_without_it(flags: list[str], tmp_
     outcome = CliRunner().invoke(app, ["train", str(tmp_path), str(tmp_path), *flags])
     assert isinstance(outcome.exception, ConfigError)
     assert "--ray: expected an address, or `local`" in str(outcome.exception)
+
+
+@pytest.mark.parametrize("verb", ["prepare", "evaluate"])
+def test_workers_are_asked_for_on_ray_alone(verb: str, tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, [verb, str(tmp_path), str(tmp_path), "--workers", "2"])
+    assert isinstance(outcome.exception, ConfigError)
+    assert "--workers without --ray" in str(outcome.exception)
 
 
 def test_an_address_where_no_cluster_is_is_told() -> None:

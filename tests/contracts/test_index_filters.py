@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from upnext.errors import ReleaseError
 from upnext.index import Index, IndexConfig, build_index, load_index
 from upnext.index.exact import ExactIndex
+from upnext.index.files import FACTS_NAME
 from upnext.schema import Floats, Rows
 
 CONFIGS = [
     IndexConfig(kind="exact"),
     IndexConfig(kind="approximate"),
     IndexConfig(kind="hashing", num_bits=64, num_compared=120),
+    IndexConfig(kind="exact", num_shards=3),
+    IndexConfig(kind="approximate", num_shards=2),
 ]
 Build = Callable[[Floats], Index]
 
@@ -30,7 +33,7 @@ def rows(*numbers: int) -> Rows:
     return np.array(numbers, np.int32)
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda config: str(config.kind))
+@pytest.fixture(params=CONFIGS, ids=lambda config: f"{config.kind}-{config.num_shards}")
 def build(request: pytest.FixtureRequest) -> Build:
     return lambda item_vectors: build_index(item_vectors, request.param)
 
@@ -144,7 +147,8 @@ def test_removed_rows_of_another_catalogue_are_refused(
     build: Build, removed: Rows, tmp_path: Path
 ) -> None:
     build(vectors(50)).save(tmp_path)
-    np.save(tmp_path / "removed_rows.npy", removed)
+    for facts in tmp_path.rglob(FACTS_NAME):
+        np.save(facts.parent / "removed_rows.npy", removed)
     with pytest.raises(ReleaseError, match="removed_rows"):
         load_index(tmp_path, vectors(50))
 

@@ -15,6 +15,8 @@ CONFIGS = [
     IndexConfig(kind="exact"),
     IndexConfig(kind="approximate"),
     IndexConfig(kind="hashing", num_bits=64, num_compared=300),
+    IndexConfig(kind="exact", num_shards=3),
+    IndexConfig(kind="approximate", num_shards=2),
 ]
 Build = Callable[[Floats], Index]
 
@@ -24,7 +26,7 @@ def vectors(num_vectors: int, num_dimensions: int = 8, *, seed: int = 0) -> Floa
     return rng.standard_normal((num_vectors, num_dimensions)).astype(np.float32)
 
 
-@pytest.fixture(params=CONFIGS, ids=lambda config: str(config.kind))
+@pytest.fixture(params=CONFIGS, ids=lambda config: f"{config.kind}-{config.num_shards}")
 def build(request: pytest.FixtureRequest) -> Build:
     return lambda item_vectors: build_index(item_vectors, request.param)
 

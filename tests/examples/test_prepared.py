@@ -17,7 +17,7 @@ from upnext.examples.prepared import (
     open_prepared,
     write_tables,
 )
-from upnext.examples.sorting import WATCH_RECORD, sort_watches
+from upnext.examples.sorting import WATCH_RECORD, Numbering, sort_watches
 from upnext.examples.vocabulary import Vocabulary
 from upnext.schema import Items, Logs, Watches
 
@@ -40,9 +40,10 @@ def directory(tmp_path: Path) -> Path:
     sort_watches(
         tmp_path / "records",
         folder,
-        user_rows=np.array([ANN, BEN], np.int32),
-        item_codes=np.array([1, 0, 2], np.int32),
-        num_events=np.array([0, 0, 3, 2]),
+        Numbering(
+            user_rows=np.array([ANN, BEN], np.int32), item_codes=np.array([1, 0, 2], np.int32)
+        ),
+        np.array([0, 0, 3, 2]),
     )
     ids = pl.Series([SOUP, RICE, TEA])
     logs = Logs(

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 import upnext.examples.sorting
 from upnext.examples.history import EventLog
-from upnext.examples.sorting import WATCH_RECORD, ArrayFile, bucket_bounds, sort_watches
+from upnext.examples.sorting import (
+    WATCH_RECORD,
+    ArrayFile,
+    Numbering,
+    bucket_bounds,
+    sort_watches,
+)
 
 NUM_USERS, NUM_ITEMS = 6, 4
 
@@ -49,13 +55,8 @@ def test_watches_are_sorted_as_in_memory_and_repeats_told(
         folder = Path(directory)
         records.tofile(folder / "records")
         num_events = np.bincount(rows[records["user"]], minlength=NUM_USERS)
-        repeats = sort_watches(
-            folder / "records",
-            folder,
-            user_rows=rows,
-            item_codes=item_codes,
-            num_events=num_events,
-        )
+        numbering = Numbering(user_rows=rows, item_codes=item_codes)
+        repeats = sort_watches(folder / "records", folder, numbering, num_events)
         found = {path.stem: np.load(path) for path in folder.glob("*.npy")}
     kept = np.array(is_first(watches), bool)
     expected = EventLog.from_events(

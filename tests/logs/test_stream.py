@@ -8,10 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-import upnext.logs.stream
+import upnext.logs.pieces
 from upnext.errors import DataError
+from upnext.logs.pieces import WatchLogs
 from upnext.logs.read import LogsConfig, TableSource, read_logs
+from upnext.logs.refused import join_quarantine, set_aside
+from upnext.logs.report import TableReport, first_of_each_reason
 from upnext.logs.stream import WatchStream
+from upnext.logs.tally import Tally
 
 NOW_MS = 1_000_000
 HEADER = "user_id,item_id,started_at_ms,watch_time_s\n"
@@ -46,7 +50,7 @@ def logs_dir(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """The files above, read a few rows or very many at a time."""
-    monkeypatch.setattr(upnext.logs.stream, "ROWS_AT_ONCE", request.param)
+    monkeypatch.setattr(upnext.logs.pieces, "ROWS_AT_ONCE", request.param)
     (tmp_path / "watches").mkdir()
     (tmp_path / "items.csv").write_text("item_id,duration_s\nsoup,10\nrice,10\ntea,\nsoup,99\n")
     for name, content in FILES.items():
@@ -62,8 +66,25 @@ def put(path: Path, content: str | list[tuple[Any, ...]]) -> None:
         pl.DataFrame(content, schema=names, orient="row").write_parquet(path, row_group_size=3)
 
 
-def stream_of(directory: Path, config: LogsConfig | None = None) -> WatchStream:
-    return WatchStream(directory, config or LogsConfig(), now_ms=NOW_MS)
+def stream_of(
+    directory: Path, config: LogsConfig | None = None, max_rows: int | None = None
+) -> WatchStream:
+    logs = logs_in(directory, config)
+    return WatchStream(logs, logs.pieces(max_rows), logs.catalogue())
+
+
+def logs_in(directory: Path, config: LogsConfig | None = None) -> WatchLogs:
+    return WatchLogs(directory=directory, config=config or LogsConfig(), now_ms=NOW_MS)
+
+
+def report_of(tally: Tally, logs: WatchLogs, scratch: Path) -> TableReport:
+    """The report of all that was read, once the quarantine is written."""
+    aside = [
+        set_aside(logs, rows, scratch / str(number))
+        for number, rows in enumerate(tally.refused_rows())
+    ]
+    join_quarantine(logs.directory, [path for one in aside for path in one.paths])
+    return tally.report(first_of_each_reason(row for one in aside for row in one.examples))
 
 
 def rows_of(stream: WatchStream) -> list[tuple[Any, ...]]:
@@ -79,22 +100,27 @@ def quarantine(directory: Path) -> pl.DataFrame:
     return pl.read_parquet(directory / "quarantine" / "watches.parquet")
 
 
-def test_good_rows_come_with_their_places(logs_dir: Path) -> None:
+@pytest.mark.parametrize("max_rows", [None, 1, 4])
+def test_good_rows_come_with_their_places(logs_dir: Path, max_rows: int | None) -> None:
     config = LogsConfig(max_watch_share=2.0)
-    assert rows_of(stream_of(logs_dir, config)) == GOOD
+    assert rows_of(stream_of(logs_dir, config, max_rows)) == GOOD
 
 
+@pytest.mark.parametrize("max_rows", [None, 1, 4])
 def test_the_report_and_the_quarantine_are_those_of_the_logs_in_memory(
-    logs_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    logs_dir: Path, tmp_path_factory: pytest.TempPathFactory, max_rows: int | None
 ) -> None:
+    """Also of pieces that are read apart, whose tallies add up."""
     config = LogsConfig(max_watch_share=2.0)
     report = read_logs(logs_dir, config, now_ms=NOW_MS)[1].tables["watches"]
     in_memory = quarantine(logs_dir)
     (logs_dir / "quarantine" / "watches.parquet").unlink()
-    stream = stream_of(logs_dir, config)
-    rows_of(stream)
-    stream.write_quarantine(tmp_path_factory.mktemp("scratch"))
-    assert stream.report() == report
+    logs, tally = logs_in(logs_dir, config), Tally()
+    for piece in logs.pieces(max_rows):
+        stream = WatchStream(logs, [piece], logs.catalogue())
+        rows_of(stream)
+        tally.add(stream.tally)
+    assert report_of(tally, logs, tmp_path_factory.mktemp("scratch")) == report
     assert report.num_read - report.num_accepted == in_memory.height
     assert quarantine(logs_dir).equals(in_memory)
 
@@ -104,13 +130,13 @@ def test_repeats_are_refused_where_they_stand(
 ) -> None:
     stream = stream_of(logs_dir)
     num_good = len(rows_of(stream))
-    stream.refuse_repeats(np.array([3, 0]), np.array([5, 3]))
-    stream.refuse_repeats(np.array([], np.int64), np.array([], np.int64))
-    stream.write_quarantine(tmp_path_factory.mktemp("scratch"))
-    assert stream.report().num_accepted == num_good - 2
-    assert stream.report().quarantined["duplicate"] == 2
-    assert [day.num_rows for day in stream.report().per_day] == [num_good - 2]
-    told = [(row.file, row.row) for row in stream.report().examples if row.reason == "duplicate"]
+    stream.tally.refuse_repeats(np.array([3, 0]), np.array([5, 3]))
+    stream.tally.refuse_repeats(np.array([], np.int64), np.array([], np.int64))
+    report = report_of(stream.tally, logs_in(logs_dir), tmp_path_factory.mktemp("scratch"))
+    assert report.num_accepted == num_good - 2
+    assert report.quarantined["duplicate"] == 2
+    assert [day.num_rows for day in report.per_day] == [num_good - 2]
+    told = [(row.file, row.row) for row in report.examples if row.reason == "duplicate"]
     repeats = quarantine(logs_dir).filter(reason="duplicate")
     assert repeats.select("file", "row", "user_id").rows() == [
         ("watches/a.csv", 2, "ann"),
@@ -128,7 +154,7 @@ def test_logs_without_a_bad_row_leave_no_quarantine(tmp_path: Path) -> None:
     put(tmp_path / "watches.csv", f"{HEADER}ann,soup,3,10\n")
     stream = stream_of(tmp_path)
     assert rows_of(stream) == [(0, "ann", "soup", 3, 10.0)]
-    stream.write_quarantine(tmp_path / "scratch")
+    report_of(stream.tally, logs_in(tmp_path), tmp_path / "scratch")
     assert not (tmp_path / "quarantine").exists()
 
 
@@ -138,7 +164,7 @@ def test_refused_rows_must_find_a_place(tmp_path: Path) -> None:
     stream = stream_of(tmp_path)
     assert len(rows_of(stream)) == 1
     with pytest.raises(DataError, match="a directory that can be written"):
-        stream.write_quarantine(tmp_path / "scratch")
+        report_of(stream.tally, logs_in(tmp_path), tmp_path / "scratch")
 
 
 def test_an_unreadable_file_is_left_out_only_if_so_wished(logs_dir: Path) -> None:
@@ -148,8 +174,10 @@ def test_an_unreadable_file_is_left_out_only_if_so_wished(logs_dir: Path) -> Non
     config = LogsConfig(skip_unreadable_files=True, max_watch_share=2.0)
     stream = stream_of(logs_dir, config)
     assert rows_of(stream) == GOOD
-    assert [file.file for file in stream.unreadable] == ["watches/d.parquet"]
-    assert stream.unreadable == list(read_logs(logs_dir, config, now_ms=NOW_MS)[1].unreadable_files)
+    assert [file.file for file in stream.tally.unreadable] == ["watches/d.parquet"]
+    assert stream.tally.unreadable == list(
+        read_logs(logs_dir, config, now_ms=NOW_MS)[1].unreadable_files
+    )
 
 
 def test_a_file_that_is_damaged_in_its_middle_is_an_error(tmp_path: Path) -> None:
@@ -187,4 +215,4 @@ def test_columns_units_and_separators_are_the_owners(tmp_path: Path) -> None:
     )
     stream = stream_of(tmp_path, replace(LogsConfig(), watches=source))
     assert rows_of(stream) == [(0, "ann", "soup", 7_000, 1.0)]
-    assert stream.report().unused_columns == ("mood",)
+    assert stream.tally.report().unused_columns == ("mood",)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from upnext.errors import ReleaseError
+from upnext.errors import DataError, ReleaseError
 from upnext.evaluation.report import EvaluationReport
-from upnext.pipeline.evaluate import Bench, evaluate
-from upnext.pipeline.first_slot import POWERS
+from upnext.pipeline.evaluate import Evaluation, evaluate
 from upnext.pipeline.learning_logs import split_logs
+from upnext.pipeline.measuring.bench import Bench
+from upnext.pipeline.measuring.first_slot import POWERS
+from upnext.pipeline.measuring.parts import Part
 from upnext.schema import Logs, RecommendationRequest
 
 if TYPE_CHECKING:
@@ -64,6 +66,30 @@ def test_every_section_is_there(report: EvaluationReport) -> None:
 def test_the_report_is_json(report: EvaluationReport) -> None:
     table = json.loads(json.dumps(report.to_table(), allow_nan=False))
     assert table["retrieval"][0]["metrics"].keys() >= {"recall_at_10", "recall_at_50"}
+
+
+@pytest.mark.parametrize("num_parts", [2, 5])
+def test_in_parts_the_report_is_the_same_to_the_last_bit(
+    report: EvaluationReport, tiny_release: TrainedRelease, num_parts: int
+) -> None:
+    """Each part with a release and logs that it opened itself; the last of five has no batch."""
+    parts = []
+    for number in range(num_parts):
+        bench = Bench.prepare(tiny_release.logs_dir, tiny_release.registry, 1)
+        evaluation = Evaluation.of(bench)
+        parts.append(evaluation.measure(Part(number, num_parts)))
+    assert json.dumps(evaluation.report(parts).to_table()) == json.dumps(report.to_table())
+
+
+def test_parts_of_other_logs_make_no_report(
+    tiny_release: TrainedRelease, plain_release: TrainedRelease
+) -> None:
+    one, other = (
+        Evaluation.of(Bench.prepare(trained.logs_dir, trained.registry, 1))
+        for trained in (plain_release, tiny_release)
+    )
+    with pytest.raises(DataError, match="one and the same directory of logs"):
+        one.report([other.measure()])
 
 
 def test_the_test_is_the_last_day(

@@ -5,21 +5,27 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.pipeline.raw_logs import (
+    NOW_MS,
+    WATCH_NAMES,
+    few_at_once,
+    outcome,
+    raw_logs,
+    refused,
+    write,
+)
 
-import upnext.examples.prepared
-import upnext.examples.sorting
-import upnext.logs.stream
+import upnext.logs.pieces
 import upnext.pipeline.prepare
+import upnext.pipeline.records
 from upnext.errors import DataError
 from upnext.examples.encoder import ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.prepared import PreparedLogs
@@ -32,10 +38,6 @@ from upnext.pipeline.prepare import prepare
 from upnext.pipeline.split_prepared import PreparedSplit, split_prepared
 from upnext.schema import MS_PER_DAY, Logs
 
-NOW_MS = 1_000
-WATCH_NAMES = ("user_id", "item_id", "started_at_ms", "watch_time_s")
-SEARCH_NAMES = ("user_id", "searched_at_ms", "query")
-SHOWN_NAMES = ("request_id", "user_id", "item_id", "shown_at_ms", "position", "watched")
 SPLITS = (
     SplitConfig(validation_days=2 / MS_PER_DAY, test_days=2 / MS_PER_DAY),
     SplitConfig(
@@ -44,102 +46,6 @@ SPLITS = (
     SplitConfig(protocol="last-event"),
 )
 CONFIGS = (ExamplesConfig(), ExamplesConfig(min_watches=2, max_items=3, max_tags=1))
-
-numbers = st.integers(0, 3)
-times = st.integers(0, 8)
-seconds = st.sampled_from([0.0, 1.0, 2.5, 3.0, 4.0, -1.0, None])
-watches = st.lists(st.tuples(numbers, numbers, times, seconds), min_size=5, max_size=20)
-searches = st.lists(
-    st.tuples(numbers, times, st.sampled_from(["tea", "slow tea", ""])), min_size=2, max_size=5
-)
-shown = st.lists(
-    st.tuples(numbers, numbers, numbers, times, numbers, st.booleans()), min_size=1, max_size=6
-)
-
-Lines = Sequence[tuple[Any, ...]]
-
-
-@st.composite
-def id_writers(draw: st.DrawFn) -> Any:
-    """How an owner writes ids: 3, "i3" or "03"; some files may have another way than others."""
-    return draw(st.sampled_from([int, int, lambda n: f"i{n}", lambda n: f"{n:02}", str]))
-
-
-@st.composite
-def raw_logs(draw: st.DrawFn) -> dict[str, list[dict[str, Any]]]:
-    """Lines of each file, as its owner would write them."""
-    files = {}
-    user_id, item_id = draw(id_writers()), draw(id_writers())
-    for number in range(draw(st.integers(1, 3))):
-        other = draw(st.booleans())
-        user, item = (draw(id_writers()), draw(id_writers())) if other else (user_id, item_id)
-        lines = [
-            dict(zip(WATCH_NAMES, (user(u), item(i), at_ms, spent), strict=True))
-            for u, i, at_ms, spent in draw(watches)
-        ]
-        suffix = draw(st.sampled_from(["parquet", "csv", "jsonl"]))
-        files[f"watches/{number}.{suffix}"] = lines
-    if draw(st.booleans()):
-        files["searches.csv"] = [
-            dict(zip(SEARCH_NAMES, (user_id(u), at_ms, query), strict=True))
-            for u, at_ms, query in draw(searches)
-        ]
-    if draw(st.booleans()):
-        files["impressions.csv"] = [
-            dict(zip(SHOWN_NAMES, (r, user_id(u), item_id(i), at_ms, p, w), strict=True))
-            | {"watch_time_s": 1.0}
-            for r, u, i, at_ms, p, w in draw(shown)
-        ]
-    if draw(st.booleans()):
-        files["items.jsonl"] = [
-            {
-                "item_id": item_id(n),
-                "published_at_ms": 3 if n % 2 else None,
-                "duration_s": 2.0,
-                "channel_id": f"c{n % 2}",
-                "tags": ["a", "b"][: n % 3],
-                "title": f"title {n}",
-            }
-            for n in draw(st.lists(numbers, min_size=3, max_size=6))
-        ]
-    if draw(st.booleans()):
-        files["users.csv"] = [{"user_id": user_id(n)} for n in draw(st.lists(numbers, max_size=6))]
-    return files
-
-
-def write(files: Mapping[str, list[dict[str, Any]]], directory: Path) -> None:
-    for name, lines in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        table = pl.DataFrame(lines, strict=False, infer_schema_length=None)
-        if path.suffix == ".parquet":
-            table = table if lines else pl.DataFrame(schema=dict.fromkeys(WATCH_NAMES, pl.Int64))
-            table.write_parquet(path, row_group_size=3)
-        elif path.suffix == ".csv":
-            header = list(lines[0]) if lines else [*WATCH_NAMES, *SEARCH_NAMES, *SHOWN_NAMES]
-            texts = [",".join("" if v is None else str(v) for v in line.values()) for line in lines]
-            path.write_text("\n".join([",".join(dict.fromkeys(header)), *texts]) + "\n")
-        else:
-            path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-@contextmanager
-def few_at_once() -> Iterator[None]:
-    """Batches, buckets and pieces of a few events, so that a handful needs several of each."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upnext.logs.stream, "ROWS_AT_ONCE", 3)
-        patch.setattr(upnext.examples.sorting, "RECORDS_AT_ONCE", 4)
-        patch.setattr(upnext.examples.sorting, "USERS_PER_BUCKET", 2)
-        patch.setattr(upnext.examples.prepared, "EVENTS_AT_ONCE", 3)
-        yield
-
-
-def outcome(call: Any) -> Any:
-    """What a call returns, or its error."""
-    try:
-        return call()
-    except DataError as error:
-        return error
 
 
 def assert_same_arrays(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
@@ -184,10 +90,6 @@ def assert_same_examples(
                 )
                 assert (ours is None) == (theirs is None)
                 assert ours is None or ours.frame.equals(theirs.frame)
-
-
-def refused(directory: Path) -> dict[str, pl.DataFrame]:
-    return {path.stem: pl.read_parquet(path) for path in directory.glob("quarantine/*.parquet")}
 
 
 @settings(max_examples=20)
@@ -246,8 +148,8 @@ def lines_of(directory: Path, *lines: str) -> Path:
 def test_steps_are_told_and_so_is_the_check(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upnext.logs.stream, "ROWS_AT_ONCE", 2)
-    monkeypatch.setattr(upnext.pipeline.prepare, "ROWS_PER_LINE", 2)
+    monkeypatch.setattr(upnext.logs.pieces, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(upnext.pipeline.records, "ROWS_PER_LINE", 2)
     logs = lines_of(tmp_path / "logs", "ann,soup,1,2", "ann,soup,1,9", "ben,soup,2,-1")
     said: list[str] = []
     prepare(logs, tmp_path / "prepared", now_ms=NOW_MS, say=said.append)

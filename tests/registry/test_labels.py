@@ -12,14 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from upnext.errors import ReleaseError
-from upnext.registry.labels import (
-    LabelMove,
-    append_move,
-    journal_path,
-    read_labels,
-    read_moves,
-    resolve,
-)
+from upnext.registry.journal import LabelMove
+from upnext.registry.labels import append_move, journal_path, read_labels, read_moves, resolve
 from upnext.registry.moves import move_label, rollback
 from upnext.registry.release import publish
 

@@ -116,6 +116,38 @@ def test_attention_differs_only_by_the_passes_that_borders_of_shares_cut(
         np.testing.assert_allclose(losses[:100], alone[:100], rtol=0.03)
 
 
+@pytest.mark.parametrize("shard_above_rows", [None, 10])
+def test_shares_without_any_past_learn_along(
+    encoder: Encoder, history: History, shard_above_rows: int | None
+) -> None:
+    """Fewer examples than workers, and first watches, which attention has nothing to attend to."""
+    config = replace(
+        CONFIG, network=ATTENTION, optimizer="row_adam", batch_size=3, skipped_watches=3.0
+    )
+    work = trained(encoder, history, None, replace(config, num_epochs=1))
+    alone = work(ALONE)[0]
+    for losses, _, _ in together(4, work, shard_above_rows=shard_above_rows):
+        np.testing.assert_allclose(losses[:60], alone[:60], rtol=0.05)
+
+
+def test_workers_that_see_different_checkpoints_do_not_go_on(
+    encoder: Encoder, history: History, tmp_path: Path
+) -> None:
+    def part(stop_after: int, rank_without: int | None) -> Callable[[Group], None]:
+        def work(group: Group) -> None:
+            directory = tmp_path / ("away" if group.rank == rank_without else "here")
+            logbook = Logbook(directory=directory)
+            train_retrieval(
+                encoder, history, None, CONFIG, stop_after=stop_after, logbook=logbook, group=group
+            )
+
+        return work
+
+    together(2, part(1, None))
+    with pytest.raises(RuntimeError, match="checkpoints of different steps"):
+        together(2, part(2, 1))
+
+
 def test_ranks_found_by_shards_are_those_found_whole(
     encoder: Encoder, history: History, targets: WatchTargets
 ) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from upnext.errors import ReleaseError
-from upnext.registry.labels import LabelConflictError, journal_path, read_labels
+from upnext.registry.journal import LabelConflictError
+from upnext.registry.labels import journal_path, read_labels
 from upnext.registry.moves import load_release, move_label, rollback, unload_release
 from upnext.registry.release import publish
 from upnext.registry.servers import read_servers, servers_path

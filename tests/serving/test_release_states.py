@@ -20,7 +20,8 @@ from hypothesis.stateful import (
 )
 
 from upnext.errors import ReleaseError
-from upnext.registry.labels import LabelConflictError, read_labels, read_moves
+from upnext.registry.journal import LabelConflictError
+from upnext.registry.labels import read_labels, read_moves
 from upnext.registry.moves import load_release, move_label, rollback, unload_release
 from upnext.registry.release import open_release, publish
 from upnext.schema import RecommendationRequest, Recommendations

@@ -13,13 +13,14 @@ import typer
 from rich.progress import Progress
 
 from upnext.cli.console import console
-from upnext.cli.crew import NumWorkers, RayAddress, crew_of
+from upnext.cli.crew import NumWorkers, RayAddress, crew_of, evaluate_with, workers_of
 from upnext.cli.events import collect
 from upnext.cli.export import exports
 from upnext.cli.recommend import recommend
 from upnext.cli.releases import label, load, releases, rollback, unload
 from upnext.cli.report import report, write_page
 from upnext.cli.serve import serve, traffic
+from upnext.cli.storage import pull, push
 from upnext.cli.terminal import (
     AsJson,
     ConfigFile,
@@ -123,12 +124,22 @@ def prepare(
     logs: LogsDirectory,
     prepared: Annotated[Path, typer.Argument(metavar="PREPARED", help="A new directory.")],
     config: ConfigFile = None,
+    ray: RayAddress = None,
+    workers: NumWorkers = "1",
 ) -> None:
     """Sort logs that are too large for memory; `train` takes PREPARED in place of LOGS."""
     from upnext.logs.read import LogsConfig
-    from upnext.pipeline.prepare import prepare as prepare_
 
-    prepare_(logs, prepared, _logs_config(config) if config else LogsConfig(), say=say)
+    how = _logs_config(config) if config else LogsConfig()
+    with workers_of(ray, workers) as num_workers:
+        if num_workers is None:
+            from upnext.pipeline.prepare import prepare as prepare_
+
+            prepare_(logs, prepared, how, say=say)
+        else:
+            from upnext.cluster.preparing import prepare_on_ray
+
+            prepare_on_ray(logs, prepared, how, num_workers=num_workers, say=say)
     stderr.print(f"prepared {prepared}")
 
 
@@ -194,6 +205,8 @@ def evaluate(
     logs: LogsDirectory,
     registry: Registry,
     release: ReleaseName = "latest",
+    ray: RayAddress = None,
+    workers: NumWorkers = "1",
     as_json: AsJson = False,
 ) -> None:
     """Measure a release beside baselines on what its training held out."""
@@ -201,7 +214,7 @@ def evaluate(
     from upnext.pipeline.evaluate import evaluate as evaluate_
 
     version = version_of(registry, release)
-    found = evaluate_(logs, registry, version, say=say)
+    found = evaluate_with(ray, workers, evaluate_, logs, registry, version, say=say)
     write_report(found, registry / "evaluations" / str(version))
     print_result(found.to_table() if as_json else found.to_text())
     stderr.print(f"written with pictures to {write_page(registry, version)}")
@@ -212,7 +225,7 @@ app.command()(recommend)
 app.command()(collect)
 
 
-for verb in (serve, console, traffic, releases, load, label, rollback, unload):
+for verb in (serve, console, traffic, releases, load, label, rollback, unload, push, pull):
     app.command()(verb)
 
 

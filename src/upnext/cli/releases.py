@@ -12,9 +12,14 @@ from upnext.cli.terminal import AsJson, Registry, print_result, stderr, stdout
 from upnext.errors import ConfigError, ReleaseError
 
 if TYPE_CHECKING:
-    from upnext.registry.labels import Previous
+    from upnext.registry.journal import LabelMove, Previous
     from upnext.registry.moves import Moved, Step
+    from upnext.registry.overview import Overview
 
+RegistryOrUrl = Annotated[
+    str,
+    typer.Argument(metavar="REGISTRY", help="Directory of releases, or the URL of storage."),
+]
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="Such as `stable` or `canary`.")]
 Reason = Annotated[str, typer.Option(help="Kept in the journal.")]
 ExpectedPrevious = Annotated[
@@ -25,12 +30,9 @@ ExpectedPrevious = Annotated[
 ]
 
 
-def releases(registry: Registry, as_json: AsJson = False) -> None:
+def releases(registry: RegistryOrUrl, as_json: AsJson = False) -> None:
     """List the releases, which labels point at them and which servers have them loaded."""
-    from upnext.registry.overview import overview
-
-    refuse_missing(registry)
-    rows = overview(registry)
+    rows = _rows(registry)
     if as_json:
         print_result([asdict(row) for row in rows])
         return
@@ -77,7 +79,7 @@ def unload(
 
 
 def label(
-    registry: Registry,
+    registry: RegistryOrUrl,
     name: Label,
     version: Annotated[int, typer.Argument(metavar="VERSION", help="The release to point at.")],
     expected_previous: ExpectedPrevious = None,
@@ -85,34 +87,45 @@ def label(
 ) -> None:
     """Point a label at a release, once it is verified and ready in every server."""
     from upnext.registry.moves import move_label
+    from upnext.registry.storage.labels import move_stored_label
+    from upnext.registry.storage.objects import is_url, open_storage
 
+    previous, actor = _previous(expected_previous), _actor()
+    if is_url(registry):
+        storage = open_storage(registry)
+        _say_move(
+            move_stored_label(
+                storage, name, version, expected_previous=previous, actor=actor, reason=reason
+            )
+        )
+        return
     moved = move_label(
-        registry,
-        name,
-        version,
-        expected_previous=_previous(expected_previous),
-        actor=_actor(),
-        reason=reason,
+        Path(registry), name, version, expected_previous=previous, actor=actor, reason=reason
     )
     _say_moved(moved)
 
 
 def rollback(
-    registry: Registry,
+    registry: RegistryOrUrl,
     name: Label,
     expected_previous: ExpectedPrevious = None,
     reason: Reason = "",
 ) -> None:
     """Point a label at the release that it pointed at before."""
     from upnext.registry.moves import rollback as rollback_
+    from upnext.registry.storage.labels import roll_back_stored_label
+    from upnext.registry.storage.objects import is_url, open_storage
 
-    moved = rollback_(
-        registry,
-        name,
-        expected_previous=_previous(expected_previous),
-        actor=_actor(),
-        reason=reason,
-    )
+    previous, actor = _previous(expected_previous), _actor()
+    if is_url(registry):
+        storage = open_storage(registry)
+        _say_move(
+            roll_back_stored_label(
+                storage, name, expected_previous=previous, actor=actor, reason=reason
+            )
+        )
+        return
+    moved = rollback_(Path(registry), name, expected_previous=previous, actor=actor, reason=reason)
     _say_moved(moved)
 
 
@@ -120,6 +133,17 @@ def refuse_missing(registry: Path) -> None:
     """Raises ReleaseError: there is no such directory."""
     if not registry.is_dir():
         raise ReleaseError(str(registry), expected="a directory of releases", got="none")
+
+
+def _rows(registry: str) -> "Sequence[Overview]":
+    from upnext.registry.overview import overview
+    from upnext.registry.storage.objects import is_url
+    from upnext.registry.storage.overview import stored_overview
+
+    if is_url(registry):
+        return stored_overview(registry)
+    refuse_missing(Path(registry))
+    return overview(Path(registry))
 
 
 def _previous(text: str | None) -> "Previous":
@@ -144,7 +168,10 @@ def _actor() -> str:
 
 def _say_moved(moved: "Moved") -> None:
     _say_steps(moved.steps)
-    move = moved.move
+    _say_move(moved.move)
+
+
+def _say_move(move: "LabelMove") -> None:
     stderr.print(f"{move.label}: {move.from_version or 'nothing'} → {move.to_version}")
 
 

@@ -6,6 +6,7 @@ into each; a mapped file is there once a node, and only as far as it is read.
 
 import hashlib
 import io
+import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,8 @@ class _Packer(cloudpickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         """How an object is told; NotImplemented leaves it to pickle."""
-        if isinstance(obj, np.ndarray) and obj.nbytes >= LEAST_BYTES and not obj.dtype.hasobject:
+        is_plain = type(obj) in (np.ndarray, np.memmap) and obj.dtype.kind in "biufcmMSU"
+        if is_plain and obj.nbytes >= LEAST_BYTES:
             return _in_its_file(obj) or self._in_a_new_file(obj)
         return super().reducer_override(obj)  # type: ignore[no-untyped-call]
 
@@ -54,9 +56,12 @@ class _Packer(cloudpickle.Pickler):
         path = self._directory / f"{hasher.hexdigest()}.bin"
         if not path.exists():
             partial = path.with_suffix(".partial")
-            whole.tofile(partial)
+            with partial.open("wb") as file:
+                whole.tofile(file)
+                file.flush()
+                os.fsync(file.fileno())
             partial.replace(path)
-        return mapped, (path, whole.dtype.str, whole.shape, 0)
+        return mapped, (path, whole.dtype.str, array.shape, 0)
 
 
 Reduced = tuple[Callable[..., NDArray[Any]], tuple[Path, str, tuple[int, ...], int]]
@@ -76,7 +81,7 @@ def _in_its_file(array: NDArray[Any]) -> Reduced | None:
         owner = owner.base
     if not isinstance(owner, np.memmap) or not isinstance(owner.filename, str | Path):
         return None
-    if not Path(owner.filename).exists() or not array.flags.c_contiguous or array.flags.writeable:
+    if owner.mode != "r" or not Path(owner.filename).exists() or not array.flags.c_contiguous:
         return None
     begins = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
     path = Path(owner.filename).resolve()

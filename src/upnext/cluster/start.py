@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from upnext.errors import ConfigError
@@ -95,6 +96,17 @@ def require_ray() -> None:
     except ModuleNotFoundError:
         hint = "pip install 'upnext[ray]'."
         raise ConfigError("--ray", expected="Ray", got="none installed", hint=hint) from None
+
+
+def check_is_seen(path: Path) -> None:
+    """Called by a worker. Raises: ConfigError: it does not see what lies at the driver's path."""
+    if not path.exists():
+        raise ConfigError(
+            str(path),
+            expected="a path that all nodes see",
+            got="none at a worker",
+            hint="put it on a file system that the whole cluster shares.",
+        )
 
 
 def _check_answers(address: str) -> None:

@@ -3,30 +3,32 @@
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Never, TypeVar
 
 import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
-from ray.util.queue import Empty, Queue
 
+from upnext.cluster.hearing import Ear, Message, listening
 from upnext.cluster.shipping import packed, unpacked
+from upnext.cluster.start import check_is_seen
 from upnext.errors import ConfigError, UpnextError
 from upnext.training.crew import OnEpoch
 from upnext.training.group import Group
-from upnext.training.logbook import Epoch, Logbook, Progress
+from upnext.training.logbook import Logbook
+from upnext.training.loop import TrainingError
 
 T = TypeVar("T")
 
-LISTEN_EVERY_S = 0.2
 BACKENDS = {False: "gloo", True: "cpu:gloo,cuda:nccl"}
 """By whether workers have accelerators; counts and flags go over gloo all the same."""
-
-Message = Progress | Epoch | str | UpnextError
+SILENT_AT_MOST_S = 600
+"""A worker that waits so long for another takes it for lost."""
+LOOK_EVERY_S = 0.2
+SHIPPED, RAYS_OWN = "shipped", "ray"
+"""Folders beside the stages' while workers are at it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +45,13 @@ class RayCrew:
     min_workers: int | None = None
     """Where so many can be had, a run goes on without waiting for the others; None: with all."""
     cpus_per_worker: float = 1.0
-    """Cores that a worker is given."""
+    """Cores that a worker is given, and threads."""
     use_gpu: bool = False
     """Whether each worker is given an accelerator."""
     shard_above_rows: int | None = None
     """Tables of more rows that are updated by row are dealt out over the workers."""
-    max_failures: int = 100
-    """Workers lost, at most, until a run gives up."""
+    max_failures: int = 30
+    """Times, at most, that a worker is lost or fails until a run gives up."""
     checkpoint_every_s: float = 60.0
     """Seconds between checkpoints inside an epoch: what a lost worker costs all of them."""
 
@@ -68,108 +70,111 @@ class RayCrew:
         Raises:
             UpnextError: as `train` raises.
             ConfigError: a logbook without a directory, or workers that cannot see it.
+            TrainingError: more workers were lost, or failed otherwise, than a run bears.
+            KeyboardInterrupt: Ctrl-C; workers end when this process leaves the cluster.
         """
         if logbook.directory is None:
             raise ConfigError("training on Ray", expected="a directory for checkpoints", got="none")
-        ships = logbook.directory / "shipped"
-        content = packed(train, ships)
-        kept = replace(
-            Logbook(directory=logbook.directory.resolve()),
+        directory = logbook.directory.resolve()
+        content = packed(train, directory / SHIPPED)
+        kept = Logbook(
+            directory=directory,
             checkpoint_every_s=self.checkpoint_every_s,
             progress_every_s=logbook.progress_every_s,
         )
-        with _listening(on_epoch, logbook) as (queue, failures):
-            self._fit({"train": content, "logbook": kept, "queue": queue})
-        if failures:
-            raise failures[0]
-        shutil.rmtree(ships)
-        quietly = replace(logbook, on_progress=lambda _: None, say=lambda _: None)
-        return train(on_epoch=lambda _: None, logbook=quietly)
+        with listening(on_epoch, logbook) as ear:
+            self._fit({"train": content, "logbook": kept, "queue": ear.queue}, ear)
+        if ear.failures:
+            raise ear.failures[0]
+        for folder in (SHIPPED, RAYS_OWN):
+            shutil.rmtree(directory / folder, ignore_errors=True)
+        no_more_steps = replace(
+            logbook, on_progress=_not_finished, progress_every_s=0.0, say=lambda _: None
+        )
+        return train(on_epoch=_not_finished, logbook=no_more_steps)
 
-    def _fit(self, told: dict[str, Any]) -> None:
-        directory = told["logbook"].directory / "ray"
+    def _fit(self, told: dict[str, Any], ear: Ear) -> None:
+        """Runs the workers to their end, in a thread, as Ray would take Ctrl-C for itself."""
+        trainer, ended = self._trainer(told), list[Exception]()
+
+        def fit() -> None:
+            try:
+                trainer.fit()
+            except Exception as error:
+                ended.append(error)
+
+        fitting = threading.Thread(target=fit, daemon=True)
+        fitting.start()
+        try:
+            while fitting.is_alive():
+                fitting.join(LOOK_EVERY_S)
+        except KeyboardInterrupt:
+            ear.logbook.say("stopped; the same call goes on from the last checkpoint")
+            raise
+        if ended and not ear.failures:
+            raise TrainingError(
+                "training on Ray",
+                expected=f"no more than {self.max_failures} failures",
+                got=f"{type(ended[0]).__name__}: {ended[0]}".partition("\n")[0],
+                hint="what each worker failed of was told above; the same call goes on from here.",
+            ) from ended[0]
+
+    def _trainer(self, told: dict[str, Any]) -> TorchTrainer:
         least = self.min_workers
         elastic = self.num_workers if least is None else (least, self.num_workers)
-        trainer = TorchTrainer(
+        return TorchTrainer(
             _work,
-            train_loop_config={**told, "shard_above_rows": self.shard_above_rows},
+            train_loop_config={
+                **told,
+                "shard_above_rows": self.shard_above_rows,
+                "use_gpu": self.use_gpu,
+            },
             scaling_config=ScalingConfig(
                 num_workers=elastic,  # type: ignore[arg-type]
                 use_gpu=self.use_gpu,
                 resources_per_worker={"CPU": self.cpus_per_worker},
             ),
-            torch_config=TorchConfig(backend=BACKENDS[self.use_gpu]),
+            torch_config=TorchConfig(backend=BACKENDS[self.use_gpu], timeout_s=SILENT_AT_MOST_S),
             run_config=RunConfig(
                 name=f"{os.getpid()}-{os.urandom(4).hex()}",
-                storage_path=str(directory),
+                storage_path=str(told["logbook"].directory / RAYS_OWN),
                 failure_config=FailureConfig(max_failures=self.max_failures),
             ),
         )
-        trainer.fit()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _work(told: dict[str, Any]) -> None:
     """What each worker does, from the beginning and again after any of them was lost."""
     context = get_context()
     group = Group(context.get_world_rank(), context.get_world_size(), told["shard_above_rows"])
-    queue: Queue = told["queue"]
     logbook: Logbook = told["logbook"]
-    _check_seen(logbook.directory, group)
-    if torch.cuda.is_available():
-        torch.cuda.set_device(get_device())
-    tell: Callable[[Message], None] = queue.put if group.is_first else lambda _: None
+    tell: Callable[[Message], None] = told["queue"].put
+    first_tells = tell if group.is_first else lambda _: None
     try:
-        train = unpacked(told["train"])
-        train(on_epoch=tell, logbook=replace(logbook, on_progress=tell, say=tell), group=group)
+        assert logbook.directory is not None
+        check_is_seen(logbook.directory / SHIPPED)
+        if told["use_gpu"]:
+            torch.cuda.set_device(get_device())
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # of those on its node none is its own
+        unpacked(told["train"])(
+            on_epoch=first_tells,
+            logbook=replace(logbook, on_progress=first_tells, say=first_tells),
+            group=group,
+        )
     except UpnextError as error:
         # Another attempt would end the same way.
         tell(error)
+    except Exception as error:
+        tell(f"worker {group.rank} of {group.size} failed: {type(error).__name__}: {error}")
+        raise
 
 
-def _check_seen(directory: Path | None, group: Group) -> None:
-    if directory is None or not directory.is_dir():
-        raise ConfigError(
-            str(directory),
-            expected="a directory that all nodes see",
-            got=f"none at worker {group.rank}",
-            hint="put the registry on a file system that the whole cluster shares.",
-        )
-
-
-@contextmanager
-def _listening(on_epoch: OnEpoch, logbook: Logbook) -> Iterator[tuple[Queue, list[Exception]]]:
-    """A queue whose messages are passed on as they come; and the errors that were met."""
-    queue, failures = Queue(actor_options={"num_cpus": 0}), list[Exception]()
-    ends = threading.Event()
-    told_epochs = set[int]()
-
-    def pass_on(message: Message) -> None:
-        match message:
-            case Progress():
-                logbook.on_progress(message)
-            case Epoch() if message.epoch not in told_epochs:
-                told_epochs.add(message.epoch)
-                on_epoch(message)
-            case UpnextError():
-                failures.append(message)
-            case str():
-                logbook.say(message)
-
-    def listen() -> None:
-        while not ends.is_set() or not queue.empty():
-            try:
-                pass_on(queue.get(timeout=LISTEN_EVERY_S))
-            except Empty:
-                continue
-            except Exception as error:  # of whoever is told; it is raised where they wait
-                failures.append(error)
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
-    try:
-        yield queue, failures
-    finally:
-        ends.set()
-        listener.join()
-        queue.shutdown()
+def _not_finished(_: object) -> Never:
+    """Who only takes over what workers have learned has nothing to learn."""
+    raise TrainingError(
+        "training on Ray",
+        expected="a finished checkpoint of the workers",
+        got="none that the driver can read",
+        hint="do all nodes see the registry? The same call goes on from what is there.",
+    )

@@ -5,7 +5,8 @@ Records in the order of the logs → buckets of neighbouring users → each buck
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -54,7 +55,8 @@ class ArrayFile:
 
     def append(self, values: NDArray[Any]) -> None:
         """Writes more values, as the file's type."""
-        values.astype(self._dtype, copy=False).tofile(self._file)
+        # Of a record's field NumPy would write one value at a time.
+        np.ascontiguousarray(values, self._dtype).tofile(self._file)
         self._length += len(values)
 
     def __enter__(self) -> "ArrayFile":
@@ -75,9 +77,15 @@ class ArrayFile:
         np.lib.format.write_array_header_1_0(self._file, header | {"shape": (self._length,)})
 
 
-def sort_watches(
-    records: Path, folder: Path, *, user_rows: Rows, item_codes: Rows, num_events: Indices
-) -> Records:
+@dataclass(frozen=True, kw_only=True)
+class Numbering:
+    """What takes the place of a record's numbers: the row of each user, the code of each item."""
+
+    user_rows: Rows
+    item_codes: Rows
+
+
+def sort_watches(records: Path, folder: Path, numbering: Numbering, num_events: Indices) -> Records:
     """Writes starts, item_codes, at_ms, watch_time_s and places: user by user, in order of time.
 
     Watches of one user at one time keep the order that they have in the logs, and of several of
@@ -87,29 +95,73 @@ def sort_watches(
     Args:
         records: a file of `WATCH_RECORD`s in the order of the logs.
         folder: takes on the arrays; what is in between lies there too, without a name.
-        user_rows: the row of each user number.
-        item_codes: the code of each item number.
         num_events: [U] records of each user row.
 
     Returns: the records that repeat an earlier one, in no order; their users are rows.
     """
-    bounds = bucket_bounds(num_events, max_users=USERS_PER_BUCKET, max_events=RECORDS_AT_ONCE)
-    starts = np.concatenate([[0], np.cumsum(num_events)])
+    bounds = fitting_buckets(num_events)
+    ends = np.concatenate([[0], np.cumsum(num_events)])[bounds]
+    with tempfile.TemporaryFile(dir=folder) as buckets:
+        firsts = ends[:-1].copy()
+        for part, sizes in deal(records, numbering, bounds):
+            _put(part, sizes, buckets, firsts)
+            firsts += sizes
+        return write_watches(
+            map(sorted_bucket, _each_bucket(buckets, np.diff(ends))), folder, num_events
+        )
+
+
+def deal(records: Path, numbering: Numbering, bounds: Indices) -> Iterator[tuple[Records, Indices]]:
+    """Parts of a file of records, each ordered by bucket, and how many of each bucket it has.
+
+    Of one bucket they keep their order. Users are now rows, and items codes.
+
+    Args:
+        bounds: [buckets + 1] as `bucket_bounds`.
+    """
+    num_buckets = len(bounds) - 1
+    numbers = np.arange(num_buckets, dtype=np.min_scalar_type(num_buckets))
+    bucket_of_row = np.repeat(numbers, np.diff(bounds))
+    with records.open("rb") as file:
+        while len(part := np.fromfile(file, WATCH_RECORD, RECORDS_AT_ONCE)):
+            part["user"] = numbering.user_rows[part["user"]]
+            part["item"] = numbering.item_codes[part["item"]]
+            bucket = bucket_of_row[part["user"]]
+            yield (
+                part[np.argsort(bucket, kind="stable")],
+                np.bincount(bucket, minlength=num_buckets),
+            )
+
+
+def sorted_bucket(bucket: Records) -> tuple[Records, Records]:
+    """Records of neighbouring users, in the order of the logs: those that stay, sorted by user and
+    time, and those that repeat one of them."""
+    watches = _sorted(bucket)
+    is_repeat = _repeats(watches)
+    return watches[~is_repeat], watches[is_repeat]
+
+
+def write_watches(
+    buckets: Iterable[tuple[Records, Records]], folder: Path, num_events: Indices
+) -> Records:
+    """Writes the arrays that `sort_watches` tells of, from all buckets in their order.
+
+    Args:
+        buckets: each as `sorted_bucket` gives it.
+        num_events: [U] records of each user row, repeats too.
+
+    Returns: all repeats.
+    """
     repeated: list[Records] = [np.zeros(0, WATCH_RECORD)]
     with (
-        tempfile.TemporaryFile(dir=folder) as buckets,
         ArrayFile(folder / "item_codes.npy", np.int32) as items,
         ArrayFile(folder / "at_ms.npy", np.int64) as at_ms,
         ArrayFile(folder / "watch_time_s.npy", np.float32) as watch_time_s,
         ArrayFile(folder / "places.npy", np.int64) as places,
     ):
-        _fill_buckets(records, buckets, user_rows, bounds, starts)
-        for bucket in _each_bucket(buckets, np.diff(starts[bounds])):
-            watches = _sorted(bucket)
-            is_repeat = _repeats(watches)
-            repeated.append(watches[is_repeat])
-            watches = watches[~is_repeat]
-            items.append(item_codes[watches["item"]])
+        for watches, repeats in buckets:
+            repeated.append(repeats)
+            items.append(watches["item"])
             at_ms.append(watches["at_ms"])
             watch_time_s.append(watches["watch_time_s"])
             places.append(watches["place"])
@@ -117,6 +169,11 @@ def sort_watches(
     kept = num_events - np.bincount(repeats["user"], minlength=len(num_events))
     np.save(folder / "starts.npy", np.concatenate([[0], np.cumsum(kept)]), allow_pickle=False)
     return repeats
+
+
+def fitting_buckets(num_events: Indices) -> Indices:
+    """`bucket_bounds` of buckets that are sorted within some 500 MB."""
+    return bucket_bounds(num_events, max_users=USERS_PER_BUCKET, max_events=RECORDS_AT_ONCE)
 
 
 def bucket_bounds(num_events: Indices, *, max_users: int, max_events: int) -> Indices:
@@ -136,25 +193,12 @@ def bucket_bounds(num_events: Indices, *, max_users: int, max_events: int) -> In
     return np.array(bounds)
 
 
-def _fill_buckets(
-    records: Path, buckets: BinaryIO, user_rows: Rows, bounds: Indices, starts: Indices
-) -> None:
-    """Writes each record, with its user's row, behind those of its bucket that came before it."""
-    num_buckets = len(bounds) - 1
-    numbers = np.arange(num_buckets, dtype=np.min_scalar_type(num_buckets))
-    bucket_of_row = np.repeat(numbers, np.diff(bounds))
-    ends = starts[bounds[:-1]].copy()
-    with records.open("rb") as file:
-        while len(part := np.fromfile(file, WATCH_RECORD, RECORDS_AT_ONCE)):
-            part["user"] = user_rows[part["user"]]
-            bucket = bucket_of_row[part["user"]]
-            part = part[np.argsort(bucket, kind="stable")]
-            sizes = np.bincount(bucket, minlength=num_buckets)
-            stops = np.cumsum(sizes)
-            for one in np.flatnonzero(sizes):
-                piece = part[stops[one] - sizes[one] : stops[one]]
-                os.pwrite(buckets.fileno(), piece.tobytes(), ends[one] * WATCH_RECORD.itemsize)
-            ends += sizes
+def _put(part: Records, sizes: Indices, buckets: BinaryIO, firsts: Indices) -> None:
+    """Writes the records of each bucket behind those that came before them, at `firsts`."""
+    stops = np.cumsum(sizes)
+    for one in np.flatnonzero(sizes):
+        piece = part[stops[one] - sizes[one] : stops[one]]
+        os.pwrite(buckets.fileno(), piece.tobytes(), firsts[one] * WATCH_RECORD.itemsize)
 
 
 def _each_bucket(buckets: BinaryIO, sizes: Indices) -> Iterator[Records]:

@@ -1,60 +1,19 @@
 """Which index? One config, one place that chooses, one that finds out what was saved."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, Self
+from typing import Literal
 
 from upnext.errors import ConfigError
 from upnext.index import files
 from upnext.index.approximate import ApproximateIndex
 from upnext.index.exact import ExactIndex
 from upnext.index.hashing import HashingIndex
-from upnext.index.search import Found
-from upnext.schema import Floats, Rows
-
-
-class Index(Protocol):
-    """The same few calls for every index. An index never changes; those that do give a new one."""
-
-    @property
-    def facts(self) -> files.IndexFacts:
-        """What was built, how good it is, and what building it took."""
-        ...
-
-    @property
-    def recall_at_100(self) -> float:
-        """Share of the true best 100 that a search finds, as measured at build."""
-        ...
-
-    @property
-    def removed_rows(self) -> Rows:
-        """Rows that are never returned."""
-        ...
-
-    def search(
-        self,
-        user_vectors: Floats,
-        k: int,
-        *,
-        excluded_rows: Sequence[Rows] | None = None,
-        allowed_rows: Rows | None = None,
-    ) -> Found:
-        """The k items with the greatest inner product; see `ExactIndex.search`."""
-        ...
-
-    def with_items(self, item_vectors: Floats) -> Self:
-        """An index of more items [N2, D], of which the first N are these, unchanged."""
-        ...
-
-    def without_rows(self, rows: Rows) -> Self:
-        """An index that never returns these rows."""
-        ...
-
-    def save(self, directory: Path) -> None:
-        """Writes all but the item vectors."""
-        ...
+from upnext.index.index import Index
+from upnext.index.search import check_item_vectors
+from upnext.index.shards import ShardedIndex, dealt, part_of, read_first_rows, shard_directory
+from upnext.schema import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +30,15 @@ class IndexConfig:
     """Hashing: random projections a vector."""
     num_compared: int = 2000
     """Hashing: items with the nearest hashes whose inner products are computed."""
+    num_shards: int = 1
+    """Parts of the catalogue that are built and searched side by side, each an index of this kind;
+    a search then takes as many cores as there are parts."""
 
     def __post_init__(self) -> None:
         if not 0 < self.min_recall <= 1:
             got = str(self.min_recall)
             raise ConfigError("index min_recall", expected="a share above 0, at most 1", got=got)
-        for name in ("num_bits", "num_compared"):
+        for name in ("num_bits", "num_compared", "num_shards"):
             if getattr(self, name) < 1:
                 got = str(getattr(self, name))
                 raise ConfigError(f"index {name}", expected="at least 1", got=got)
@@ -95,6 +57,8 @@ def build_index(
 
     Raises: DataError: the vectors cannot be searched.
     """
+    if config.num_shards > 1:
+        return _sharded(item_vectors, config, user_vectors)
     began = time.perf_counter()
     index = _new_index(item_vectors, config, user_vectors)
     build_s = round(time.perf_counter() - began, 3)
@@ -113,15 +77,47 @@ def load_index(directory: Path, item_vectors: Floats) -> Index:
             return ApproximateIndex.load(directory, item_vectors)
         case "hashing":
             return HashingIndex.load(directory, item_vectors)
+        case "shards":
+            first_rows = read_first_rows(directory, item_vectors)
+            shards = [
+                load_index(
+                    shard_directory(directory, shard), part_of(item_vectors, first_rows, shard)
+                )
+                for shard in range(len(first_rows))
+            ]
+            return ShardedIndex(item_vectors, tuple(shards), first_rows)
+
+
+def config_of_shard(config: IndexConfig, num_rows: int) -> IndexConfig:
+    """How each shard of a catalogue of so many rows is built: alone, of the kind for all of them.
+
+    >>> config_of_shard(IndexConfig(num_shards=4), 200_000).kind
+    'approximate'
+    """
+    return replace(config, num_shards=1, kind=_kind(config, num_rows))
+
+
+def _sharded(item_vectors: Floats, config: IndexConfig, user_vectors: Floats | None) -> Index:
+    check_item_vectors(item_vectors)
+    first_rows = dealt(len(item_vectors), config.num_shards)
+    of_shard = config_of_shard(config, len(item_vectors))
+    shards = [
+        build_index(part_of(item_vectors, first_rows, shard), of_shard, user_vectors=user_vectors)
+        for shard in range(len(first_rows))
+    ]
+    return ShardedIndex(item_vectors, tuple(shards), first_rows)
+
+
+def _kind(config: IndexConfig, num_rows: int) -> Literal["exact", "approximate", "hashing"]:
+    if config.kind == "auto":
+        return "exact" if num_rows <= config.max_exact_items else "approximate"
+    return config.kind
 
 
 def _new_index(
     item_vectors: Floats, config: IndexConfig, user_vectors: Floats | None
 ) -> ExactIndex | ApproximateIndex | HashingIndex:
-    kind = config.kind
-    if kind == "auto":
-        kind = "exact" if len(item_vectors) <= config.max_exact_items else "approximate"
-    match kind:
+    match _kind(config, len(item_vectors)):
         case "exact":
             return ExactIndex.build(item_vectors)
         case "approximate":

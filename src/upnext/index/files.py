@@ -1,5 +1,5 @@
 """An index on disk: `index.json` tells what it is, `index.faiss` holds what faiss built, the rest
-are plain arrays."""
+are plain arrays. An index in shards has a directory of its own for each of them."""
 
 import json
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from upnext.errors import ReleaseError
 from upnext.index.filters import no_rows
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
-IndexKind = Literal["exact", "approximate", "hashing"]
+IndexKind = Literal["exact", "approximate", "hashing", "shards"]
 FACTS_NAME = "index.json"
 FAISS_NAME = "index.faiss"
 REMOVED_NAME = "removed_rows.npy"

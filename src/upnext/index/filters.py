@@ -36,7 +36,7 @@ def allowed_mask(
         return None
     mask = np.full(num_rows, allowed_rows is None)
     if allowed_rows is not None:
-        mask[_items_of(allowed_rows, num_rows, "allowed_rows")] = True
+        mask[named_items(allowed_rows, num_rows, "allowed_rows")] = True
     mask[removed_rows] = False
     mask[:NUM_RESERVED_ROWS] = False
     return mask
@@ -47,7 +47,7 @@ def joined_rows(removed_rows: Rows, rows: Rows, num_rows: int) -> Rows:
 
     Raises: ValueError: a row that the catalogue does not have.
     """
-    return np.union1d(removed_rows, _items_of(rows, num_rows, "rows")).astype(np.int32)
+    return np.union1d(removed_rows, named_items(rows, num_rows, "rows")).astype(np.int32)
 
 
 def row_selector(allowed: Mask | None) -> Any:
@@ -58,7 +58,11 @@ def row_selector(allowed: Mask | None) -> Any:
     return selector(np.packbits(allowed[NUM_RESERVED_ROWS:], bitorder="little"))
 
 
-def _items_of(rows: Rows, num_rows: int, name: str) -> Rows:
+def named_items(rows: Rows, num_rows: int, name: str) -> Rows:
+    """Those of the rows that are items; reserved rows and -1 are left away.
+
+    Raises: ValueError: a row that the catalogue does not have; the error says `name`.
+    """
     rows = np.asarray(rows)
     if rows.size and rows.max() >= num_rows:
         raise ValueError(f"{name}: expected rows below {num_rows}, got {rows.max()}")

@@ -133,7 +133,7 @@ def best_candidates(
     scores[rows < NUM_RESERVED_ROWS] = -np.inf
     if excluded_rows:
         scores.ravel()[_excluded_places(rows, excluded_rows, len(item_vectors))] = -np.inf
-    found, best = _ranked(rows, scores, k)
+    found, best = ranked(rows, scores, k)
     found[best == -np.inf] = NO_ROW
     if found.shape[1] < k:
         missing = ((0, 0), (0, k - best.shape[1]))
@@ -142,7 +142,7 @@ def best_candidates(
     return found, best
 
 
-def _ranked(rows: Places, scores: Floats, k: int) -> Found:
+def ranked(rows: Places, scores: Floats, k: int) -> Found:
     """The k best of each line, ties to the smaller row.
 
     Score and row make one whole number, the score above and upside down, so that one sort of plain

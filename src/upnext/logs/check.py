@@ -25,6 +25,7 @@ from upnext.logs.report import (
     DayRows,
     RefusedRow,
     TableReport,
+    commonest_first,
     first_of_each_reason,
 )
 from upnext.logs.sources import TableName
@@ -61,9 +62,19 @@ class Verdicts:
         refused = mask.fill_null(False)
         if not refused.any():
             return
+        self.codes[(self.codes == 0) & refused.to_numpy()] = self.code(reason)
+
+    def code(self, reason: str) -> int:
+        """What stands for a reason in `codes`; a new one is added."""
         if reason not in self.reasons:
             self.reasons.append(reason)
-        self.codes[(self.codes == 0) & refused.to_numpy()] = 1 + self.reasons.index(reason)
+        return 1 + self.reasons.index(reason)
+
+    def counts(self, *, num_broken: int) -> dict[str, int]:
+        """Reason → number of refused rows, the commonest first; lines that are broken are more."""
+        codes = np.bincount(self.codes, minlength=1 + len(self.reasons))
+        refused = dict(zip(self.reasons, codes[1:].tolist(), strict=True))
+        return commonest_first({BROKEN_LINE: num_broken, **refused})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,10 +95,7 @@ class CheckedTable:
 
     def quarantined(self) -> dict[str, int]:
         """Reason → number of refused rows, the commonest first."""
-        counts = Counter({BROKEN_LINE: sum(file.broken.height for file in self.files)})
-        codes = np.bincount(self.verdicts.codes, minlength=1 + len(self.verdicts.reasons))
-        counts.update(dict(zip(self.verdicts.reasons, codes[1:].tolist(), strict=True)))
-        return {reason: count for reason, count in counts.most_common() if count}
+        return self.verdicts.counts(num_broken=sum(file.broken.height for file in self.files))
 
     def examples(self) -> tuple[RefusedRow, ...]:
         """The first refused rows of each reason."""

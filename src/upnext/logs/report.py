@@ -127,6 +127,15 @@ class CheckReport:
         return _listed((what, "reason", unit), rows)
 
 
+def commonest_first(counts: Mapping[str, int]) -> dict[str, int]:
+    """Reason → rows, without reasons that no row has; equally common ones in the order of names.
+
+    So a report does not depend on which bad row was met first.
+    """
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    return {reason: count for reason, count in ordered if count}
+
+
 def first_of_each_reason(rows: Iterable[RefusedRow]) -> tuple[RefusedRow, ...]:
     """The first `NUM_EXAMPLES` rows of each reason, by reason."""
     by_reason: dict[str, list[RefusedRow]] = {}

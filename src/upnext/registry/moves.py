@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upnext.errors import ReleaseError
-from upnext.registry.labels import (
+from upnext.registry.journal import (
     LabelConflictError,
     LabelMove,
     Previous,
-    append_move,
-    append_rollback,
     check_expected,
     check_label,
-    read_standings,
     rollback_of,
 )
+from upnext.registry.labels import append_followed, append_move, append_rollback, read_standings
 from upnext.registry.release import open_release
 from upnext.registry.servers import (
     Ask,
@@ -129,7 +127,7 @@ def rollback(
         NotFollowedError: as in `move_label`.
     """
     steps = _Steps()
-    current, version = rollback_of(registry, label)
+    current, version = rollback_of(read_standings(registry), label)
     check_expected(label, expected_previous, current)
     open_release(registry, version, verify=not read_servers(registry))
 
@@ -137,6 +135,27 @@ def rollback(
         return append_rollback(
             registry, label, version, expected_previous=current, actor=actor, reason=reason
         )
+
+    return _move(registry, version, append, steps, load_timeout_s)
+
+
+def follow_moves(
+    registry: Path, elsewhere: Sequence[LabelMove], *, load_timeout_s: float = LOAD_TIMEOUT_S
+) -> Moved:
+    """Takes a label where all the moves that it has made elsewhere have taken it.
+
+    Those that are not lines here yet become so; servers load only the version that is the last.
+
+    Raises: as in `move_label`.
+    """
+    label, version = elsewhere[-1].label, elsewhere[-1].to_version
+    check_label(label)
+    steps = _Steps()
+    open_release(registry, version)
+    steps.add(f"release {version}: every file is as it was published")
+
+    def append() -> LabelMove:
+        return append_followed(registry, elsewhere)
 
     return _move(registry, version, append, steps, load_timeout_s)
 

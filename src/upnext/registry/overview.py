@@ -46,11 +46,11 @@ class Overview:
 
     version: int
     labels: Sequence[str]
-    created_at: str
-    train_until: str | None
-    num_items: int | None
-    size_bytes: int
-    servers: Sequence[Holder]
+    created_at: str = ""
+    train_until: str | None = None
+    num_items: int | None = None
+    size_bytes: int = 0
+    servers: Sequence[Holder] = ()
     problem: str = ""
     training: str | None = None
     has_evaluation: bool = False
@@ -103,10 +103,6 @@ def _row(
         return Overview(
             version=version,
             labels=labels,
-            created_at="",
-            train_until=None,
-            num_items=None,
-            size_bytes=0,
             servers=servers,
             problem=str(error),
             has_evaluation=has_evaluation,

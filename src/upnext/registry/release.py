@@ -38,7 +38,8 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 SEAL = "manifest.sha256"
 
-_UNFINISHED = ".unfinished-"
+UNFINISHED = ".unfinished-"
+"""What the names of directories begin with that are no releases yet."""
 _ABANDONED_AFTER_S = 24 * 3600
 
 
@@ -110,8 +111,8 @@ def publish(
     """
     releases = registry / "releases"
     releases.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(releases)
-    directory = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=releases))
+    remove_abandoned(releases)
+    directory = Path(tempfile.mkdtemp(prefix=UNFINISHED, dir=releases))
     try:
         metadata = dict(write_files(directory))
         files = _describe(directory)
@@ -121,9 +122,6 @@ def publish(
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    make_read_only(releases / str(version))
-    force_to_disk(releases)
-    force_to_disk(registry)
     return open_release(registry, version, verify=False)
 
 
@@ -148,8 +146,9 @@ def open_release(registry: Path, version: int, *, verify: bool = True) -> Releas
         )
     manifest = _read_manifest(path)
     if manifest.version != version:
-        raise _damaged(path / MANIFEST, expected=f"version {version}", got=str(manifest.version))
-    _compare(path, manifest.files, verify=verify)
+        where = str(path / MANIFEST)
+        raise _damaged(where, expected=f"version {version}", got=str(manifest.version))
+    compare_files(path, manifest.files, verify=verify)
     return Release(
         path=path,
         version=version,
@@ -183,6 +182,79 @@ def encode_manifest(manifest: Manifest) -> bytes:
         ) from None
 
 
+def seal_of(manifest: bytes) -> bytes:
+    """The bytes of manifest.sha256, of those of manifest.json."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  {MANIFEST}\n".encode()
+
+
+def decode_manifest(content: bytes, seal: bytes, where: str) -> Manifest:
+    """A manifest from its bytes, compared with its hash; `where` tells of whose.
+
+    Raises:
+        ReleaseError: it is not what was published, of a later format, or names a file outside
+            the release.
+    """
+    if seal != seal_of(content):
+        raise _damaged(where, expected=f"the hash in {SEAL}", got="another")
+    try:
+        # Read alone and first: a later format may have other fields.
+        format_version = msgspec.json.decode(content, type=dict[str, Any]).get("format_version")
+        if format_version != FORMAT_VERSION:
+            raise ReleaseError(
+                where,
+                expected=f"format version {FORMAT_VERSION}",
+                got=repr(format_version),
+                hint="a newer upnext reads newer releases.",
+            )
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _damaged(where, expected="a manifest", got=str(error)) from None
+    for name in manifest.files:
+        if not is_safe_name(name) or name in (MANIFEST, SEAL):
+            raise _damaged(where, expected="names inside the release", got=repr(name))
+    return manifest
+
+
+def compare_files(path: Path, entries: Mapping[str, FileEntry], *, verify: bool) -> None:
+    """Compares a directory with what its manifest says; `verify` hashes every file too.
+
+    Raises: ReleaseError: a file is missing, another, one too many, or could hold code.
+    """
+    paths = list_files(path)
+    if extra := sorted(set(paths) - set(entries) - {MANIFEST, SEAL}):
+        also = f"also {', '.join(extra)}"
+        raise _damaged(str(path), expected="only the manifest's files", got=also)
+    for name, entry in entries.items():
+        where = str(path / name)
+        if name not in paths:
+            raise _damaged(where, expected="a file", got="none")
+        size_bytes = paths[name].stat().st_size
+        if size_bytes != entry.size_bytes:
+            raise _damaged(where, expected=f"{entry.size_bytes:,} bytes", got=f"{size_bytes:,}")
+        if verify and (got := describe_file(paths[name]).sha256) != entry.sha256:
+            raise _damaged(where, expected=f"SHA-256 {entry.sha256}", got=got)
+        check_kind(paths[name])
+
+
+def settle(registry: Path, directory: Path, version: int) -> bool:
+    """Publishes a finished directory in one rename, read-only and safe on disk on return.
+
+    False, and nothing has changed, where the version is taken.
+    """
+    releases = registry / "releases"
+    try:
+        # A rename replaces no directory that holds files, and every release holds some.
+        directory.rename(releases / str(version))
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        return False
+    make_read_only(releases / str(version))
+    force_to_disk(releases)
+    force_to_disk(registry)
+    return True
+
+
 def _describe(directory: Path) -> dict[str, FileEntry]:
     paths = list_files(directory)
     if not paths:
@@ -211,20 +283,13 @@ def _take_next_version(
             files=files,
         )
         _write_manifest(directory, manifest)
-        try:
-            # A rename replaces no directory that holds files, and every release holds some.
-            directory.rename(registry / "releases" / str(version))
-        except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
-        else:
+        if settle(registry, directory, version):
             return version
 
 
 def _write_manifest(directory: Path, manifest: Manifest) -> None:
     content = encode_manifest(manifest)
-    seal = f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode()
-    for name, data in ((MANIFEST, content), (SEAL, seal)):
+    for name, data in ((MANIFEST, content), (SEAL, seal_of(content))):
         (directory / name).write_bytes(data)
         force_to_disk(directory / name)
     force_to_disk(directory)
@@ -234,50 +299,19 @@ def _read_manifest(path: Path) -> Manifest:
     try:
         content, seal = (path / MANIFEST).read_bytes(), (path / SEAL).read_bytes()
     except OSError as error:
-        raise _damaged(path, expected=f"{MANIFEST} and {SEAL}", got=str(error)) from None
-    if seal != f"{hashlib.sha256(content).hexdigest()}  {MANIFEST}\n".encode():
-        raise _damaged(path / MANIFEST, expected=f"the hash in {SEAL}", got="another")
-    try:
-        # Read alone and first: a later format may have other fields.
-        format_version = msgspec.json.decode(content, type=dict[str, Any]).get("format_version")
-        if format_version != FORMAT_VERSION:
-            raise ReleaseError(
-                str(path / MANIFEST),
-                expected=f"format version {FORMAT_VERSION}",
-                got=repr(format_version),
-                hint="a newer upnext reads newer releases.",
-            )
-        return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _damaged(path / MANIFEST, expected="a manifest", got=str(error)) from None
+        wanted = f"{MANIFEST} and {SEAL}"
+        raise _damaged(str(path), expected=wanted, got=str(error)) from None
+    return decode_manifest(content, seal, str(path / MANIFEST))
 
 
-def _compare(path: Path, entries: Mapping[str, FileEntry], *, verify: bool) -> None:
-    for name in entries:
-        if not is_safe_name(name) or name in (MANIFEST, SEAL):
-            raise _damaged(path / MANIFEST, expected="names inside the release", got=repr(name))
-    paths = list_files(path)
-    if extra := sorted(set(paths) - set(entries) - {MANIFEST, SEAL}):
-        raise _damaged(path, expected="only the manifest's files", got=f"also {', '.join(extra)}")
-    for name, entry in entries.items():
-        if name not in paths:
-            raise _damaged(path / name, expected="a file", got="none")
-        size_bytes = paths[name].stat().st_size
-        if size_bytes != entry.size_bytes:
-            wanted = f"{entry.size_bytes:,} bytes"
-            raise _damaged(path / name, expected=wanted, got=f"{size_bytes:,}")
-        if verify and (got := describe_file(paths[name]).sha256) != entry.sha256:
-            raise _damaged(path / name, expected=f"SHA-256 {entry.sha256}", got=got)
-        check_kind(paths[name])
-
-
-def _damaged(where: Path, *, expected: str, got: str) -> ReleaseError:
+def _damaged(where: str, *, expected: str, got: str) -> ReleaseError:
     hint = "the release changed after it was published; publish anew, or use another version."
-    return ReleaseError(str(where), expected=expected, got=got, hint=hint)
+    return ReleaseError(where, expected=expected, got=got, hint=hint)
 
 
-def _remove_abandoned(releases: Path) -> None:
-    for path in releases.glob(f"{_UNFINISHED}*"):
+def remove_abandoned(releases: Path) -> None:
+    """Clears away what was begun long ago and never became a release."""
+    for path in releases.glob(f"{UNFINISHED}*"):
         try:
             age_s = time.time() - path.stat().st_mtime
         except FileNotFoundError:

@@ -20,7 +20,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upnext.errors import RequestError
-from upnext.registry.labels import Previous, read_labels, read_moves
+from upnext.registry.journal import Previous
+from upnext.registry.labels import read_labels, read_moves
 from upnext.registry.moves import Moved, load_release, move_label, rollback, unload_release
 from upnext.registry.overview import overview
 from upnext.registry.release import list_releases

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Self
 
 from upnext.errors import ReleaseError
-from upnext.registry.labels import Standing, journal_path, read_standings
+from upnext.registry.journal import Standing
+from upnext.registry.labels import journal_path, read_standings
 from upnext.registry.servers import WANTED, Presence, Wanted, read_wanted, servers_path
 from upnext.serving.releases import LiveReleases, LiveState
 

@@ -133,7 +133,8 @@ class CheckpointFolder:
 
     def _write(self, name: str, arrays: Arrays) -> None:
         kind = name.partition("-")[0]
-        partial = self.directory / f"{kind}-{self.group.rank}.partial"
+        # A worker that was taken for lost may still be writing.
+        partial = self.directory / f"{kind}-{self.group.rank}-{os.getpid()}.partial"
         with partial.open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
             file.flush()
@@ -143,7 +144,7 @@ class CheckpointFolder:
 
     def _remove_shards_before(self, oldest: Path) -> None:
         first = oldest.name.replace("checkpoint-", "shard-").removesuffix(".npz")
-        for shard in self.directory.glob("shard-*"):
+        for shard in self.directory.glob("shard-*.npz"):
             if shard.name < first:
                 shard.unlink()
 

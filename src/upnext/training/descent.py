@@ -34,6 +34,8 @@ class Descent:
     def step(self, loss: torch.Tensor, weight: float, *, learning_rate: float) -> torch.Tensor:
         """Moves all weights against the gradient of the batch's mean loss, which it returns.
 
+        Where there are several workers, a weight that no example reached has gradient 0, not none.
+
         Args:
             loss: the mean over this worker's share.
             weight: of that mean in the mean of the whole batch.
@@ -43,7 +45,8 @@ class Descent:
         weighted = loss if weight == 1.0 else loss * weight
         weighted.backward()  # type: ignore[no-untyped-call]
         mean = weighted.detach()
-        self.group.add_up([mean, *self._gradients()])
+        if self.group.size > 1:
+            self.group.add_up([mean, *self._gradients()])
         for weights in self.optimizers[SCHEDULED].param_groups:
             weights["lr"] = learning_rate
         for optimizer in self.optimizers.values():
@@ -70,10 +73,12 @@ class Descent:
             table.load_state(array_tensors(under(f"{name}/", state)))
 
     def _gradients(self) -> list[torch.Tensor]:
-        return [
-            weight.grad
-            for optimizer in self.optimizers.values()
-            for weights in optimizer.param_groups
-            for weight in weights["params"]
-            if weight.grad is not None
-        ]
+        """Of every weight, as what one worker's share does not reach another's may."""
+        gradients = []
+        for optimizer in self.optimizers.values():
+            for weights in optimizer.param_groups:
+                for weight in weights["params"]:
+                    if weight.grad is None:
+                        weight.grad = torch.zeros_like(weight)
+                    gradients.append(weight.grad)
+        return gradients

@@ -31,9 +31,9 @@ class Share:
 class Group:
     """Worker `rank` of `size`; more than one meet in `torch.distributed`'s default process group.
 
-    Every method but the first two is collective: all workers call it, in the same order. Of one
-    worker alone it gives back what it was given. Everything added up has the same bits everywhere,
-    on an accelerator too, so that copies of a table stay copies.
+    What adds up, exchanges, gathers, asks or waits is collective: all workers call it, in the same
+    order. Of one worker alone it gives back what it was given. Everything added up has the same
+    bits everywhere, on an accelerator too, so that copies of a table stay copies.
     """
 
     rank: int = 0

@@ -7,10 +7,11 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from upnext.errors import UpnextError
-from upnext.training.checkpoint import CheckpointFolder
+from upnext.training.checkpoint import Checkpoint, CheckpointFolder
 from upnext.training.curves import Curves
 from upnext.training.interrupt import first_interrupt_waits
 from upnext.training.logbook import Epoch, Logbook, Progress
@@ -146,6 +147,7 @@ class _Loop:
         found = None
         if self.folder:
             found = self.folder.newest(say=self.logbook.say, is_sharded=self._is_sharded)
+        self._check_together(found)
         if found is not None:
             self.position = _Position.from_plain(found.position)
             self.task.model.load_state_dict(array_tensors(under("model/", found.arrays)))
@@ -163,6 +165,16 @@ class _Loop:
         self.first_step, self.began_s = self.position.step, self.logbook.clock()
         self.report_at_s = self.began_s + self.logbook.progress_every_s
         self.saved_at_s, self.saving_s = self.began_s, 0.0
+
+    def _check_together(self, found: Checkpoint | None) -> None:
+        """Raises RuntimeError: workers would go on from different steps; another attempt may not.
+
+        A file system may show one of them a name later than the others.
+        """
+        step = found.position["step"] if found is not None else 0
+        steps = self.group.gather(np.array([step]))
+        if len(set(steps.tolist())) > 1:
+            raise RuntimeError(f"workers see checkpoints of different steps: {steps.tolist()}")
 
     def is_over(self) -> bool:
         num_epochs, best_epoch = self.position.epoch, self.position.best_epoch
@@ -193,22 +205,24 @@ class _Loop:
         reports = now_s >= self.report_at_s
         unsaved_s = now_s - self.saved_at_s
         saves = bool(self.folder) and (ends or unsaved_s >= self.logbook.checkpoint_every_s)
+        settles = reports
         if self.group.size > 1:
-            saves, ends = self._as_first_says(saves, ends)
+            saves, ends, settles = self._as_first_says(saves, ends, reports)
         # Reading a loss waits for an accelerator, which should not wait for us; a CPU has it there.
-        if reports or saves or not self.unsettled[-1][1].is_cuda:
+        # A loss that is no number ends all workers, so all must read it after the same step.
+        if settles or saves or not self.unsettled[-1][1].is_cuda:
             self._settle()
-        if reports:
+        if reports and not self.unsettled:
             self._report(num_batches, learning_rate)
         if saves:
             self._save()
         if ends:
             self._stop()
 
-    def _as_first_says(self, saves: bool, ends: bool) -> tuple[bool, ...]:
+    def _as_first_says(self, *answers: bool) -> tuple[bool, ...]:
         if self.position.step % STEPS_BETWEEN_WORD:
-            return False, False
-        return self.group.as_first_says(saves, ends)
+            return (False,) * len(answers)
+        return self.group.as_first_says(*answers)
 
     def _settle(self) -> None:
         """Counts the losses that have not been looked at."""
@@ -239,6 +253,8 @@ class _Loop:
     def _report(self, num_batches: int, learning_rate: float) -> None:
         position, now_s = self.position, self.logbook.clock()
         lately = position.sums.since(self.reported)
+        if not lately.num_examples:
+            return
         epochs_left = self.plan.num_possible_epochs - position.epoch
         steps_left = epochs_left * num_batches - position.place
         s_per_step = (now_s - self.began_s) / (position.step - self.first_step)
@@ -264,7 +280,7 @@ class _Loop:
             epoch=position.epoch,
             loss=sums.mean_loss,
             examples_per_s=sums.examples_per_s,
-            metrics=self.task.validate(),
+            metrics=self._validated(),
         )
         if self._is_best(epoch):
             position.best_epoch = epoch.epoch
@@ -284,6 +300,12 @@ class _Loop:
             self._save()
         if ends:
             self._stop()
+
+    def _validated(self) -> Mapping[str, float]:
+        """The first worker's metrics, as those of another kind of processor may be rounded else."""
+        metrics = self.task.validate()
+        found = self.group.gather(np.array([*metrics.values()], np.float64))
+        return dict(zip(metrics, found.tolist(), strict=False))
 
     def _stop(self) -> None:
         if self.folder:

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from upnext.registry.detail import Detail, detail
-from upnext.registry.labels import LabelMove, read_moves, read_standings
+from upnext.registry.journal import LabelMove
+from upnext.registry.labels import read_moves, read_standings
 from upnext.registry.overview import Overview, overview
 from upnext.registry.servers import ServerStatus, read_servers
 from upnext.serving.endpoints import Endpoint, json_response, read_query

@@ -9,7 +9,9 @@ import pytest
 
 from upnext.evaluation.report import PolicyValue
 from upnext.examples.watches import WatchTargets
-from upnext.pipeline.policies import BEST, BEST_OF_ALL, Oracle, policy_values
+from upnext.pipeline.measuring.oracle import Oracle
+from upnext.pipeline.measuring.parts import measure_part
+from upnext.pipeline.measuring.policies import BEST, BEST_OF_ALL, PolicyPages
 from upnext.schema import UNKNOWN_ROW, Floats, Logs
 
 if TYPE_CHECKING:
@@ -43,15 +45,20 @@ def values(
     num_watches = recommender.encoder.catalogue.num_watches.astype(np.float32)
     rows = np.arange(len(num_watches), dtype=np.int32)
 
-    def truth(part: slice) -> Floats:
-        users, times = moments.user_rows[part], moments.at_ms[part]
-        return oracle.expected_watch_time_s(users, times, np.tile(rows, (len(users), 1)))
+    def truth(part: WatchTargets) -> Floats:
+        everything = np.tile(rows, (len(part), 1))
+        return oracle.expected_watch_time_s(part.user_rows, part.at_ms, everything)
 
-    def popularity(part: slice) -> Floats:
-        return np.tile(num_watches, (len(moments[part]), 1))
+    def popularity(part: WatchTargets) -> Floats:
+        return np.tile(num_watches, (len(part), 1))
 
-    others = {TRUTH: truth, POPULAR: popularity}
-    return {value.name: value for value in policy_values(oracle, recommender, moments, others)}
+    pages = PolicyPages(
+        oracle=oracle,
+        recommender=recommender,
+        moments=moments,
+        others={TRUTH: truth, POPULAR: popularity},
+    )
+    return {value.name: value for value in pages.values(measure_part(pages))}
 
 
 def test_the_best_order_of_the_candidates_bounds_who_orders_them(

@@ -8,8 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from upnext.pipeline.evaluate import Bench
-from upnext.pipeline.shown import ScoredImpressions, score_shown
+from upnext.pipeline.measuring.bench import Bench
+from upnext.pipeline.measuring.parts import measure_part
+from upnext.pipeline.measuring.shown import ScoredImpressions, ShownScores
 from upnext.schema import MS_PER_DAY, UNKNOWN_ROW, Impressions, Items
 
 if TYPE_CHECKING:
@@ -24,14 +25,8 @@ def bench(tiny_release: TrainedRelease) -> Bench:
 def scored(
     bench: Bench, impressions: Impressions, items: Items, num_requests: int = 10_000
 ) -> ScoredImpressions:
-    return score_shown(
-        bench.recommender,
-        bench.history,
-        bench.users,
-        items,
-        impressions,
-        num_requests=num_requests,
-    )
+    shown = ShownScores.of_impressions(bench, impressions, items, num_requests=num_requests)
+    return shown.scored(measure_part(shown))
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 
 from upnext.examples.encoder import ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.watches import watch_targets
-from upnext.pipeline.baselines import Baseline, best_baselines
 from upnext.pipeline.config import EvaluationConfig
+from upnext.pipeline.measuring.baselines import Baseline, best_baselines
 from upnext.schema import Logs, Watches
 
 MakeLogs = Callable[..., Logs]

@@ -10,11 +10,11 @@ Source: Breiman 2001, "Random forests", section 10; Fisher, Rudin, Dominici 2019
 wrong, but many are useful", for models of any kind.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from upnext.evaluation.intervals import (
     MetricValue,
@@ -25,7 +25,6 @@ from upnext.evaluation.intervals import (
 )
 from upnext.evaluation.metrics import mispredicted_watch_time
 from upnext.evaluation.report import FeatureImportance
-from upnext.examples.history import History
 from upnext.examples.impressions import (
     ImpressionExamples,
     RankingInputs,
@@ -33,61 +32,82 @@ from upnext.examples.impressions import (
     places_of,
 )
 from upnext.examples.input_groups import OF_CANDIDATES, OF_REQUESTS, TIES_OF_CANDIDATES
-from upnext.examples.vocabulary import Vocabulary
+from upnext.pipeline.measuring.bench import Bench
+from upnext.pipeline.measuring.parts import Arrays
 from upnext.recommender import Recommender
 from upnext.recommender.batch import Batch
 from upnext.recommender.ranker import Ranker
-from upnext.schema import Impressions
-
-Arrays = Mapping[str, NDArray[Any]]
 
 BATCH_SIZE = 250
-"""Requests that are encoded at once, and among which inputs are shuffled."""
 AS_IT_IS = ""
 
 
-def feature_importance(
-    recommender: Recommender,
-    history: History,
-    users: Vocabulary,
-    impressions: Impressions,
-    *,
-    num_requests: int,
-    seed: int = 0,
-) -> tuple[FeatureImportance, ...]:
-    """The importance of each group of inputs that the release's ranker has, the greatest first.
+@dataclass(frozen=True, kw_only=True)
+class InputImportance:
+    """The importance of each group of inputs that the release's ranker has, on some requests.
 
-    Measured on at most so many of the logged requests, drawn once; 95% intervals are by user.
-
-    Args:
-        seed: of the draw and of what is shuffled.
-
-    Returns: nothing, where the release has no ranker.
+    `seed`: of what is shuffled; each batch shuffles by itself.
     """
-    if recommender.ranker is None:
-        return ()
-    rng = np.random.default_rng(seed)
-    examples = build_impression_examples(recommender.encoder, history, users, impressions)
-    count = min(num_requests, examples.num_requests)
-    drawn = examples.take(np.sort(rng.choice(examples.num_requests, count, replace=False)))
-    lost: dict[str, list[Values]] = {}
-    for start in range(0, count, BATCH_SIZE):
-        part = drawn.take(np.arange(start, min(start + BATCH_SIZE, count)))
-        for name, of_impressions in _lost(recommender, recommender.ranker, part, rng):
-            lost.setdefault(name, []).append(of_impressions)
-    user_rows = np.repeat(drawn.user_rows, np.diff(drawn.starts))
-    by_user = {
-        name: [sum_by_user(user_rows, values) for values in np.concatenate(parts, axis=1)]
-        for name, parts in lost.items()
-    }
-    before, compared = by_user.pop(AS_IT_IS)
-    found = [
-        FeatureImportance(
-            name=name, num_requests=count, loss_increase=_difference(after, before, compared)
+
+    recommender: Recommender
+    ranker: Ranker
+    examples: ImpressionExamples
+    seed: int = 0
+
+    @classmethod
+    def of(cls, bench: Bench) -> Self | None:
+        """On requests of the test, drawn once; None where nothing was shown, or nothing ranks."""
+        impressions, ranker = bench.split.test.impressions, bench.recommender.ranker
+        if impressions is None or impressions.frame.is_empty() or ranker is None:
+            return None
+        encoder, config = bench.recommender.encoder, bench.config.evaluation
+        every = build_impression_examples(encoder, bench.history, bench.users, impressions)
+        count = min(config.num_importance_requests, every.num_requests)
+        drawn = np.random.default_rng(0).choice(every.num_requests, count, replace=False)
+        return cls(
+            recommender=bench.recommender, ranker=ranker, examples=every.take(np.sort(drawn))
         )
-        for name, (after, _) in by_user.items()
-    ]
-    return tuple(sorted(found, key=lambda one: -one.loss_increase.value))
+
+    @property
+    def num_events(self) -> int:
+        """As many as there are requests."""
+        return self.examples.num_requests
+
+    @property
+    def batch_size(self) -> int:
+        """Requests that are encoded at once, and among which inputs are shuffled."""
+        return BATCH_SIZE
+
+    def measure(self, batch: slice) -> Arrays:
+        """[m, 2] seconds mispredicted and compared, as things are and with each group shuffled."""
+        examples = self.examples.take(np.arange(batch.start, batch.stop))
+        inputs = _inputs(self.recommender, examples)
+        outcome = (inputs.request_index, examples.watched, examples.watch_time_s)
+        rng = np.random.default_rng([self.seed, batch.start])
+        return {
+            name: np.stack(
+                mispredicted_watch_time(*outcome, self.ranker.seconds_of(arrays)), axis=1
+            )
+            for name, arrays in shuffled_inputs(inputs.arrays(), rng)
+        }
+
+    def importance(self, found: Arrays) -> tuple[FeatureImportance, ...]:
+        """Of each group, the greatest first; 95% intervals are by user."""
+        user_rows = np.repeat(self.examples.user_rows, np.diff(self.examples.starts))
+        by_user = {
+            name: [sum_by_user(user_rows, values) for values in seconds.T]
+            for name, seconds in found.items()
+        }
+        before, compared = by_user.pop(AS_IT_IS)
+        groups = [
+            FeatureImportance(
+                name=name,
+                num_requests=self.num_events,
+                loss_increase=_difference(after, before, compared),
+            )
+            for name, (after, _) in by_user.items()
+        ]
+        return tuple(sorted(groups, key=lambda one: -one.loss_increase.value))
 
 
 def shuffled_inputs(arrays: Arrays, rng: np.random.Generator) -> Iterator[tuple[str, Arrays]]:
@@ -106,17 +126,6 @@ def shuffled_inputs(arrays: Arrays, rng: np.random.Generator) -> Iterator[tuple[
         if arrays[of_candidate].size:
             order = rng.permutation(len(arrays[of_candidate]))
             yield name, {**arrays, of_candidate: arrays[of_candidate][order]}
-
-
-def _lost(
-    recommender: Recommender, ranker: Ranker, examples: ImpressionExamples, rng: np.random.Generator
-) -> Iterator[tuple[str, Values]]:
-    """[2, M] seconds mispredicted and compared, as things are and with each group shuffled."""
-    inputs = _inputs(recommender, examples)
-    for name, arrays in shuffled_inputs(inputs.arrays(), rng):
-        seconds = ranker.seconds_of(arrays)
-        outcome = (inputs.request_index, examples.watched, examples.watch_time_s)
-        yield name, np.stack(mispredicted_watch_time(*outcome, seconds))
 
 
 def _places(arrays: Arrays) -> Arrays:

@@ -10,9 +10,10 @@ import polars as pl
 import pytest
 
 from upnext.evaluation.off_policy import OffPolicyValue
-from upnext.pipeline.evaluate import Bench
-from upnext.pipeline.first_slot import POWERS, FirstSlots, first_slot_values
-from upnext.pipeline.policies import Oracle
+from upnext.pipeline.measuring.bench import Bench
+from upnext.pipeline.measuring.first_slot import POWERS, FirstSlotChoices, FirstSlots
+from upnext.pipeline.measuring.oracle import Oracle
+from upnext.pipeline.measuring.parts import measure_part
 from upnext.schema import Impressions
 
 if TYPE_CHECKING:
@@ -49,10 +50,21 @@ def oracle(bench: Bench, tiny_release: TrainedRelease) -> Oracle:
 
 @pytest.fixture(scope="module")
 def values(bench: Bench, slots: FirstSlots, oracle: Oracle) -> dict[str, OffPolicyValue]:
-    found = first_slot_values(
-        bench.recommender, bench.history, slots, mask_watched=True, oracle=oracle
-    )
+    found = values_of(bench, slots, masks_watched=True, oracle=oracle)
     return {value.policy: value for value in found}
+
+
+def values_of(
+    bench: Bench, slots: FirstSlots, *, masks_watched: bool, oracle: Oracle | None
+) -> tuple[OffPolicyValue, ...]:
+    choices = FirstSlotChoices(
+        recommender=bench.recommender,
+        history=bench.history,
+        slots=slots,
+        masks_watched=masks_watched,
+        oracle=oracle,
+    )
+    return choices.values(measure_part(choices))
 
 
 def test_slots_are_the_first_of_each_page(bench: Bench, slots: FirstSlots) -> None:
@@ -108,17 +120,14 @@ def test_weights_are_one_on_average_over_what_the_logging_policy_could_choose(
         item_rows=item_rows,
         propensities=np.full(len(item_rows), 1 / num_items, np.float32),
     )
-    for value in first_slot_values(
-        bench.recommender, bench.history, uniform, mask_watched=False, oracle=None
-    ):
+    for value in values_of(bench, uniform, masks_watched=False, oracle=None):
         assert value.mean_weight.low < 1 < value.mean_weight.high
         assert np.isnan(value.truth_s)
 
 
 def test_a_release_without_a_ranker_has_no_such_choice(
-    retrieval_release: TrainedRelease, slots: FirstSlots, bench: Bench
+    retrieval_release: TrainedRelease, bench: Bench
 ) -> None:
-    recommender = retrieval_release.recommender
-    assert (
-        first_slot_values(recommender, bench.history, slots, mask_watched=True, oracle=None) == ()
-    )
+    assert FirstSlotChoices.of(bench) is not None
+    unranked = replace(bench, recommender=retrieval_release.recommender)
+    assert FirstSlotChoices.of(unranked) is None

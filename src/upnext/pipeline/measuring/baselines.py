@@ -35,6 +35,10 @@ class Baseline:
     name: str
     scores: Callable[[Rows], Floats]
 
+    def scores_at(self, moments: WatchTargets) -> Floats:
+        """[b, N] from what each user had watched before."""
+        return self.scores(moments.history_rows(SLOTS))
+
 
 Family = Mapping[str, Callable[[Rows], Floats]]
 

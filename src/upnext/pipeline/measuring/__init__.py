@@ -1,0 +1,1 @@
+"""What is measured of a release: each thing by events that can be worked on apart, in any place."""
