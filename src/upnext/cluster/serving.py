@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -32,7 +32,6 @@ def serve_on_ray(
     address: str,
     *,
     say: Say,
-    program: Sequence[str] = (PROGRAM,),
 ) -> None:
     """Serves a registry by replicas on a Ray cluster, until interrupted or terminated.
 
@@ -40,7 +39,6 @@ def serve_on_ray(
         registry: a directory that all nodes see under this path.
         address: of the cluster, as `cluster.start.connected` takes it.
         say: told once where the front listens, and of replicas that come and go.
-        program: what each replica runs: a module, and its first arguments.
 
     Raises:
         ConfigError: as `serving.server.serve` and `connected`; `num_processes` is set; events
@@ -71,7 +69,7 @@ def serve_on_ray(
         sys.setswitchinterval(SWITCH_EVERY_S)
         place = partial(
             RayReplica,
-            [*program, str(registry.resolve())],
+            [PROGRAM, str(registry.resolve())],
             msgspec.json.encode(config_to_table(replica_config)),
             host=None if node is None else LOOPBACK,
             node=node,

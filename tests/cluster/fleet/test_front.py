@@ -230,6 +230,20 @@ def test_a_request_whose_server_is_lost_is_sent_once_more() -> None:
         assert told["upnext_fleet_refused_total"] == 0
 
 
+def test_a_request_that_is_lost_twice_is_refused() -> None:
+    with (
+        breaking(num_ready=10) as (first, asked),
+        breaking(num_ready=10) as (second, asked_too),
+        breaking(num_ready=10) as (third, asked_last),
+    ):
+        replicas = [Standing(place_of(one)) for one in (first, second, third)]
+        with fronted(*replicas) as (url, managing):
+            wait_until(lambda: states(managing)["ready"] == 3)
+            refused = httpx.post(f"{url}/v1/events", content=b"e")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert len([one for one in (asked, asked_too, asked_last) if one]) == 2
+
+
 def test_what_moves_labels_is_never_sent_twice() -> None:
     behind = Behind()
     with (

@@ -63,11 +63,11 @@ class Rotation:
         """Asks the server that has the least to do; should that be lost, once more another one.
 
         Raises:
-            NobodyReadyError: there is none, or none is left. LostError: a request that must not be
-                sent twice was sent, or it was lost twice.
+            NobodyReadyError: there is none, none is left, or two were lost. LostError: a request that
+                must not be sent twice was sent, and lost.
         """
         lost: list[Server] = []
-        may_be_sent_again = is_repeatable
+        num_sent = 0
         while True:
             server = self._next(lost)
             self.num_retried += bool(lost)
@@ -78,19 +78,24 @@ class Rotation:
             except LostError as error:
                 self.doubt(server)
                 lost.append(server)
-                if error.was_sent:
-                    if not may_be_sent_again:
-                        raise
-                    may_be_sent_again = False
+                num_sent += error.was_sent
+                if num_sent and not is_repeatable:
+                    raise
+                if num_sent == 2:
+                    raise self._nobody("two that were lost") from None
 
     def _next(self, lost: Collection[Server]) -> Server:
         left = [one for one in self.servers if one not in lost] if lost else self.servers
         if not left:
-            self.num_refused += 1
-            raise NobodyReadyError("the fleet", expected="a server that is ready", got="none")
+            raise self._nobody("none")
         self._turn += 1  # of equals each in its turn
         turn = self._turn % len(left)
         return min((*left[turn:], *left[:turn]), key=_num_in_flight)
+
+    def _nobody(self, got: str) -> NobodyReadyError:
+        self.num_refused += 1
+        hint = "ask again in a second."
+        return NobodyReadyError("the fleet", expected="a server that is ready", got=got, hint=hint)
 
 
 def _num_in_flight(server: Server) -> int:
