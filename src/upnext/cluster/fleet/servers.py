@@ -63,8 +63,8 @@ class Rotation:
         """Asks the server that has the least to do; should that be lost, once more another one.
 
         Raises:
-            NobodyReadyError: there is none, none is left, or two were lost. LostError: a request that
-                must not be sent twice was sent, and lost.
+            NobodyReadyError: there is none, none is left, or two were lost.
+            LostError: a request that must not be sent twice was sent, and lost.
         """
         lost: list[Server] = []
         num_sent = 0
