@@ -36,7 +36,7 @@ def listening(pid):
 
 with connected("local", num_cpus=1):
     import ray
-    pid = ray.get(ray.remote(os.getpid).options(num_cpus=0).remote())
+    pid = ray.get(ray.remote(lambda: os.getpid()).options(num_cpus=0).remote())
     pids = children(os.getpid())
     assert pid in pids
     print(*sorted({address for one in pids for address in listening(one)}), flush=True)
