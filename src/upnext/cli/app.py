@@ -211,9 +211,10 @@ def evaluate(
 ) -> None:
     """Measure a release beside baselines on what its training held out."""
     from upnext.evaluation.report import write_report
+    from upnext.pipeline.evaluate import evaluate as evaluate_
 
     version = version_of(registry, release)
-    found = evaluate_with(ray, workers, logs, registry, version, say=say)
+    found = evaluate_with(ray, workers, evaluate_, logs, registry, version, say=say)
     write_report(found, registry / "evaluations" / str(version))
     print_result(found.to_table() if as_json else found.to_text())
     stderr.print(f"written with pictures to {write_page(registry, version)}")

@@ -94,20 +94,19 @@ def crew_of(
 def evaluate_with(
     address: str | None,
     workers: str,
+    evaluate: "Callable[..., EvaluationReport]",
     logs: Path,
     registry: Path,
     version: int,
     *,
     say: Callable[[str], None],
 ) -> "EvaluationReport":
-    """Measures a release in this process, or by workers on Ray, which comes to the same.
+    """Measures a release by `evaluate` here, or by workers on Ray, which comes to the same.
 
     Raises: ConfigError: as `cluster.start.connected`; or workers without Ray.
     """
     with workers_of(address, workers) as number:
         if number is None:
-            from upnext.pipeline.evaluate import evaluate
-
             return evaluate(logs, registry, version, say=say)
         from upnext.cluster.evaluating import evaluate_apart
 

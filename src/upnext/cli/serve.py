@@ -1,18 +1,20 @@
 """The verbs that serve: the server itself, and which label answers whom."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from upnext.cli.crew import RayAddress
 from upnext.cli.releases import refuse_missing
 from upnext.cli.terminal import AsJson, Registry, print_result, say
 from upnext.config import read_config
 from upnext.errors import ConfigError
 
 if TYPE_CHECKING:
-    from upnext.serving.config import ServingConfig
+    from upnext.serving.config import FleetConfig, ServingConfig
     from upnext.serving.traffic import ShadowConfig
 
 ServeConfig = Annotated[
@@ -36,16 +38,32 @@ def serve(
         int | None, typer.Option(min=1, metavar="N", help="Processes that answer.")
     ] = None,
     allow_remote: Annotated[bool, typer.Option(help="Listen beyond this machine.")] = False,
+    ray: RayAddress = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Servers on Ray, at least.")
+    ] = None,
+    max_replicas: Annotated[
+        int | None, typer.Option(min=1, metavar="M", help="Servers on Ray, when it is busy.")
+    ] = None,
 ) -> None:
     """Serve the labelled releases over HTTP, following labels as they move.
 
     Without a configuration it listens on 127.0.0.1:8080, and keeps events in the registry.
     """
+    refuse_missing(registry)
+    settings = _settings(config, host, port, admin_port, processes, allow_remote)
+    settings = replace(settings, fleet=_fleet(settings.fleet, ray, replicas, max_replicas))
+    if ray is not None:
+        from upnext.cluster.start import require_ray
+
+        require_ray()
+        from upnext.cluster.serving import serve_on_ray
+
+        serve_on_ray(registry, settings, ray, say=say)
+        return
     from upnext.recommender.warm import open_warm
     from upnext.serving.server import serve as serve_
 
-    refuse_missing(registry)
-    settings = _settings(config, host, port, admin_port, processes, allow_remote)
     serve_(
         registry,
         lambda version: open_warm(registry, version),
@@ -92,8 +110,6 @@ def _settings(
     processes: int | None,
     allow_remote: bool,
 ) -> "ServingConfig":
-    from dataclasses import replace
-
     from upnext.serving.config import ServingConfig
 
     settings = read_config(config, ServingConfig) if config else ServingConfig()
@@ -103,6 +119,16 @@ def _settings(
     if allow_remote:
         http = replace(http, allow_remote=True)
     return replace(settings, http=http)
+
+
+def _fleet(
+    fleet: "FleetConfig", ray: str | None, replicas: int | None, max_replicas: int | None
+) -> "FleetConfig":
+    if ray is None and (replicas, max_replicas) != (None, None):
+        got = "--replicas or --max-replicas without --ray"
+        raise ConfigError("--ray", expected="an address, or `local`", got=got)
+    told = {"num_replicas": replicas, "max_replicas": max_replicas}
+    return replace(fleet, **{name: value for name, value in told.items() if value is not None})
 
 
 def _share(text: str) -> tuple[str, float]:

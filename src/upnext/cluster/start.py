@@ -15,6 +15,8 @@ ANSWERS_WITHIN_S = 5.0
 LOCAL = "local"
 LOCAL_OBJECTS_BYTES = 256 << 20
 """Of shared memory; what is large travels as files, and more than this is spilled to disk."""
+MAY_HAVE_OTHERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Read by Ray in each of its processes, on every system."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
@@ -29,32 +31,30 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
 
     Args:
         address: as `ray start` prints it, `HOST:PORT`; `local` starts a cluster of this machine,
-            which ends with this process; `auto` finds one that runs here. Ray's ports listen on
-            all addresses; a local cluster hears nobody without the token in `~/.ray/auth_token`.
+            which listens on loopback and ends with this process; `auto` finds one that runs here.
         num_cpus: how many cores a local cluster reckons with; all there are by default.
 
     Raises: ConfigError: Ray is not installed, or there is no cluster at this address.
     """
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    try:
-        import ray
-    except ModuleNotFoundError:
-        hint = "pip install 'upnext[ray]'."
-        raise ConfigError("--ray", expected="Ray", got="none installed", hint=hint) from None
+    require_ray()
+    import ray
+
     quiet: dict[str, Any] = {
         "log_to_driver": False,
         "logging_level": logging.ERROR,
         "namespace": "upnext",
     }
     if address == LOCAL:
-        ray.init(
-            address=LOCAL,  # else a cluster that runs here already would be joined
-            num_cpus=num_cpus,
-            include_dashboard=False,
-            object_store_memory=LOCAL_OBJECTS_BYTES,
-            _node_ip_address="127.0.0.1",
-            **quiet,
-        )
+        with _on_loopback():
+            ray.init(
+                address=LOCAL,  # else a cluster that runs here already would be joined
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                object_store_memory=LOCAL_OBJECTS_BYTES,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
     else:
         try:
             _check_answers(address)
@@ -67,6 +67,35 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """What Ray starts inside listens on loopback alone.
+
+    Whatever address it is given, it takes one that others reach, and listens on all: unless it may
+    not be part of a cluster of several machines, as where firewalls would ask about each port.
+    """
+    from ray._private import ray_constants
+
+    before = os.environ.get(MAY_HAVE_OTHERS), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[MAY_HAVE_OTHERS], ray_constants.ENABLE_RAY_CLUSTER = "0", False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[1]
+        os.environ.pop(MAY_HAVE_OTHERS)
+        if before[0] is not None:
+            os.environ[MAY_HAVE_OTHERS] = before[0]
+
+
+def require_ray() -> None:
+    """Raises ConfigError: Ray is not installed."""
+    try:
+        import ray  # noqa: F401
+    except ModuleNotFoundError:
+        hint = "pip install 'upnext[ray]'."
+        raise ConfigError("--ray", expected="Ray", got="none installed", hint=hint) from None
 
 
 def check_is_seen(path: Path) -> None:

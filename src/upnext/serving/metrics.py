@@ -26,6 +26,13 @@ so fine that a quantile read off them is within 12% of the true one."""
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.97, 0.98, 0.99, 0.999, 1.0)
 """Bounds of recalls, finer where a good index is."""
 Together = Literal["livesum", "livemax", "livemostrecent"]
+GAUGES: Mapping[str, Together] = {
+    "upnext_waiting": "livesum",
+    "upnext_pages_lost": "livesum",
+    "upnext_release_state": "livemax",
+    "upnext_label_release": "livemostrecent",
+}
+"""How the gauges of several processes, or of several servers, become one."""
 CAUSES: Mapping[str, str] = {
     "user_vector failed": "user_vector",
     "candidates failed": "candidates",
@@ -83,28 +90,25 @@ class Metrics:
         self._refused = self._counter(
             "refused", "Pages that were refused as too much waited, those of a batch too."
         )
-        self._waiting = self._gauge("waiting", "Requests that no thread has taken yet.", "livesum")
-        self._pages_lost = self._gauge(
-            "pages_lost", "Served pages that could not be logged.", "livesum"
-        )
+        self._waiting = self._gauge("waiting", "Requests that no thread has taken yet.")
+        self._pages_lost = self._gauge("pages_lost", "Served pages that could not be logged.")
         self._releases = self._gauge(
             "release_state",
             "1 for the state that each release is in, 0 for those that it was in before.",
-            "livemax",
             "release",
             "state",
         )
         self._states = set[tuple[str, str]]()
         self._labels = self._gauge(
-            "label_release", "The release that each label points at.", "livemostrecent", "label"
+            "label_release", "The release that each label points at.", "label"
         )
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"upnext_{name}", what, labels, registry=self._own)
 
-    def _gauge(self, name: str, what: str, together: Together, *labels: str) -> Gauge:
-        """`together`: how the numbers of several processes become one."""
-        return Gauge(f"upnext_{name}", what, labels, registry=self._own, multiprocess_mode=together)
+    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
+        full = f"upnext_{name}"
+        return Gauge(full, what, labels, registry=self._own, multiprocess_mode=GAUGES[full])
 
     def answered(self, answer: Recommendations, label: str | None) -> None:
         """A page was answered."""

@@ -103,8 +103,7 @@ class Security:
                 authorization = value
             elif name == b"content-type":
                 content_type = value
-        if self.hosts is not None and _name_of(host) not in self.hosts:
-            raise _wrong_host()
+        self.check_host(host)
         if method not in ("GET", "HEAD"):
             if origin is not None and origin.lower() not in self.origins:
                 raise _wrong_origin()
@@ -113,6 +112,11 @@ class Security:
         token = self.tokens.get(needs)
         if token is not None:
             _check_token(authorization, token)
+
+    def check_host(self, host: bytes | None) -> None:
+        """Raises RefusedError: 400 for a name that the server does not answer to."""
+        if self.hosts is not None and _name_of(host) not in self.hosts:
+            raise _wrong_host()
 
 
 class Guard:

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import signal
 import socket
 import sys
 import threading
@@ -12,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from upnext.errors import ConfigError
 from upnext.events.store import EventStore, open_store
@@ -20,12 +19,22 @@ from upnext.registry.slow import write_slow
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.answering import Answering
 from upnext.serving.app import create_app
-from upnext.serving.config import HttpConfig, ServingConfig
-from upnext.serving.connections import Connection
+from upnext.serving.config import ServingConfig
 from upnext.serving.following import Following
 from upnext.serving.gate import Gate, take_back
 from upnext.serving.json_logs import log_as_json
 from upnext.serving.keeping import Keeping
+from upnext.serving.listening import (
+    ByPort,
+    ended_by_signals,
+    http_server,
+    listen,
+    listen_all,
+    refuse_remote,
+    run,
+    told,
+    url_of,
+)
 from upnext.serving.managing import create_managing_app
 from upnext.serving.metrics import Metrics
 from upnext.serving.processes import inherited_listeners, run_processes
@@ -61,15 +70,15 @@ def serve(
             `allow_remote` does not say is meant; or who reached it could change something
             without a token. StoreError: the live store cannot be opened.
     """
-    _refuse_remote(config.http)
-    securities = _securities(config)
+    refuse_remote(config.http)
+    securities = securities_of(config)
     if config.logs == "json":
         log_as_json()
     listeners = inherited_listeners()
     is_first = not listeners
     if is_first:
-        listeners = _listen_all(config.http)
-        say(f"serving {registry} on {_told(config.http, listeners)}")
+        listeners = listen_all(config.http)
+        say(f"serving {registry} on {told(config.http, listeners)}")
     if is_first and config.http.num_processes > 1:
         run_processes(
             command,
@@ -80,18 +89,12 @@ def serve(
         )
         return
     sys.setswitchinterval(SWITCH_EVERY_S)
-    # Both ends are one: uvicorn raises the signal once more, and SIGTERM's own way writes no pages.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with contextlib.suppress(KeyboardInterrupt), contextlib.ExitStack() as stack:
+    with ended_by_signals(), contextlib.ExitStack() as stack:
         managing_port = listeners[1].getsockname()[1] if listeners[1:] else None
         app = stack.enter_context(
             _application(registry, open_recommender, config, securities, managing_port)
         )
-        try:
-            _server(app, graceful_s=config.http.graceful_s).run(sockets=listeners)
-        finally:  # told twice, as a terminal and the first process do, it writes all the same
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+        run(http_server(app, graceful_s=config.http.graceful_s), listeners)
 
 
 @contextlib.contextmanager
@@ -134,19 +137,6 @@ def _application(
         yield app
 
 
-class ByPort:
-    """Two applications in one process: what comes by the public port is for the first."""
-
-    def __init__(self, public: ASGIApp, managing: ASGIApp, managing_port: int) -> None:
-        self._public, self._managing = public, managing
-        self._managing_port = managing_port
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes on."""
-        is_managing = scope["type"] == "http" and scope["server"][1] == self._managing_port
-        await (self._managing if is_managing else self._public)(scope, receive, send)
-
-
 @contextlib.contextmanager
 def running_server(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
     """Serves an application in a thread and yields its base URL once it answers.
@@ -159,8 +149,8 @@ def running_server(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> I
     """
     if not is_loopback(host):
         raise ConfigError("host", expected="a loopback address", got=repr(host))
-    listener = _listen(host, port)
-    server = _server(app, graceful_s=10)
+    listener = listen(host, port)
+    server = http_server(app, graceful_s=10)
     thread = threading.Thread(target=_run, args=(server, listener), daemon=True)
     thread.start()
     try:
@@ -168,7 +158,7 @@ def running_server(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> I
             if not thread.is_alive():
                 raise RuntimeError("the application failed to start; the log says why")
             time.sleep(0.005)
-        yield _url(host, listener)
+        yield url_of(host, listener)
     finally:
         server.should_exit = True
         thread.join()
@@ -182,8 +172,11 @@ def _open_store(registry: Path, config: ServingConfig) -> EventStore | None:
     return open_store(replace(config.events, path=str(path)))
 
 
-def _securities(config: ServingConfig) -> tuple[Security, Security]:
-    """Of the public and of the managing address."""
+def securities_of(config: ServingConfig) -> tuple[Security, Security]:
+    """Of the public and of the managing address.
+
+    Raises: ConfigError: as `open_security`.
+    """
     http = config.http
     events: tuple[Access, ...] = ("events",) if config.live_history else ()
     public = open_security(config.security, host=http.host, changing=events)
@@ -191,72 +184,7 @@ def _securities(config: ServingConfig) -> tuple[Security, Security]:
     return public, open_security(config.security, host=http.admin_host, changing=admin)
 
 
-def _refuse_remote(http: HttpConfig) -> None:
-    for host in (http.host, http.admin_host):
-        if not (http.allow_remote or is_loopback(host)):
-            raise ConfigError(
-                "host",
-                expected="a loopback address such as 127.0.0.1",
-                got=repr(host),
-                hint="anyone who reaches it can ask for anybody's recommendations; "
-                "allow it explicitly, behind a proxy that knows who may.",
-            )
-
-
-def _listen_all(http: HttpConfig) -> list[socket.socket]:
-    """The public socket, then the managing one if there is to be one."""
-    public = _listen(http.host, http.port)
-    if http.admin_port is None:
-        return [public]
-    try:
-        managing = _listen(http.admin_host, http.admin_port)
-    except ConfigError:
-        public.close()
-        raise
-    port = managing.getsockname()[1]
-    if port == public.getsockname()[1]:  # requests are told apart by it
-        public.close()
-        managing.close()
-        raise ConfigError("[http] admin_port", expected="another port than port", got=str(port))
-    return [public, managing]
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
-        where = f"{host}:{port}"
-        hint = "choose another port; 0 takes a free one."
-        raise ConfigError(where, expected="a free port", got=str(error), hint=hint) from None
-
-
-def _told(http: HttpConfig, listeners: Sequence[socket.socket]) -> str:
-    public = _url(http.host, listeners[0])
-    managing = f", managed on {_url(http.admin_host, listeners[1])}" if listeners[1:] else ""
-    return public + managing
-
-
-def _url(host: str, listener: socket.socket) -> str:
-    address = f"[{host}]" if ":" in host else host
-    return f"http://{address}:{listener.getsockname()[1]}"
-
-
 def _run(server: uvicorn.Server, listener: socket.socket) -> None:
     # An application that fails to start ends uvicorn by SystemExit; who waits for it is told so.
     with contextlib.suppress(SystemExit):
         server.run(sockets=[listener])
-
-
-def _server(app: ASGIApp, *, graceful_s: float) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app,
-        http=Connection,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        ws="none",
-        lifespan="on",
-        timeout_graceful_shutdown=round(graceful_s),
-    )
-    return uvicorn.Server(config)

@@ -1,0 +1,1 @@
+"""Many servers behind one endpoint: kept alive, counted, and asked in turn."""
