@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,8 +55,11 @@ def serve_on_ray(
         log_as_json()
     listeners = listen_all(config.http)
     num_cores = max(os.cpu_count() or 1, round(config.fleet.most * config.fleet.cores_per_replica))
-    # Ray takes signals for itself when it starts, so that they are taken back.
-    with ended_by_signals(), connected(address, num_cpus=num_cores), ended_by_signals():
+    with ExitStack() as stack:
+        stack.enter_context(ended_by_signals())
+        stack.enter_context(_silent_stdout())
+        stack.enter_context(connected(address, num_cpus=num_cores))
+        stack.enter_context(ended_by_signals())  # Ray has taken signals for itself
         here: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         nodes = ray.nodes()  # type: ignore[no-untyped-call]
         others = {node["NodeManagerAddress"] for node in nodes if node["Alive"]} - {here}
@@ -77,6 +81,13 @@ def serve_on_ray(
         endpoint = FleetEndpoint(config, securities, place, managing_port=managing_port, say=say)
         say(f"serving {registry} on {told(config.http, listeners)}")
         endpoint.run(listeners)
+
+
+@contextmanager
+def _silent_stdout() -> Iterator[None]:
+    """Where Ray tells at length of every process that is gone; the fleet says what it comes to."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def config_of_replicas(config: ServingConfig, *, are_remote: bool) -> ServingConfig:

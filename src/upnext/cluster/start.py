@@ -36,7 +36,6 @@ def connected(address: str, *, num_cpus: int | None = None) -> Iterator[None]:
 
     Raises: ConfigError: Ray is not installed, or there is no cluster at this address.
     """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     require_ray()
     import ray
 
@@ -90,7 +89,11 @@ def _on_loopback() -> Iterator[None]:
 
 
 def require_ray() -> None:
-    """Raises ConfigError: Ray is not installed."""
+    """To be called before Ray is imported, which then reads that it is to be quiet.
+
+    Raises: ConfigError: it is not installed.
+    """
+    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     try:
         import ray  # noqa: F401
     except ModuleNotFoundError:
