@@ -34,9 +34,8 @@ def test_flags_that_only_ray_knows_are_refused_without_it(flags: list[str], tmp_
     assert "--ray: expected an address, or `local`" in str(outcome.exception)
 
 
-@pytest.mark.parametrize("verb", ["prepare", "evaluate"])
-def test_workers_are_asked_for_on_ray_alone(verb: str, tmp_path: Path) -> None:
-    outcome = CliRunner().invoke(app, [verb, str(tmp_path), str(tmp_path), "--workers", "2"])
+def test_who_prepares_alone_has_no_workers(tmp_path: Path) -> None:
+    outcome = CliRunner().invoke(app, ["prepare", str(tmp_path), str(tmp_path), "--workers", "2"])
     assert isinstance(outcome.exception, ConfigError)
     assert "--workers without --ray" in str(outcome.exception)
 

@@ -22,7 +22,6 @@ import upnext.cluster.preparing
 import upnext.examples.sorting
 from upnext.cluster.preparing import prepare_on_ray
 from upnext.cluster.start import connected
-from upnext.cluster.tasks import in_order, once
 from upnext.errors import ConfigError, DataError
 from upnext.logs.read import LogsConfig
 from upnext.logs.sources import TableSource
@@ -269,40 +268,6 @@ def test_an_error_of_a_worker_is_that_of_one_machine(cluster: None, tmp_path: Pa
 def test_nobody_prepares_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="workers: expected 1 or more, got 0"):
         prepare_on_ray(tmp_path, tmp_path / "prepared", num_workers=0)
-
-
-def test_a_job_whose_worker_is_lost_is_done_again_and_what_it_made_is_whole(
-    cluster: None, tmp_path: Path
-) -> None:
-    with in_order(partial(_made, tmp_path), range(4), num_workers=2) as made:
-        assert list(made) == [0, 10, 20, 30]
-    assert contents(tmp_path) == {f"{n}/all": b"half" * 2 for n in range(4)} | {
-        ".killed": b"",
-        **{name: b"half" for name in contents(tmp_path) if name.startswith(".2.")},
-    }
-
-
-def _made(directory: Path, number: int) -> int:
-    with once(directory / str(number)) as folder, (folder / "all").open("wb", buffering=0) as file:
-        file.write(b"half")
-        if number == 2 and not (directory / ".killed").exists():
-            (directory / ".killed").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        file.write(b"half")
-    return 10 * number
-
-
-def test_what_another_attempt_has_made_stays(tmp_path: Path) -> None:
-    with once(tmp_path / "made") as late:
-        with once(tmp_path / "made") as early:
-            (early / "file").write_text("early")
-        (late / "file").write_text("late")
-    assert contents(tmp_path) == {"made/file": b"early"}
-
-
-def test_a_worker_must_see_the_files(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="a path that all nodes see"), once(tmp_path / "no" / "a"):
-        pass
 
 
 def test_a_relative_path_is_told_as_it_was_given(

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from upnext.cluster.pieces import (
+from upnext.cluster.tasks import in_order
+from upnext.cluster.workshop import (
     IDS,
     KINDS,
     STEPS,
@@ -31,7 +32,6 @@ from upnext.cluster.pieces import (
     set_piece_aside,
     sort_bucket,
 )
-from upnext.cluster.tasks import in_order
 from upnext.errors import ConfigError
 from upnext.examples.history import Indices
 from upnext.examples.prepared import PreparedLogs

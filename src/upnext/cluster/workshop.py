@@ -32,6 +32,11 @@ from upnext.schema import Rows
 Kind = Literal["users", "items"]
 KINDS: tuple[Kind, ...] = ("users", "items")
 
+STEPS = ("read", "number-users", "number-items", "deal", "sort", "refused")
+"""Folders of a workshop, each with a folder for every piece, share or bucket."""
+RECORDS, NUMBERS, IDS = "records", "numbers", "ids.arrow"
+"""Files in these."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
@@ -70,11 +75,6 @@ class Workshop:
     def share(self, kind: Kind, share: int) -> Path:
         """The folder of what is known of a share's ids."""
         return self.made(f"number-{kind}", share)
-
-
-RECORDS, NUMBERS, IDS = "records", "numbers", "ids.arrow"
-STEPS = ("read", "number-users", "number-items", "deal", "sort", "refused")
-"""Folders in the workshop."""
 
 
 @dataclass(frozen=True, kw_only=True)
