@@ -14,13 +14,14 @@ import pytest
 
 SOON_S = 20.0
 
-# Answers each connection with its own process id, one after another.
+# Answers each connection with its own process id, one after another. Two end at once, so each says
+# so in one write.
 WORKER = """
 import os, signal, socket, sys
 from upnext.serving.processes import inherited_listeners
 [listener] = inherited_listeners()
 listener.settimeout(None)
-signal.signal(signal.SIGTERM, lambda *_: (print("ended", flush=True), os._exit(0)))
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"ended\\n"), os._exit(0)))
 while True:
     connection, _ = listener.accept()
     threads = os.environ["OMP_NUM_THREADS"]
