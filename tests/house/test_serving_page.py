@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.house.pages import commands_of, run_script
 
 from upnext.config import config_from_table
 from upnext.registry.release import publish
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
-LATEST_S = 180
 
 
 def free_port() -> int:
@@ -36,27 +33,12 @@ def test_every_command_of_the_page_does_what_it_says(
     registry = tmp_path / "registry"
     for _ in range(2):
         publish(registry, lambda directory: _copy(tiny_release, directory))
-    script = "\n".join(re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
+    script = commands_of(PAGE)
     public, admin = free_port(), free_port()
     script = script.replace("--processes 2", f"--processes 2 --port {public}")
     script = script.replace(":8080", f":{public}").replace("8081", str(admin))
     item = tiny_release.recommender.encoder.catalogue.items.id(5)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    running = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", f"trap 'kill %1; wait' EXIT\n{script}"],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path, "ITEM": str(item)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, complaints = running.communicate(timeout=LATEST_S)
-    finally:
-        if running.poll() is None:
-            os.killpg(running.pid, signal.SIGKILL)
-    assert running.returncode == 0, complaints
+    said, complaints = run_script(script, tmp_path, {"ITEM": str(item)})
     for expected in (
         '"num_accepted":1',
         "stable 95.0%, canary 5.0%, unseen: canary 10.0%",
