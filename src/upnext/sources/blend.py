@@ -84,7 +84,9 @@ class Moments:
     history_rows: Rows
     segment_rows: Rows
     at_ms: TimesMs
-    _heard: dict[WatchedTogether, Heard] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _heard: dict[WatchedTogether, Heard] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.at_ms)

@@ -61,7 +61,7 @@ class WatchedTogetherConfig:
 
 @dataclass(frozen=True)
 class Heard:
-    """What the last watches of B requests say: `scores` [P] of the items that they have beside them.
+    """What the last watches of B requests say: `scores` [P] of the items that stand beside them.
 
     `pairs` [P] int64 are ascending keys of a request and a row.
     """
