@@ -139,13 +139,17 @@ class Scaled(nn.Module):
     def with_powers(self, scaled: torch.Tensor) -> torch.Tensor:
         """What `forward` gave, with powers of the quantiles beside it."""
         levels, others = scaled[..., : self.num_features], scaled[..., self.num_features :]
-        return torch.cat([with_powers(levels), others], dim=-1)
+        return torch.cat([levels, *_powers(levels), others], dim=-1)
 
 
 def with_powers(levels: torch.Tensor) -> torch.Tensor:
     """[.., F] → [.., 3 F]: x̃, x̃² and √x̃, for super- and sub-linear functions. Source: as above."""
+    return torch.cat([levels, *_powers(levels)], dim=-1)
+
+
+def _powers(levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # Rounding may leave a level a hair below 0, whose root is no number.
-    return torch.cat([levels, levels.square(), levels.clamp(min=0).sqrt()], dim=-1)
+    return levels.square(), levels.clamp(min=0).sqrt()
 
 
 def _if_known(values: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
