@@ -100,6 +100,7 @@ def user_vectors(
             hi,
             max_watches=config.num_watches,
             min_watches=min_watches or config.num_watches,
+            for_accelerator=device.type != "cpu",
         )
         state = attend_to_windows(model.tower.attention, model.watch_vectors, log, packed)
         watched = torch.cat([state, watched], dim=1)
