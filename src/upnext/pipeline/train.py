@@ -23,6 +23,7 @@ from upnext.pipeline.releasing import Learned, publish_release
 from upnext.pipeline.unshown import examples_without_impressions
 from upnext.ranking.train import train_ranking
 from upnext.registry.release import Release
+from upnext.retrieval.repeats import repeat_bonus_of
 from upnext.retrieval.train import train_retrieval
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS
@@ -125,6 +126,12 @@ def _learn(
         on_epoch=lambda epoch: say(epoch.to_text("retrieval")),
         logbook=logbook,
     )
+    bonus = chosen.retrieval.repeat_bonus if chosen else 0.0
+    if data.targets is not None:
+        some = data.targets.sample(config.retrieval.num_validation_events, seed=0)
+        bonus = repeat_bonus_of(retrieval, some)
+        say(f"retrieval: {bonus:+.2f} to the score of what was watched before")
+    retrieval = replace(retrieval, repeat_bonus=bonus)
     index = build_index(
         retrieval.item_vectors(),
         config.index,
