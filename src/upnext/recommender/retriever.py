@@ -126,7 +126,8 @@ class Retriever:
         """Scores [K] of these items with the bonus of those that are among `again`."""
         if self.repeat_bonus == 0.0 or not len(again):
             return scores
-        return scores + np.isin(item_rows, again) * np.float32(self.repeat_bonus)
+        bonus = np.float32(self.repeat_bonus)
+        return np.where(np.isin(item_rows, again), scores + bonus, scores)
 
     def _again(
         self, again_rows: Sequence[Rows] | None, allowed_rows: Rows | None, num_users: int
