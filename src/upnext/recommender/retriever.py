@@ -48,7 +48,7 @@ class Retriever:
             tower=Network.open(release, "retrieval/tower.onnx", num_threads),
             index=load_index(release.path / "index", item_vectors),
             example_age_days=example_age_days,
-            repeat_bonus=float(release.array(told)[()]) if told in release.files else 0.0,
+            repeat_bonus=float(release.array(told)[0]) if told in release.files else 0.0,
         )
 
     def user_vectors(self, history: History, user_rows: Indices, at_ms: TimesMs) -> Floats:
