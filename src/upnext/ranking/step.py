@@ -69,7 +69,7 @@ class RankingTask:
             self.validation = validation.take(np.sort(chosen))
             self.validation_levels = Levels(self.model, encoder, self.validation)
         self.draw_rate = self._draw_rate(outcomes)
-        self.precision = precision_on(config.precision, self.model.device)
+        self.precision = precision_on(config.precision, self.model.device, group)
         self.generator = generator
         self.descent = self._new_descent()
 
