@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from upnext.ranking.config import RankingNetworkConfig
+from upnext.ranking.dropout import Dropout
 from upnext.ranking.features import (
     CANDIDATE_FEATURES,
     QUERY_FEATURES,
@@ -63,7 +64,7 @@ class Front(nn.Module):
         num_of_candidates = len(CANDIDATE_FEATURES) + sizes.sources
         self.candidate_scale = Scaled(num_of_candidates, logs=config.logs)
         self.query_scale = Scaled(len(QUERY_FEATURES), logs=config.logs)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         powers = 2 if config.powers else 0
         self.num_query_levels = self.query_scale.width + powers * len(QUERY_FEATURES)
         self.num_candidate_levels = self.candidate_scale.width + powers * num_of_candidates

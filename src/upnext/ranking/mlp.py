@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
 
 from upnext.ranking.config import RankingNetworkConfig
 from upnext.ranking.front import Parts
@@ -67,27 +66,29 @@ class MlpNetwork(nn.Module):
     ) -> torch.Tensor:
         """Outputs [M, O] of query [R, Q] and candidate [M, I], in pieces."""
         first = self.query_layer(query).index_select(0, request_index)
-        first = first + of_pieces(self.candidate_layer, candidate)
+        first = added_of_pieces(first, self.candidate_layer, candidate)
         outputs: torch.Tensor = self.layers(first)
         if not self.num_factors:
             return outputs
         of_query = self.query_factors(query).index_select(0, request_index)
-        products = of_query * of_pieces(self.candidate_factors, candidate)
+        nothing = torch.zeros_like(of_query)
+        products = of_query * added_of_pieces(nothing, self.candidate_factors, candidate)
         by_output: torch.Tensor = products.unflatten(1, (self.num_outputs, self.num_factors))
         return outputs + by_output.sum(dim=2)
 
 
-def of_pieces(layer: nn.Linear, pieces: Sequence[torch.Tensor]) -> torch.Tensor:
-    """[M, O] what a layer without bias makes of vectors that stand side by side.
+def added_of_pieces(
+    start: torch.Tensor, layer: nn.Linear, pieces: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """[M, O] start + what a layer without bias makes of vectors that stand side by side.
 
     In training they are not put there: each is multiplied with its own columns of the weights, so
     that the product for the gradient of those that learn nothing is not made.
     """
     if torch.compiler.is_exporting() or not torch.is_grad_enabled():
         whole: torch.Tensor = layer(torch.cat([*pieces], dim=1))
-        return whole
+        return start + whole
     columns = layer.weight.split([piece.shape[1] for piece in pieces], dim=1)
-    first, *others = (linear(piece, own) for piece, own in zip(pieces, columns, strict=True))
-    for other in others:
-        first = first + other
-    return first
+    for piece, own in zip(pieces, columns, strict=True):
+        start = torch.addmm(start, piece, own.T)
+    return start

@@ -1,4 +1,4 @@
-"""Sums of the vectors of past events, whose gradient is such a sum too."""
+"""Sums of the vectors of several rows, whose gradient is such a sum too."""
 
 from typing import Any
 
@@ -13,16 +13,24 @@ from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Rows
 def pooled(vectors: torch.Tensor, rows: Rows) -> torch.Tensor:
     """[R, E] the sum of the vectors [N, E] of the n known rows of each line [R, H], over √n.
 
-    A mean over n would shrink as they grow more, and be learned from ever more slowly. The vectors
-    of the reserved rows must be zero; their gradient is.
+    A mean over n would shrink as they grow more, and be learned from ever more slowly.
+    """
+    num_known = (rows > UNKNOWN_ROW).sum(axis=1, keepdims=True)
+    scale = torch.from_numpy(np.maximum(num_known, 1).astype(np.float32) ** -0.5)
+    return sums_of_lines(vectors, rows) * scale.to(vectors.device)
+
+
+def sums_of_lines(vectors: torch.Tensor, rows: Rows) -> torch.Tensor:
+    """[R, E] the sum of the vectors [N, E] of the rows of each line [R, H].
+
+    The vectors of the reserved rows must be zero; their gradient is.
     """
     of_lines = torch.from_numpy(rows).to(vectors.device)
-    scale = (of_lines > UNKNOWN_ROW).sum(dim=1, keepdim=True).clamp(min=1).rsqrt()
-    if not vectors.requires_grad:
-        return embedding_bag(of_lines, vectors, mode="sum") * scale
+    if not (vectors.requires_grad and torch.is_grad_enabled()):
+        return embedding_bag(of_lines, vectors, mode="sum")
     of_rows = (one.to(vectors.device) for one in _lines_of_rows(rows, len(vectors)))
     summed: torch.Tensor = _Sums.apply(vectors, of_lines, *of_rows)  # type: ignore[no-untyped-call]
-    return summed * scale
+    return summed
 
 
 class _Sums(torch.autograd.Function):
