@@ -64,14 +64,14 @@ def test_factors_add_the_product_of_a_vector_of_each_to_each_output(
 
 
 @pytest.mark.parametrize("factors", [0, 3])
-@pytest.mark.parametrize("widths", [(1, 3), (2, 1, 1)])
+@pytest.mark.parametrize("widths", [[1, 3], [2, 1, 1]])
 def test_a_candidate_in_pieces_is_learned_from_as_one_that_is_whole(
-    widths: tuple[int, ...], factors: int
+    widths: list[int], factors: int
 ) -> None:
     """The same outputs, the same gradient of every weight and piece; none where none is wanted."""
     query, candidate, request_index = drawn()
     network = new_network((8, 4), num_outputs=2, factors=factors)
-    pieces = [piece.clone().requires_grad_() for piece in candidate.split(widths, dim=1)]
+    pieces = [piece.clone().requires_grad_() for piece in torch.split(candidate, widths, dim=1)]
     pieces[-1].requires_grad_(False)
     whole = candidate.clone().requires_grad_()
     found = {}
@@ -79,14 +79,16 @@ def test_a_candidate_in_pieces_is_learned_from_as_one_that_is_whole(
         network.zero_grad()
         outputs = network.outputs(query, given, request_index)
         outputs.square().sum().backward()  # type: ignore[no-untyped-call]
-        found[name] = [outputs, *(weight.grad.clone() for weight in network.parameters())]
+        gradients = [weight.grad for weight in network.parameters()]
+        found[name] = [outputs, *(one.clone() for one in gradients if one is not None)]
     with torch.inference_mode():
         found["asked"] = [network.outputs(query, pieces, request_index)]
     for name in ("pieces", "asked"):
         for one, other in zip(found[name], found["whole"], strict=False):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert len(found["pieces"]) == 1 + len([*network.parameters()])
     assert whole.grad is not None
-    of_pieces = zip(pieces, whole.grad.split(widths, dim=1), strict=True)
+    of_pieces = zip(pieces, torch.split(whole.grad, widths, dim=1), strict=True)
     for piece, expected in [*of_pieces][:-1]:
         torch.testing.assert_close(piece.grad, expected, rtol=1e-4, atol=1e-5)
     assert pieces[-1].grad is None

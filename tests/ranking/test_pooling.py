@@ -33,7 +33,7 @@ def test_sums_and_gradient_are_those_of_the_known_rows(
     for way in (pooled, by_hand):
         vectors = torch.from_numpy(start.copy()).requires_grad_()
         found.append(way(vectors, rows))
-        found[-1].backward(slope)
+        found[-1].backward(slope)  # type: ignore[no-untyped-call]
         assert vectors.grad is not None
         gradients.append(vectors.grad)
     torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-6)

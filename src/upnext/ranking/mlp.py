@@ -88,7 +88,7 @@ def added_of_pieces(
     if torch.compiler.is_exporting() or not torch.is_grad_enabled():
         whole: torch.Tensor = layer(torch.cat([*pieces], dim=1))
         return start + whole
-    columns = layer.weight.split([piece.shape[1] for piece in pieces], dim=1)
+    columns = torch.split(layer.weight, [piece.shape[1] for piece in pieces], dim=1)
     for piece, own in zip(pieces, columns, strict=True):
         start = torch.addmm(start, piece, own.T)
     return start
