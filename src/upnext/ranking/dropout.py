@@ -25,5 +25,5 @@ class Dropout(nn.Module):
         words = torch.empty(num_words, dtype=torch.int64, device=values.device)
         bits = words.random_(-(2**63), None).view(torch.int16)[: values.numel()]
         is_kept = bits.view(values.shape) >= self.num_dropped - 2 ** (BITS - 1)
-        scale = is_kept.to(values.dtype).mul_(2**BITS / (2**BITS - self.num_dropped))
+        scale: torch.Tensor = is_kept.to(values.dtype).mul_(2**BITS / (2**BITS - self.num_dropped))
         return values * scale
