@@ -1,7 +1,7 @@
 """Objectives of stage 1: pure functions of vectors, with gradients in closed form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 from math import isqrt
 from typing import Any, Literal, NamedTuple
 
@@ -190,6 +190,14 @@ class _Hits(NamedTuple):
     examples: torch.Tensor
     draws: torch.Tensor
 
+    def by_block(self, starts: Sequence[int], num_draws: int) -> Sequence[torch.Tensor]:
+        """Flat places among the logits [n, m] of each block [starts[b], starts[b + 1])."""
+        ends = torch.searchsorted(self.examples, self.examples.new_tensor(starts)).tolist()
+        return [
+            (self.examples[first:last] - start).mul_(num_draws).add_(self.draws[first:last])
+            for start, (first, last) in zip(starts, pairwise(ends), strict=False)
+        ]
+
 
 def _accidental_hits(positive_rows: torch.Tensor, negative_rows: torch.Tensor) -> _Hits:
     """Found by search in the sorted draws: to compare [B, S] would cost more than to multiply."""
@@ -222,137 +230,10 @@ def _drawn_part(
     softmax:  log( 1 + Σ_j e^{z_j − s_0} )        logistic:  Σ_j log( 1 + e^{z_j} )
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else users.dtype
-    num_examples, num_draws = _chunk_shape(len(users), len(draws.vectors), users.device)
-    tiles = _tiles(draws, dtype, num_draws)
     loss: torch.Tensor = _DrawnPart.apply(  # type: ignore[no-untyped-call]
-        users, draws.vectors, positive_logits, link, tiles, num_examples
+        users, draws.vectors, positive_logits, draws, link, dtype
     )
     return loss
-
-
-def _chunk_shape(num_users: int, num_draws: int, device: torch.device) -> tuple[int, int]:
-    """Examples and draws of a chunk: all draws at once, unless that left too few examples."""
-    num_logits = CHUNK_LOGITS * (1 if device.type == "cpu" else ACCELERATOR_CHUNKS)
-    side = isqrt(num_logits)
-    num_examples = num_logits // max(num_draws, 1)
-    if num_examples < side // 16:
-        num_examples = side // 2
-    num_examples = max(1, min(num_examples, num_users))
-    return num_examples, max(1, min(num_draws, num_logits // num_examples))
-
-
-class _Tile(NamedTuple):
-    """Some of the draws: vectors [m, D], beside them −log E and ones [m, D + 4], and hits."""
-
-    place: slice
-    vectors: torch.Tensor
-    extended: torch.Tensor
-    hits: _Hits
-
-
-def _tiles(draws: _Draws, dtype: torch.dtype, num_draws: int) -> Sequence[_Tile]:
-    vectors, hits = draws.vectors.detach().to(dtype), draws.hits
-    beside = [_with_remainder(-draws.log_expected, dtype), vectors.new_ones(len(vectors), 2)]
-    extended = torch.cat([vectors, *beside], dim=1)
-    tiles = []
-    for start in range(0, max(len(vectors), 1), num_draws):
-        place = slice(start, start + num_draws)
-        inside = (hits.draws >= place.start) & (hits.draws < place.stop)
-        of_tile = _Hits(hits.examples[inside], hits.draws[inside] - start)
-        tiles.append(_Tile(place, vectors[place], extended[place], of_tile))
-    return tiles
-
-
-def _with_remainder(column: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """[n, 2]: a column, and what rounding took from it."""
-    rounded = column.to(dtype)
-    return torch.stack([rounded, (column - rounded).to(dtype)], dim=1)
-
-
-class _Settled(NamedTuple):
-    """A block of n examples once all draws have been seen; gradients are those of its cost."""
-
-    cost: torch.Tensor
-    """[n], in nats."""
-    scale: torch.Tensor
-    """[n]: times a draw's weight it is the gradient by that logit."""
-    grad_logits: torch.Tensor
-    """[n], by the positives' logits."""
-    shift: torch.Tensor
-    """[n], what the weights were shifted by."""
-    last_weights: torch.Tensor
-    """[n, m], those of the last tile, which are still in the buffer."""
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Some of the examples, `users` [n, D], against tiles of draws, one after the other."""
-
-    link: Link
-    tiles: Sequence[_Tile]
-    examples: slice
-    users: torch.Tensor
-    buffer: torch.Tensor
-
-    def settle(self, positive_logits: torch.Tensor) -> _Settled:
-        """Sees all draws. Odds are counted from the positive, which costs no pass for a maximum."""
-        zero = torch.zeros_like(positive_logits)
-        match self.link:
-            case "softmax":
-                shift = positive_logits
-                weights, odds = self.weigh_all(shift)
-                if not bool((odds < LARGEST_ODDS).all()):  # count from the likeliest instead
-                    shift = torch.maximum(shift, self.largest_logit(shift) + shift)
-                    weights, odds = self.weigh_all(shift)
-                positive_odds = (positive_logits - shift).exp()
-                log_odds = odds.log() + shift - positive_logits
-                cost, doubt = torch.logaddexp(log_odds, zero), log_odds.sigmoid()
-                return _Settled(cost, 1 / (odds + positive_odds), -doubt, shift, weights)
-            case "logistic":
-                weights, cost = self.weigh_all(zero)
-                return _Settled(cost, torch.ones_like(zero), zero, zero, weights)
-
-    def weigh_all(self, shift: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The last tile's weights [n, m], and sums over all tiles [n]."""
-        sums = torch.zeros_like(shift)
-        for tile in self.tiles:
-            weights, part = self.weigh(tile, shift)
-            sums += part
-        return weights, sums
-
-    def weigh(self, tile: _Tile, shift: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights of the draws [n, m], in the buffer, and their sums, or those of their cost [n].
-
-        Sums are made in float32; in bfloat16 only the result is rounded.
-        """
-        logits = self.logits(tile, shift)
-        match self.link:
-            case "softmax":
-                odds = logits.exp_()
-                return odds, odds.sum(dim=1)
-            case "logistic":
-                cost = _softplus(logits).sum(dim=1)
-                return logits.sigmoid_(), cost
-
-    def largest_logit(self, shift: torch.Tensor) -> torch.Tensor:
-        """[n], over all draws."""
-        tops = [self.logits(tile, shift).amax(dim=1) for tile in self.tiles]
-        return torch.stack(tops).amax(dim=0)
-
-    def logits(self, tile: _Tile, shift: torch.Tensor) -> torch.Tensor:
-        """u · v − log E − shift [n, m], −inf for hits, in the buffer.
-
-        One matrix product adds all three up, before anything is rounded.
-        """
-        shape = len(self.users), len(tile.vectors)
-        logits = self.buffer[: shape[0] * shape[1]].view(shape)
-        beside = [self.users.new_ones(shape[0], 2), _with_remainder(-shift, self.users.dtype)]
-        torch.mm(torch.cat([self.users, *beside], dim=1), tile.extended.T, out=logits)
-        ends = tile.hits.examples.new_tensor([self.examples.start, self.examples.stop])
-        first, last = torch.searchsorted(tile.hits.examples, ends).tolist()
-        places = (tile.hits.examples[first:last] - self.examples.start) * shape[1]
-        logits.view(-1).index_fill_(0, places + tile.hits.draws[first:last], -torch.inf)
-        return logits
 
 
 class _DrawnPart(torch.autograd.Function):
@@ -364,32 +245,170 @@ class _DrawnPart(torch.autograd.Function):
         users: torch.Tensor,
         negatives: torch.Tensor,
         positive_logits: torch.Tensor,
+        draws: _Draws,
         link: Link,
-        tiles: Sequence[_Tile],
-        num_examples: int,
+        dtype: torch.dtype,
     ) -> torch.Tensor:
-        dtype = tiles[0].vectors.dtype
-        buffer = torch.empty(num_examples * len(tiles[0].vectors), dtype=dtype, device=users.device)
-        grad_users, grad_negatives = torch.zeros_like(users), torch.zeros_like(negatives)
-        cost, grad_logits = torch.empty_like(positive_logits), torch.empty_like(positive_logits)
-        for start in range(0, len(users), num_examples):
-            part = slice(start, min(start + num_examples, len(users)))
-            block = _Block(link, tiles, part, users[part].to(dtype), buffer)
-            settled = block.settle(positive_logits[part])
-            cost[part], grad_logits[part] = settled.cost, settled.grad_logits
-            scale, weights = settled.scale[:, None], settled.last_weights
-            scaled_users = (users[part] * scale).to(dtype)
-            for tile in reversed(tiles):
-                if tile is not tiles[-1]:
-                    weights, _ = block.weigh(tile, settled.shift)
-                grad_users[part] += weights @ tile.vectors
-                grad_negatives[tile.place] += weights.T @ scaled_users
-            grad_users[part] *= scale
-        ctx.save_for_backward(grad_users, grad_negatives, grad_logits)
+        sweep = _Sweep(link, users, positive_logits, draws._replace(vectors=negatives), dtype)
+        sweep.run()
+        cost, grad_logits = sweep.cost_and_slope()
+        ctx.save_for_backward(sweep.grad_users, sweep.grad_draws, grad_logits)
         return cost.mean()
 
     @staticmethod
     def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grad_users, grad_negatives, grad_logits = ctx.saved_tensors
-        scale = grad_loss / len(grad_users)
-        return grad_users * scale, grad_negatives * scale, grad_logits * scale, None, None, None
+        scale = grad_loss / len(ctx.saved_tensors[0])
+        return *(gradient * scale for gradient in ctx.saved_tensors), None, None, None
+
+
+class _Tile(NamedTuple):
+    """Some of the draws: vectors [m, D], and beside them −log E and ones [m, D + 4].
+
+    `hits[b]`: flat places of hits among the logits [n, m] of block b of the examples.
+    """
+
+    place: slice
+    vectors: torch.Tensor
+    extended: torch.Tensor
+    hits: Sequence[torch.Tensor]
+
+
+class _Sweep:
+    """All examples against all draws: the former a block, the latter a tile at a time.
+
+    Logits are u · v − log E − shift. One matrix product adds all three up, before anything is
+    rounded: ones and −shift stand beside the users, −log E and ones beside the draws.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        users: torch.Tensor,
+        positive_logits: torch.Tensor,
+        draws: _Draws,
+        dtype: torch.dtype,
+    ) -> None:
+        num_examples, num_draws = _chunk_shape(len(users), len(draws.vectors), users.device)
+        starts = [*range(0, len(users), num_examples), len(users)]
+        self.link, self.users, self.positive_logits, self.dtype = (
+            link,
+            users,
+            positive_logits,
+            dtype,
+        )
+        self.blocks = [slice(*ends) for ends in pairwise(starts)]
+        self.tiles = _tiles(draws, starts, num_draws, dtype)
+        self.shift = (
+            positive_logits.clone() if link == "softmax" else torch.zeros_like(positive_logits)
+        )
+        beside = [users.new_ones(len(users), 2, dtype=dtype), _with_remainder(-self.shift, dtype)]
+        self.extended = torch.cat([users.to(dtype), *beside], dim=1)
+        self.buffer = users.new_empty(num_examples * num_draws, dtype=dtype)
+        self.sums, self.scale = torch.empty_like(self.shift), torch.ones_like(self.shift)
+        self.grad_users, self.grad_draws = torch.empty_like(users), torch.zeros_like(draws.vectors)
+
+    def run(self) -> None:
+        """Sees all draws. Odds are counted from the positive, which costs no pass for a maximum."""
+        for number, block in enumerate(self.blocks):
+            weights, self.sums[block] = self.weigh_all(number)
+            if self.link == "softmax":
+                if not bool((self.sums[block] < LARGEST_ODDS).all()):
+                    self.count_from_likeliest(number)
+                    weights, self.sums[block] = self.weigh_all(number)
+                positive_odds = (self.positive_logits[block] - self.shift[block]).exp_()
+                self.scale[block] = 1 / (self.sums[block] + positive_odds)
+            self.add_gradients(number, weights)
+        self.grad_users *= self.scale[:, None]
+
+    def cost_and_slope(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of each example in nats, and its gradient by the positive's logit: both [B]."""
+        if self.link == "logistic":
+            return self.sums, torch.zeros_like(self.sums)
+        log_odds = self.sums.log() + self.shift - self.positive_logits
+        return torch.logaddexp(log_odds, torch.zeros_like(log_odds)), -log_odds.sigmoid()
+
+    def weigh_all(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of a block the last tile's weights [n, m], and sums over all tiles [n]."""
+        weights, sums = self.weigh(number, self.tiles[0])
+        for tile in self.tiles[1:]:
+            weights, part = self.weigh(number, tile)
+            sums = sums + part
+        return weights, sums
+
+    def weigh(self, number: int, tile: _Tile) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights of the draws [n, m], in the buffer, and their sums, or those of their cost [n].
+
+        Times `scale`, a weight is the gradient by that logit. Sums are made in float32; in bfloat16
+        only the result is rounded.
+        """
+        logits = self.logits(number, tile)
+        match self.link:
+            case "softmax":
+                odds = logits.exp_()
+                return odds, odds.sum(dim=1)
+            case "logistic":
+                cost = _softplus(logits).sum(dim=1)
+                return logits.sigmoid_(), cost
+
+    def logits(self, number: int, tile: _Tile) -> torch.Tensor:
+        """u · v − log E − shift [n, m], −inf for hits, in the buffer."""
+        users = self.extended[self.blocks[number]]
+        shape = len(users), len(tile.extended)
+        logits = self.buffer[: shape[0] * shape[1]].view(shape)
+        torch.mm(users, tile.extended.T, out=logits)
+        logits.view(-1).index_fill_(0, tile.hits[number], -torch.inf)
+        return logits
+
+    def count_from_likeliest(self, number: int) -> None:
+        """Shifts the logits of a block so that none is far above 0."""
+        block = self.blocks[number]
+        tops = [self.logits(number, tile).amax(dim=1) for tile in self.tiles]
+        self.shift[block] += torch.stack(tops).amax(dim=0).clamp(min=0)
+        self.extended[block, -2:] = _with_remainder(-self.shift[block], self.dtype)
+
+    def add_gradients(self, number: int, weights: torch.Tensor) -> None:
+        """Of a block whose last tile's weights are in the buffer; those of users still unscaled."""
+        block = self.blocks[number]
+        scaled = (self.users[block] * self.scale[block, None]).to(self.dtype)
+        grad_users = self.grad_users[block].zero_()
+        for tile in reversed(self.tiles):
+            if tile is not self.tiles[-1]:
+                weights, _ = self.weigh(number, tile)
+            grad_users += weights @ tile.vectors
+            self.grad_draws[tile.place] += weights.T @ scaled
+
+
+def _tiles(
+    draws: _Draws, starts: Sequence[int], num_draws: int, dtype: torch.dtype
+) -> Sequence[_Tile]:
+    """Of so many draws each; blocks of examples begin and end at `starts`."""
+    vectors, hits = draws.vectors.detach().to(dtype), draws.hits
+    beside = [_with_remainder(-draws.log_expected, dtype), vectors.new_ones(len(vectors), 2)]
+    extended = torch.cat([vectors, *beside], dim=1)
+    tiles = []
+    for first in range(0, max(len(vectors), 1), num_draws):
+        place = slice(first, first + num_draws)
+        of_tile = hits
+        if num_draws < len(vectors):
+            inside = (hits.draws >= place.start) & (hits.draws < place.stop)
+            of_tile = _Hits(hits.examples[inside], hits.draws[inside] - first)
+        part = extended[place]
+        tiles.append(_Tile(place, vectors[place], part, of_tile.by_block(starts, len(part))))
+    return tiles
+
+
+def _with_remainder(column: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """[n, 2]: a column, and what rounding took from it."""
+    rounded = column.to(dtype)
+    return torch.stack([rounded, (column - rounded).to(dtype)], dim=1)
+
+
+def _chunk_shape(num_users: int, num_draws: int, device: torch.device) -> tuple[int, int]:
+    """Examples and draws of a chunk: all draws at once, unless that left too few examples."""
+    num_logits = CHUNK_LOGITS * (1 if device.type == "cpu" else ACCELERATOR_CHUNKS)
+    side = isqrt(num_logits)
+    num_examples = num_logits // max(num_draws, 1)
+    if num_examples < side // 16:
+        num_examples = side // 2
+    num_examples = max(1, min(num_examples, num_users))
+    return num_examples, max(1, min(num_draws, num_logits // num_examples))
