@@ -145,7 +145,8 @@ def chances_in_strata(widths: NDArray[np.float64]) -> NDArray[np.float64]:
     ends = np.cumsum(widths)
     strata = np.arange(np.ceil(ends[-1] - 1e-9))[:, None]
     overlaps = np.minimum(ends, strata + 1) - np.maximum(ends - widths, strata)
-    return 1 - np.prod(1 - np.clip(overlaps, 0, 1), axis=0)
+    chances: NDArray[np.float64] = 1 - np.prod(1 - np.clip(overlaps, 0, 1), axis=0)
+    return chances
 
 
 def capped(q: NDArray[np.float64], num_draws: int) -> NDArray[np.float64]:
@@ -155,7 +156,8 @@ def capped(q: NDArray[np.float64], num_draws: int) -> NDArray[np.float64]:
         middle = (low + high) / 2
         is_short = np.minimum(1, middle * q).sum() < num_draws
         low, high = (middle, high) if is_short else (low, middle)
-    return np.minimum(1, high * q)
+    widths: NDArray[np.float64] = np.minimum(1, high * q)
+    return widths
 
 
 @pytest.mark.parametrize("name", STEADY)
@@ -178,7 +180,7 @@ def test_no_try_is_spent_on_what_is_sure_to_come_up(name: SamplerName) -> None:
     sampler = make(name, 500, num_watches=num_watches, unique=True)
     rows, _ = sampler.draw(torch.tensor([2]), torch.Generator().manual_seed(10))
     assert 400 < len(rows) <= 500
-    assert rows.equal(rows.unique())
+    assert (rows.diff() > 0).all()
 
 
 @pytest.mark.parametrize("unique", [False, True])

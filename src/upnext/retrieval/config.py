@@ -37,8 +37,9 @@ class RetrievalConfig:
     """How negatives are drawn."""
     sampler_power: float = 0.75
     """Exponent of the unigram samplers."""
-    unique_negatives: bool = False
-    """Whether an item drawn twice counts once; the correction for sampling knows."""
+    unique_negatives: bool = True
+    """Whether no item is drawn twice: what is sure to come up is drawn once, and the other tries go
+    to rarer items; the correction for sampling knows."""
     corrected_log_q: bool = True
     """Whether the sampled softmax leaves the watched item, which was not drawn, without a
     correction; the classic form, which many trainers use, corrects it too."""
