@@ -37,9 +37,10 @@ class RetrievalConfig:
     """How negatives are drawn."""
     sampler_power: float = 0.75
     """Exponent of the unigram samplers."""
-    unique_negatives: bool = True
+    unique_negatives: bool = False
     """Whether no item is drawn twice: what is sure to come up is drawn once, and the other tries go
-    to rarer items; the correction for sampling knows."""
+    to rarer items; the correction for sampling knows. A little nearer to the full softmax, but
+    draws then differ in size, and matrix products of ever new shapes are slower on some machines."""
     corrected_log_q: bool = True
     """Whether the sampled softmax leaves the watched item, which was not drawn, without a
     correction; the classic form, which many trainers use, corrects it too."""
