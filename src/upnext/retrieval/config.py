@@ -40,7 +40,7 @@ class RetrievalConfig:
     unique_negatives: bool = False
     """Whether no item is drawn twice: what is sure to come up is drawn once, and the other tries go
     to rarer items; the correction for sampling knows. A little nearer to the full softmax, but
-    draws then differ in size, and matrix products of ever new shapes are slower on some machines."""
+    draws then differ in size, and matrix products of ever new shapes can be slower."""
     corrected_log_q: bool = True
     """Whether the sampled softmax leaves the watched item, which was not drawn, without a
     correction; the classic form, which many trainers use, corrects it too."""
