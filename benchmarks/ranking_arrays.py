@@ -54,8 +54,7 @@ def features_of(inputs: RankingInputs, model: RankingModel) -> Floats:
     front = model.scoring.front
     with torch.inference_mode():
         of_queries, of_candidates = front.levels(model.tensors(inputs, *FEATURE_INPUTS))
-        of_requests = front.query_scale.with_powers(of_queries)[inputs.request_index]
-        both = [front.candidate_scale.with_powers(of_candidates), of_requests]
+        both = [of_candidates, of_queries[inputs.request_index]]
         features: Floats = torch.cat(both, dim=1).numpy()
     return features
 

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
-from tests.serving.processes import ROUTE, SOON_S
+from tests.patience import SOON_S
+from tests.serving.processes import ROUTE
 
 
 @dataclass(frozen=True)

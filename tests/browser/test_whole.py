@@ -6,23 +6,22 @@ What steers the server is in `test_whole_steering.py`.
 import re
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
 from playwright.sync_api import Locator, Page, expect
 from tests.browser.visits import Visits, assert_told_nowhere
 from tests.browser.whole import ADMIN_TOKEN, EVENTS_TOKEN, Whole
+from tests.patience import get
 
 WATCH_S = 45
 
 
 def test_server_and_console_answer_each_as_a_process_of_its_own(whole: Whole) -> None:
     assert whole.labels() == {"stable": 1, "canary": 2}
-    listed = httpx.get(
+    listed = get(
         f"{whole.server.admin_url}/admin/v1/releases",
         headers={"Authorization": f"Bearer {ADMIN_TOKEN}"},
-        trust_env=False,
     ).json()
     assert [one["version"] for one in listed["releases"]] == [1, 2, 3]
-    assert "upnext" in httpx.get(whole.console_url, trust_env=False).text
+    assert "upnext" in get(whole.console_url).text
 
 
 def ask_for_a_known_user(visits: Visits, whole: Whole, place: int) -> tuple[Page, str]:

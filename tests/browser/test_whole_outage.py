@@ -2,10 +2,10 @@
 
 import time
 
-import httpx
 from playwright.sync_api import expect
 from tests.browser.visits import Visits
 from tests.browser.whole import EVENTS_TOKEN, Whole
+from tests.patience import post
 
 USER = "somebody-who-watched"
 
@@ -46,10 +46,9 @@ def tell_a_watch(whole: Whole) -> None:
         "started_at_ms": round(time.time() * 1e3),
         "watch_time_s": 30.0,
     }
-    response = httpx.post(
+    response = post(
         f"{whole.server.url}/v1/events",
         json={"events": [watch]},
         headers={"Authorization": f"Bearer {EVENTS_TOKEN}"},
-        trust_env=False,
     )
     assert response.json()["num_accepted"] == 1

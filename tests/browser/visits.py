@@ -7,10 +7,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Route
+from tests.patience import SOON_S
 
 NOT_LOADED = "Failed to load resource"
 """How Chromium says that an address does not answer, or answers with an error."""
-SOON_S = 20.0
 
 
 def wait_until(page: Page, is_so: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
+from tests.patience import get
 from tests.serving.processes import Served, begin, end, publish_again, start, wait_until
 
 from upnext.registry.moves import move_label
@@ -49,7 +49,7 @@ class Whole:
 
     def labels(self) -> dict[str, int]:
         """Where they stand, as the server tells it."""
-        ready = httpx.get(f"{self.server.url}/readyz", trust_env=False).json()
+        ready = get(f"{self.server.url}/readyz").json()
         labels: dict[str, int] = ready["labels"]
         return labels
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
+from tests.patience import post
 
 from upnext.cli.terminal import time_ms
 from upnext.registry.moves import move_label
@@ -272,7 +272,7 @@ def test_serve_answers_until_it_is_interrupted_and_loads_nothing_that_trains(
             told = re.fullmatch(r"serving (.+) on (http://127\.0\.0\.1:\d+)\n", said)
             assert told is not None, said
             question = {"user_id": "u00003", "k": 4}
-            answer = httpx.post(f"{told[2]}/v1/recommendations", json=question)
+            answer = post(f"{told[2]}/v1/recommendations", json=question)
         finally:
             server.send_signal(signal.SIGINT)
         rest = server.stderr.read()

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.serving.processes import SOON_S, Served, begin, publish_again, wait_until
+from tests.patience import SOON_S, get, put
+from tests.serving.processes import Served, begin, publish_again, wait_until
 
 ray = pytest.importorskip("ray", reason="serving on Ray needs the extra `ray`")
 from upnext.events.config import EventsConfig
@@ -79,6 +80,8 @@ class Client:
     """
 
     url: str
+    rest: float = 0.0
+    """How long it does nothing after each question, in multiples of what that one took."""
     answers: list[tuple[float, float, str]] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -88,8 +91,10 @@ class Client:
             number = 0
             while not is_over.is_set():
                 number += 1
+                began_s = time.monotonic()
                 self._ask(client, f"{name}-{number}")
                 self._tell(client, f"{name}-{number}")
+                is_over.wait(self.rest * (time.monotonic() - began_s))
 
     def _ask(self, client: httpx.Client, name: str) -> None:
         began_s = time.monotonic()
@@ -117,9 +122,9 @@ class Client:
 
 
 @contextmanager
-def load(url: str, *, num_threads: int = 3) -> Iterator[Client]:
+def load(url: str, *, num_threads: int = 3, rest: float = 0.0) -> Iterator[Client]:
     """A client that asks meanwhile, with so many threads."""
-    client, is_over = Client(url), threading.Event()
+    client, is_over = Client(url, rest=rest), threading.Event()
     with ThreadPoolExecutor(num_threads) as pool:
         futures = [pool.submit(client.run, f"t{n}", is_over) for n in range(num_threads)]
         try:
@@ -185,7 +190,7 @@ def served(serve: Serve) -> Served:
 
 def numbers(served: Served) -> dict[str, float]:
     """What the fleet counts: replicas by state, and all else by name."""
-    text = httpx.get(f"{served.admin_url}/metrics", timeout=SOON_S).text
+    text = get(f"{served.admin_url}/metrics").text
     return {
         sample.labels.get("state", sample.name): sample.value
         for family in text_string_to_metric_families(text)
@@ -202,9 +207,7 @@ def move(served: Served, version: int) -> None:
     """By whichever replica; where that was lost, the journal tells whether it was done."""
     by_s = time.monotonic() + SOON_S
     while time.monotonic() < by_s:
-        moved = httpx.put(
-            f"{served.admin_url}/admin/v1/labels/stable", json={"version": version}, timeout=SOON_S
-        )
+        moved = put(f"{served.admin_url}/admin/v1/labels/stable", json={"version": version})
         if moved.status_code == 200:
             return
         assert moved.status_code in (502, 503), moved.text
@@ -272,7 +275,7 @@ def test_replicas_come_and_go_with_the_load_and_end_with_the_front(
 ) -> None:
     cluster.add_node(num_cpus=2, object_store_memory=OBJECTS_BYTES)
     served = serve(least=1, most=2, busy_above=1.0)
-    with load(served.url, num_threads=1) as quiet:
+    with load(served.url, num_threads=1, rest=4.0) as quiet:
         with load(served.url, num_threads=4) as busy:
             wait_until(lambda: num_ready(served) == 2)
         num_before = len(quiet.answers)

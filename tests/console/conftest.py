@@ -7,6 +7,7 @@ import pytest
 from starlette.types import ASGIApp
 from tests.console.fake_platform import FakePlatform
 from tests.console.fake_server import FakeServer, ready_answers, running
+from tests.patience import SOON_S
 
 from upnext.console.app import create_console_app
 from upnext.console.client import Server
@@ -35,6 +36,8 @@ def visitor(console: ASGIApp) -> Iterator[httpx.Client]:
     """Asks the console; its POSTs say, as browsers do, which page they come from."""
     with (
         running_server(console) as url,
-        httpx.Client(base_url=url, headers={"Origin": url}, trust_env=False) as client,
+        httpx.Client(
+            base_url=url, headers={"Origin": url}, trust_env=False, timeout=SOON_S
+        ) as client,
     ):
         yield client

@@ -94,8 +94,11 @@ class FakeMap:
         ]
         return {**OF_RELEASE, "items": found[: int(asked.query["k"])]}
 
-    def _near(self, asked: Asked) -> Json | tuple[int, Json]:
-        place = self.cards.index(self._card(asked.query["item_id"]))
+    def _near(self, asked: Asked) -> Json | None:
+        ids = [str(one["item_id"]) for one in self.cards]
+        if asked.query["item_id"] not in ids:
+            return None
+        place = ids.index(asked.query["item_id"])
         cloud = self.cards[place % 12 :: 12] if len(self.cards) > 240 else self.cards
         others = [one for one in cloud if one is not self.cards[place]]
         near = [{**one, "cosine": 1 - step / 50} for step, one in enumerate(others)]

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from starlette.types import ASGIApp
 from tests.console.fake_server import FakeServer
+from tests.patience import get
 
 from upnext.console.app import LISTED, create_console_app
 from upnext.console.client import Server
@@ -47,7 +48,7 @@ def test_a_server_that_does_not_answer_is_said_to(path: str) -> None:
         Server("http://127.0.0.1:9", "http://127.0.0.1:9"), hosts={"127.0.0.1"}
     )
     with running_server(app) as url:
-        answer = httpx.get(f"{url}{path}", trust_env=False)
+        answer = get(f"{url}{path}")
     assert answer.status_code == 503
     assert "does not answer" in answer.text
     assert "data-refresh-s" in answer.text
@@ -74,6 +75,6 @@ def test_browsers_say_of_our_own_forms_where_they_come_from(visitor: httpx.Clien
 def test_what_the_server_says_is_never_markup(fake: FakeServer, console: ASGIApp) -> None:
     fake.answers["GET /readyz"]["problems"] = {"stable": "<script>alert(1)</script>"}
     with running_server(console) as url:
-        answer = httpx.get(url, trust_env=False)
+        answer = get(url)
     assert "<script>alert" not in answer.text
     assert "&lt;script&gt;alert" in answer.text

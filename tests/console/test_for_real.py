@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from tests.console.test_changing import until
+from tests.patience import SOON_S
 from tests.serving.conftest import FakeReleases
 
 from upnext.console.app import create_console_app
@@ -60,7 +61,9 @@ def visitor(registry: Path, opened: FakeReleases, tmp_path: Path) -> Iterator[ht
         Following(LiveReleases(opened.open), registry, look_every_s=0.005),
         running_server(_managing(create_admin_app(registry, security=security), registry)) as told,
         running_server(create_console_app(Server(told, told), hosts={"127.0.0.1"})) as url,
-        httpx.Client(base_url=url, headers={"Origin": url}, trust_env=False) as client,
+        httpx.Client(
+            base_url=url, headers={"Origin": url}, trust_env=False, timeout=SOON_S
+        ) as client,
     ):
         yield client
 

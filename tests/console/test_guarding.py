@@ -5,6 +5,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from tests.console.fake_server import FakeServer
+from tests.patience import get, post
 
 from upnext.console.app import create_console_app
 from upnext.console.client import Server
@@ -65,9 +66,7 @@ def test_a_console_that_others_reach_changes_nothing_without_a_token(fake: FakeS
         headers = {**FORM, "Host": "console.example", "Origin": "https://console.example"}
         for token, status in (("", 400), (SECRET, 303)):
             body = urlencode({**WATCH, "token": token})
-            answer = httpx.post(
-                f"{url}/recommend?user_id=u1", content=body, headers=headers, trust_env=False
-            )
+            answer = post(f"{url}/recommend?user_id=u1", content=body, headers=headers)
             assert answer.status_code == status
     assert changing(fake) == ["/v1/events"]
 
@@ -76,8 +75,8 @@ def test_a_name_that_is_not_ours_is_not_answered_by_a_shared_console(fake: FakeS
     server = Server(fake.url, fake.url, is_shared=True)
     with running_server(create_console_app(server, hosts={"console.example"})) as url:
         headers = {"Host": "evil.example", "Origin": "http://evil.example"}
-        assert httpx.get(url, headers=headers, trust_env=False).status_code == 403
-        assert httpx.post(url, headers=headers, trust_env=False).status_code == 403
+        assert get(url, headers=headers).status_code == 403
+        assert post(url, headers=headers).status_code == 403
 
 
 def test_home_counts_what_somebody_was_shown_and_what_somebody_waited_for() -> None:

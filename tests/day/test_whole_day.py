@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
+from tests.patience import get, post
 
 import upnext
 from upnext.evaluation.report import EvaluationReport
@@ -96,7 +96,7 @@ def test_two_stages_bring_far_more_watch_time_than_any_baseline(day: Day) -> Non
 
 
 def test_a_client_gets_what_the_release_answers(day: Day, url: str) -> None:
-    assert httpx.get(f"{url}/readyz").json()["labels"] == {"stable": 1}
+    assert get(f"{url}/readyz").json()["labels"] == {"stable": 1}
     recommender = upnext.Recommender.open(day.registry, 1)
     at_ms = int(recommender.history.watches.at_ms.max()) + 1
     for user_id in [str(recommender.users.id(row)) for row in range(2, 400, 20)]:
@@ -116,11 +116,11 @@ def test_the_label_moves_to_the_next_release_and_back_while_people_ask(day: Day,
     assert _ask_now(url, release="2")["items"][0]["expected_watch_time_s"] is None
     upnext.rollback(day.registry, "stable", reason="no ranker")
     assert _ask_now(url, release="1")["items"][0]["expected_watch_time_s"] > 0
-    assert httpx.get(f"{url}/readyz").json()["problems"] == {}
+    assert get(f"{url}/readyz").json()["problems"] == {}
 
 
 def ask(url: str, **request: Any) -> dict[str, Any]:
-    response = httpx.post(f"{url}/v1/recommendations", json=request)
+    response = post(f"{url}/v1/recommendations", json=request)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     assert len(answer["items"]) == 10

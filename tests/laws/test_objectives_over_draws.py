@@ -21,6 +21,7 @@ Draw = dict[str, Any]
 NUM_WATCHES = np.array([0, 0, 30, 20, 12, 9, 6, 5, 4, 2])
 POSITIVE = torch.tensor([3])
 ITEM_ROWS = torch.arange(2, len(NUM_WATCHES))
+EXACT = 1e-12
 USER = torch.tensor([[0.8, -0.6]], dtype=torch.float64)
 ITEMS = torch.stack([torch.arange(10.0).cos(), torch.arange(10.0).sin()], dim=1).double()
 
@@ -110,7 +111,7 @@ def test_draws_give_the_expected_value_and_gradient(
     name: str, sampler: SamplerName, unique: bool
 ) -> None:
     """LAW: E over draws is Σ_i e^{s_i} under the softmax's logarithm, Σ_j E_j · … of the others."""
-    assert_unbiased(*differences_of(name, make_sampler(sampler, unique=unique)))
+    assert_unbiased(*differences_of(name, make_sampler(sampler, unique=unique, num_negatives=5)))
 
 
 @pytest.mark.parametrize("times", [-1.0, 0.0, 2.0])
@@ -127,8 +128,12 @@ def test_the_law_sees_a_wrong_correction(sampler: SamplerName, times: float) -> 
 
 
 @pytest.mark.parametrize("name", ["uniform", "unigram"])
-def test_what_is_left_of_the_bias_falls_as_one_over_the_negatives(name: SamplerName) -> None:
+def test_what_is_left_of_the_bias_falls_as_one_over_the_negatives_at_least(
+    name: SamplerName,
+) -> None:
     """LAW: loss and gradient are those of the full softmax but for a bias that falls as 1 / S.
+
+    So it does with independent tries; in strata it falls faster.
 
     To see it through the noise, what is of first order in the bracket is subtracted; its mean is
     known to be 0.
@@ -157,8 +162,8 @@ def test_what_is_left_of_the_bias_falls_as_one_over_the_negatives(name: SamplerN
 
     some, more, many = bias(30), bias(120), bias(480)
     assert some[0] < 0  # by Jensen's inequality the loss comes out too small
-    assert 3 < some.norm() / more.norm() < 5
-    assert 3 < more.norm() / many.norm() < 5
+    assert some.norm() + EXACT > 3 * more.norm()
+    assert more.norm() + EXACT > 3 * many.norm()  # uniform strata that fit hit every item alike
 
 
 NUM_POSITIVES = torch.tensor([8, 4, 2, 1, 1])

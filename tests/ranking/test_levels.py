@@ -49,6 +49,21 @@ def test_kept_levels_are_those_computed_again_bit_for_bit(
             assert one[name].numpy().std() > 0.1
 
 
+def test_levels_kept_in_short_are_those_in_full_rounded(
+    encoder: Encoder, scored: ImpressionExamples
+) -> None:
+    """Powers too: squares and roots are of the full numbers, not of the rounded ones."""
+    model, requests = fitted_model(encoder, scored), np.arange(90, 130)
+    raw, impressions = scored.inputs(encoder, requests)
+    full, short = (
+        Levels(model, encoder, scored, dtype=dtype).of(raw, requests, impressions)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    for name, values in full.items():
+        assert short[name].dtype == torch.bfloat16
+        assert short[name].equal(values.to(torch.bfloat16))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_training_is_told_what_the_graph_that_serves_works_out(
     encoder: Encoder, scored: ImpressionExamples, kind: NetworkKind

@@ -47,7 +47,7 @@ def parts_of(inputs: dict[str, torch.Tensor]) -> Parts:
     num_requests, num_candidates = len(inputs["history_rows"]), len(inputs["item_rows"])
     return Parts(
         torch.randn(num_requests, QUERY_SIZE, generator=generator),
-        torch.randn(num_candidates, CANDIDATE_SIZE, generator=generator),
+        (torch.randn(num_candidates, CANDIDATE_SIZE, generator=generator),),
         inputs["request_index"],
         inputs,
     )

@@ -61,8 +61,19 @@ def every_moment(log: EventLog) -> tuple[Indices, Indices, Indices]:
     return user_rows, *log.window_before(user_rows, at_ms, MAX_WATCHES)
 
 
-def attended(log: EventLog, windows: tuple[Indices, Indices, Indices], min_watches: int) -> Indices:
-    packed = pack_windows(log, *windows, max_watches=MAX_WATCHES, min_watches=min_watches)
+def attended(
+    log: EventLog,
+    windows: tuple[Indices, Indices, Indices],
+    min_watches: int,
+    for_accelerator: bool = False,
+) -> Indices:
+    packed = pack_windows(
+        log,
+        *windows,
+        max_watches=MAX_WATCHES,
+        min_watches=min_watches,
+        for_accelerator=for_accelerator,
+    )
     with torch.no_grad():
         vectors = attend_to_windows(random_attention(), random_table(), log, packed)
     return vectors.numpy()
@@ -97,11 +108,13 @@ def test_the_order_of_the_past_counts() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), num_events=st.integers(0, 60))
-def test_packed_windows_give_what_each_gives_alone(seed: int, num_events: int) -> None:
+@given(seed=st.integers(0, 10_000), num_events=st.integers(0, 60), for_accelerator=st.booleans())
+def test_packed_windows_give_what_each_gives_alone(
+    seed: int, num_events: int, for_accelerator: bool
+) -> None:
     log = random_log(seed, num_events=num_events)
     windows = every_moment(log)
-    packed = attended(log, windows, min_watches=MAX_WATCHES)
+    packed = attended(log, windows, MAX_WATCHES, for_accelerator)
     attention, table = random_attention(), random_table()
     for lo, hi, vector in zip(*windows[1:], packed, strict=True):
         rows = log.rows[lo:hi]
@@ -136,13 +149,22 @@ def test_what_happens_at_t_or_later_changes_nothing_before(
     seed=st.integers(0, 10_000),
     num_events=st.integers(0, 60),
     min_watches=st.integers(1, MAX_WATCHES),
+    for_accelerator=st.booleans(),
 )
 def test_a_window_keeps_its_newest_events_in_order(
-    seed: int, num_events: int, min_watches: int
+    seed: int, num_events: int, min_watches: int, for_accelerator: bool
 ) -> None:
     log = random_log(seed, num_events=num_events)
     user_rows, lo, hi = every_moment(log)
-    packed = pack_windows(log, user_rows, lo, hi, max_watches=MAX_WATCHES, min_watches=min_watches)
+    packed = pack_windows(
+        log,
+        user_rows,
+        lo,
+        hi,
+        max_watches=MAX_WATCHES,
+        min_watches=min_watches,
+        for_accelerator=for_accelerator,
+    )
     cells = np.concatenate([[-1], *(block.ravel() for block in packed.blocks)])
     columns = np.concatenate(
         [[0], *(np.indices(block.shape)[1].ravel() for block in packed.blocks)]
@@ -195,6 +217,15 @@ def test_blocks_stay_small_and_hardly_padded() -> None:
     num_cells = sum(block.size for block in packed.blocks)
     num_filled = sum((block >= 0).sum() for block in packed.blocks)
     assert num_filled > num_cells / 2
+
+
+def test_an_accelerator_is_given_all_lengths_at_once() -> None:
+    log = random_log(5, num_users=300, num_events=30_000)
+    lo, hi = log.window_before(np.arange(300), np.arange(300) % 20, 200)
+    packed = pack_windows(
+        log, np.arange(300), lo, hi, max_watches=200, min_watches=200, for_accelerator=True
+    )
+    assert len(packed.blocks) == 1
 
 
 def test_dropout_keeps_the_mean_and_drops_its_share() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy, logsigmoid
 
-from upnext.retrieval import loss as room
+from upnext.retrieval import sweep as room
 from upnext.retrieval.loss import (
     full_softmax_loss,
     negative_sampling_loss,

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from numpy.typing import NDArray
+from tests.patience import SOON_S, get, post
 
 from upnext.registry.release import open_release, publish
 from upnext.registry.servers import read_servers
 
-SOON_S = 30.0
 ROUTE = "/v1/recommendations"
 
 
@@ -42,7 +41,7 @@ class Served:
 
 
 def ask(url: str, **request: Any) -> dict[str, Any]:
-    response = httpx.post(f"{url}{ROUTE}", json={"is_logged": False, **request}, timeout=SOON_S)
+    response = post(f"{url}{ROUTE}", json={"is_logged": False, **request})
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
@@ -79,7 +78,7 @@ def start(
     """Returns once every process follows the labels."""
     served = Served(registry, *begin(command, pipe, root))
     wait_until(lambda: len(served.pids()) == num_processes)
-    wait_until(lambda: httpx.get(f"{served.url}/readyz", timeout=SOON_S).status_code == 200)
+    wait_until(lambda: get(f"{served.url}/readyz").status_code == 200)
     return served
 
 

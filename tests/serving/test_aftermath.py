@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from tests.patience import SOON_S
 
 from upnext.events.event import ServedItem, ServedPage
 from upnext.schema import Id, Recommendation, RecommendationRequest, Recommendations
@@ -14,8 +15,6 @@ from upnext.serving.answering import FAILED
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.gate import Gate, GateConfig
 from upnext.serving.metrics import Metrics
-
-SOON_S = 10.0
 
 
 class Pages:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 import pytest
+from tests.patience import SOON_S
 
 from upnext.errors import RequestError, UpnextError
 from upnext.events.event import ServedPage
@@ -19,7 +20,6 @@ from upnext.serving.metrics import Metrics
 from upnext.serving.releases import LiveReleases, NotServedError
 from upnext.serving.traffic import ShadowConfig, Traffic
 
-SOON_S = 10.0
 PAST = LivePast(watched=["soup"], started_at_ms=[1], watch_time_s=[2.0])
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

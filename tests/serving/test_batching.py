@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.patience import SOON_S
 
 from upnext.errors import ConfigError
 from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
-
-SOON_S = 10.0
 
 
 def run(make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:

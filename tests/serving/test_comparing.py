@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.patience import SOON_S
 
 from upnext.errors import ConfigError
 from upnext.schema import LivePast, RecommendationRequest
@@ -23,7 +24,6 @@ from upnext.serving.traffic import ShadowConfig, Traffic
 if TYPE_CHECKING:
     from tests.serving.conftest import FakeReleases
 
-SOON_S = 10.0
 ASKED = Asked(request=RecommendationRequest(user_id="ann", k=3))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.patience import SOON_S
 
 from upnext.serving.answering import Answering
 from upnext.serving.keeping import Keeping
@@ -24,7 +25,6 @@ from upnext.serving.traffic import (
 if TYPE_CHECKING:
     from tests.serving.conftest import FakeReleases
 
-SOON_S = 10.0
 HALF = Traffic(split={"stable": 0.5, "canary": 0.5})
 
 

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-SOON_S = 20.0
+from tests.patience import SOON_S
 
 # Answers each connection with its own process id, one after another. Two end at once, so each says
 # so in one write.

@@ -20,6 +20,7 @@ from schemathesis import GenerationMode
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from starlette.applications import Starlette
+from tests.patience import SOON_S, get, post
 
 from upnext.serving import connections, endpoints
 from upnext.serving.app import create_app
@@ -164,7 +165,7 @@ def test_a_body_that_stalls_is_given_up(url: str, monkeypatch: pytest.MonkeyPatc
         stalled = [open_ones.enter_context(_connect(url)) for _ in range(50)]
         for connection in stalled:
             connection.sendall(head)
-        assert httpx.post(f"{url}/v1/recommendations", json={}).status_code == 200
+        assert post(f"{url}/v1/recommendations", json={}).status_code == 200
         for connection in stalled:
             answer = _read_all(connection)
             assert answer.startswith(b"HTTP/1.1 408 ")
@@ -193,7 +194,7 @@ def test_a_client_that_says_no_more_is_given_up(
             assert connection.recv(65_536).endswith(b"}")
         connection.sendall(said)
         assert _read_all(connection) == b""
-    assert httpx.get(f"{url}/healthz").status_code == 200
+    assert get(f"{url}/healthz").status_code == 200
 
 
 def test_headers_without_end_are_cut_off(url: str) -> None:
@@ -202,7 +203,7 @@ def test_headers_without_end_are_cut_off(url: str) -> None:
         with contextlib.suppress(ConnectionError):
             connection.sendall(b"x" * 100_000_000)
             pytest.fail("the server took all of it")
-    assert httpx.get(f"{url}/healthz").status_code == 200
+    assert get(f"{url}/healthz").status_code == 200
 
 
 def test_the_body_of_a_refused_request_is_read_past_but_not_for_ever(
@@ -214,7 +215,7 @@ def test_the_body_of_a_refused_request_is_read_past_but_not_for_ever(
         assert connection.recv(65_536).startswith(b"HTTP/1.1 415 ")
         connection.sendall(b" " * 500_000)
         for _ in range(20):  # by then the server has read the end of the body, and nothing more
-            assert httpx.get(f"{url}/healthz").status_code == 200
+            assert get(f"{url}/healthz").status_code == 200
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
     monkeypatch.setattr(connections, "HEADERS_TIMEOUT_S", 0.1)
@@ -223,7 +224,7 @@ def test_the_body_of_a_refused_request_is_read_past_but_not_for_ever(
         with contextlib.suppress(ConnectionError):
             while True:
                 connection.sendall(b" " * 65_536)
-    assert httpx.get(f"{url}/healthz").status_code == 200
+    assert get(f"{url}/healthz").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["[", "[::1", "a b", "", "localhost:port", "@", "//"])
@@ -240,7 +241,7 @@ def test_a_host_that_is_none_is_refused(answering: FakeAnswering, send: Send, ho
 
 
 def test_long_headers_pass_and_requests_follow_each_other(url: str) -> None:
-    with httpx.Client() as client:
+    with httpx.Client(timeout=SOON_S) as client:
         for _ in range(3):
             headers = {"X-Long": "x" * 30_000}
             answer = client.post(f"{url}/v1/recommendations", json={}, headers=headers)
@@ -254,7 +255,7 @@ def test_a_client_that_leaves_in_the_middle_harms_nobody(url: str) -> None:
                 b"POST /v1/recommendations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n"
                 + rest
             )
-    assert httpx.post(f"{url}/v1/recommendations", json={}).status_code == 200
+    assert post(f"{url}/v1/recommendations", json={}).status_code == 200
 
 
 SERVE = """
@@ -297,7 +298,7 @@ def test_bombs_do_not_make_the_server_grow(pytestconfig: pytest.Config) -> None:
 
         first_kb = throw_all()
         last_kb = max(throw_all() for _ in range(3))
-        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert get(f"{url}/healthz").status_code == 200
         process.stdin.close()
         assert process.wait(60) == 0
     assert last_kb - first_kb < 64 * 1024

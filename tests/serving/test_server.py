@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 from starlette.applications import Starlette
+from tests.patience import get, post
 
 from upnext.errors import ConfigError
 from upnext.serving.answering import Answering
@@ -43,19 +44,19 @@ def serve_nothing(registry: Path, fakes: FakeReleases, config: ServingConfig) ->
 
 def test_it_answers_over_a_socket_and_is_gone_afterwards(app: Starlette) -> None:
     with running_server(app) as url:
-        answer = httpx.post(f"{url}/v1/recommendations", json={"k": 2})
+        answer = post(f"{url}/v1/recommendations", json={"k": 2})
         assert answer.status_code == 200
         assert len(answer.json()["items"]) == 2
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{url}/healthz")
+        get(f"{url}/healthz")
 
 
 def test_servers_run_beside_and_after_each_other(app: Starlette) -> None:
     with running_server(app) as first, running_server(app) as second:
         assert first != second
-        assert {httpx.get(f"{url}/healthz").status_code for url in (first, second)} == {200}
+        assert {get(f"{url}/healthz").status_code for url in (first, second)} == {200}
     with running_server(app) as third:
-        assert httpx.post(f"{third}/v1/recommendations", json={}).status_code == 200
+        assert post(f"{third}/v1/recommendations", json={}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_only_loopback_names_are_answered_on_loopback(
     app: Starlette, host: str, status: int
 ) -> None:
     with running_server(app) as url:
-        assert httpx.get(f"{url}/healthz", headers={"Host": host}).status_code == status
+        assert get(f"{url}/healthz", headers={"Host": host}).status_code == status
 
 
 def test_an_endless_body_is_cut_off(app: Starlette) -> None:
@@ -83,9 +84,9 @@ def test_an_endless_body_is_cut_off(app: Starlette) -> None:
     with running_server(app) as url:
         # The refusal may be read, or the connection be gone while the rest is still being sent.
         with contextlib.suppress(httpx.WriteError, httpx.ReadError):
-            response = httpx.post(f"{url}/v1/recommendations", content=chunks())
+            response = post(f"{url}/v1/recommendations", content=chunks())
             assert response.status_code == 413
-        assert httpx.post(f"{url}/v1/recommendations", json={}).status_code == 200
+        assert post(f"{url}/v1/recommendations", json={}).status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from tests.patience import SOON_S, get, post
 from tests.serving.processes import (
     ROUTE,
-    SOON_S,
     Served,
     ask,
     publish_again,
@@ -102,19 +102,19 @@ def test_traffic_is_followed_as_it_runs(served: Served) -> None:
 def test_the_admin_port_tells_the_numbers_of_all_processes(served: Served) -> None:
     for _ in range(20):
         ask(served.url)
-    told = httpx.get(f"{served.admin_url}/metrics").text
+    told = get(f"{served.admin_url}/metrics").text
     answers = re.findall(r"^upnext_answers_total\{.*\} (.*)$", told, flags=re.MULTILINE)
     assert sum(map(float, answers)) >= 20
     assert re.search(r'^upnext_label_release\{label="stable"\} 1\.0$', told, flags=re.MULTILINE)
-    listed = httpx.get(f"{served.admin_url}/admin/v1/releases").json()
+    listed = get(f"{served.admin_url}/admin/v1/releases").json()
     assert {one["pid"] for one in listed["servers"]} == served.pids()
-    assert httpx.get(f"{served.url}/metrics").status_code == 404
-    assert httpx.post(f"{served.admin_url}{ROUTE}", json={}).status_code == 404
+    assert get(f"{served.url}/metrics").status_code == 404
+    assert post(f"{served.admin_url}{ROUTE}", json={}).status_code == 404
 
 
 def test_whichever_process_is_asked_tells_the_slowest_requests_of_all(served: Served) -> None:
     def told() -> Any:
-        return httpx.get(f"{served.admin_url}/insight/v1/slow", timeout=SOON_S).json()
+        return get(f"{served.admin_url}/insight/v1/slow").json()
 
     def all_have_told() -> bool:
         ask(served.url, user_id="the-secret-user")
@@ -128,7 +128,7 @@ def test_whichever_process_is_asked_tells_the_slowest_requests_of_all(served: Se
     for one in content["slow"]:
         assert one["timings_ms"]["served"] == one["took_ms"]
         assert "the-secret-user" not in str(one)
-    release = httpx.get(f"{served.admin_url}/insight/v1/releases/1", timeout=SOON_S).json()
+    release = get(f"{served.admin_url}/insight/v1/releases/1").json()
     assert release["warm_up"]["num_servers"] == 2
     assert release["warm_up"]["num_tried"] > 20
 

@@ -127,6 +127,7 @@ def _write_retrieval(folder: Path, learned: Learned) -> None:
         "search_embeddings": _array(model.search_table),
         "item_vectors": retrieval.item_vectors(),
         "idle_bounds": retrieval.query_encoder.idle_bounds,
+        "repeat_bonus": np.array([retrieval.repeat_bonus], np.float32),
     }
     _save(folder, arrays)
     if model.side is not None:

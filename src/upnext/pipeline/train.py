@@ -23,6 +23,7 @@ from upnext.pipeline.releasing import Learned, publish_release
 from upnext.pipeline.unshown import examples_without_impressions
 from upnext.ranking.train import train_ranking
 from upnext.registry.release import Release
+from upnext.retrieval.repeats import repeat_bonus_of
 from upnext.retrieval.train import train_retrieval
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS
@@ -107,24 +108,8 @@ def _learn(
 
     `chosen`: what validation found best, whose numbers of epochs are taken over.
     """
-    encoder, targets = data.encoder, data.targets
-    if targets is not None and config.evaluation.mask_watched:
-        targets = targets.first_watches()
-    num_items = encoder.catalogue.num_rows - NUM_RESERVED_ROWS
-    say(f"retrieval: {num_items:,} items, {len(data.train_history.watches.rows):,} watches")
-    retrieval = crew(
-        partial(
-            train_retrieval,
-            encoder,
-            data.train_history,
-            targets,
-            config.retrieval,
-            mask_watched=config.evaluation.mask_watched,
-            stop_after=chosen.retrieval.best_epoch + 1 if chosen else None,
-        ),
-        on_epoch=lambda epoch: say(epoch.to_text("retrieval")),
-        logbook=logbook,
-    )
+    encoder = data.encoder
+    retrieval = _retrieval(data, config, say, logbook, crew, chosen=chosen)
     index = build_index(
         retrieval.item_vectors(),
         config.index,
@@ -152,6 +137,42 @@ def _learn(
     return Learned(
         encoder=encoder, retrieval=retrieval, index=index, sources=sources, ranking=ranking
     )
+
+
+def _retrieval(
+    data: LearningData,
+    config: RunConfig,
+    say: Say,
+    logbook: Logbook,
+    crew: Crew,
+    *,
+    chosen: Learned | None,
+) -> TrainedRetrieval:
+    """Stage 1, and what it is worth that an item was watched before."""
+    encoder, targets = data.encoder, data.targets
+    if targets is not None and config.evaluation.mask_watched:
+        targets = targets.first_watches()
+    num_items = encoder.catalogue.num_rows - NUM_RESERVED_ROWS
+    say(f"retrieval: {num_items:,} items, {len(data.train_history.watches.rows):,} watches")
+    retrieval = crew(
+        partial(
+            train_retrieval,
+            encoder,
+            data.train_history,
+            targets,
+            config.retrieval,
+            mask_watched=config.evaluation.mask_watched,
+            stop_after=chosen.retrieval.best_epoch + 1 if chosen else None,
+        ),
+        on_epoch=lambda epoch: say(epoch.to_text("retrieval")),
+        logbook=logbook,
+    )
+    bonus = chosen.retrieval.repeat_bonus if chosen else 0.0
+    if data.targets is not None:
+        some = data.targets.sample(config.retrieval.num_validation_events, seed=0)
+        bonus = repeat_bonus_of(retrieval, some)
+        say(f"retrieval: {bonus:+.2f} to the score of what was watched before")
+    return replace(retrieval, repeat_bonus=bonus)
 
 
 def _logged(

@@ -66,8 +66,7 @@ class DinNetwork(nn.Module):
     def forward(self, parts: Parts) -> torch.Tensor:
         """Outputs [M, O]."""
         attended = self.attended(parts.inputs)
-        candidate = torch.cat([parts.candidate, attended], dim=1)
-        return self.mlp.outputs(parts.query, candidate, parts.request_index)
+        return self.mlp.outputs(parts.query, (*parts.candidate, attended), parts.request_index)
 
     def attended(self, inputs: Inputs) -> torch.Tensor:
         """[M, E] the past of each candidate's request, weighed by the candidate."""

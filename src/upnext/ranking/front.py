@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from upnext.ranking.config import RankingNetworkConfig
+from upnext.ranking.dropout import Dropout
 from upnext.ranking.features import (
     CANDIDATE_FEATURES,
     QUERY_FEATURES,
@@ -24,10 +25,13 @@ QUERY_LEVELS, CANDIDATE_LEVELS = "query_levels", "candidate_levels"
 
 @dataclass(frozen=True)
 class Parts:
-    """query [R, Q], candidate [M, I], and whose each candidate is; the raw inputs beside them."""
+    """query [R, Q], candidate [M, I], and whose each candidate is; the raw inputs beside them.
+
+    The candidate is in pieces, which stand side by side.
+    """
 
     query: torch.Tensor
-    candidate: torch.Tensor
+    candidate: tuple[torch.Tensor, ...]
     request_index: torch.Tensor
     inputs: Inputs
 
@@ -60,13 +64,13 @@ class Front(nn.Module):
         num_of_candidates = len(CANDIDATE_FEATURES) + sizes.sources
         self.candidate_scale = Scaled(num_of_candidates, logs=config.logs)
         self.query_scale = Scaled(len(QUERY_FEATURES), logs=config.logs)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         powers = 2 if config.powers else 0
+        self.num_query_levels = self.query_scale.width + powers * len(QUERY_FEATURES)
+        self.num_candidate_levels = self.candidate_scale.width + powers * num_of_candidates
         context_size = config.context_embedding_size * len(sizes.contexts)
-        of_queries = self.query_scale.width + powers * len(QUERY_FEATURES)
-        self.query_size = 2 * sizes.item_vector + context_size + of_queries
-        of_candidates = self.candidate_scale.width + powers * num_of_candidates
-        self.candidate_size = sizes.item_vector + of_candidates
+        self.query_size = 2 * sizes.item_vector + context_size + self.num_query_levels
+        self.candidate_size = sizes.item_vector + self.num_candidate_levels
 
     def fit(self, of_queries: Floats, of_candidates: Floats) -> None:
         """Takes the quantiles of training values [n, Fq] and [m, F], as `features` gives them."""
@@ -80,24 +84,28 @@ class Front(nn.Module):
         )
 
     def levels(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
-        """All features made comparable: of requests [R, ·] and of candidates [M, ·]."""
+        """All features made comparable, with powers: of requests [R, ·], of candidates [M, ·]."""
         if CANDIDATE_LEVELS in inputs:
             return inputs[QUERY_LEVELS], inputs[CANDIDATE_LEVELS]
         of_queries, of_candidates = self.features(inputs)
-        return self.query_scale(of_queries), self.candidate_scale(of_candidates)
+        of_queries, of_candidates = (
+            self.query_scale(of_queries),
+            self.candidate_scale(of_candidates),
+        )
+        if not self.powers:
+            return of_queries, of_candidates
+        with_powers = self.candidate_scale.with_powers(of_candidates)
+        return self.query_scale.with_powers(of_queries), with_powers
 
     def forward(self, inputs: Inputs) -> Parts:
         """The parts, every vector of items a little thinned out in training."""
         of_queries, of_candidates = self.levels(inputs)
-        if self.powers:
-            of_queries = self.query_scale.with_powers(of_queries)
-            of_candidates = self.candidate_scale.with_powers(of_candidates)
         rows = inputs["context_rows"]
         contexts = [table(rows[:, place]) for place, table in enumerate(self.contexts)]
         past = [self.dropout(inputs["history_pooled"]), self.dropout(inputs["shown_pooled"])]
         return Parts(
             query=torch.cat([*past, *contexts, of_queries], dim=1),
-            candidate=torch.cat([self.dropout(inputs["item_vectors"]), of_candidates], dim=1),
+            candidate=(self.dropout(inputs["item_vectors"]), of_candidates),
             request_index=inputs["request_index"],
             inputs=inputs,
         )

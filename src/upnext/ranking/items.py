@@ -5,6 +5,7 @@ from torch import nn
 
 from upnext.examples.encoder import Encoder
 from upnext.ranking.config import RankingNetworkConfig
+from upnext.ranking.pooling import sums_of_lines
 from upnext.schema import UNKNOWN_ROW, Floats
 from upnext.training.group import ALONE, Group
 from upnext.training.sharded import ShardedTable
@@ -95,8 +96,6 @@ class ItemVectors(nn.Module):
 
     def _mean_of_tags(self, rows: torch.Tensor) -> torch.Tensor:
         tags = self.tag_rows[rows]
-        known = (tags > UNKNOWN_ROW).float()
-        weights = known / known.sum(dim=1, keepdim=True).clamp(min=1.0)
-        vectors = self._table("tag").weight.index_select(0, tags.flatten())
-        mean: torch.Tensor = (vectors.view(*tags.shape, -1) * weights[..., None]).sum(dim=1)
-        return mean
+        num_known = (tags > UNKNOWN_ROW).sum(dim=1, keepdim=True).clamp(min=1)
+        every_tag = torch.arange(self._table("tag").num_rows, device=rows.device)
+        return sums_of_lines(self._known("tag", every_tag), tags.cpu().numpy()) / num_known

@@ -10,7 +10,6 @@ from upnext.examples.history import Indices
 from upnext.examples.impressions import RANKING_INPUTS, ImpressionExamples, RankingInputs
 from upnext.ranking.front import CANDIDATE_LEVELS, QUERY_LEVELS
 from upnext.ranking.model import RankingModel
-from upnext.schema import Floats
 
 REQUESTS_AT_ONCE = 128
 REQUESTS_FOR_QUANTILES = 10_000
@@ -24,20 +23,29 @@ FEATURE_INPUTS = tuple(name for name in RANKING_INPUTS if name != "context_rows"
 class KeptLevels:
     """Every feature made comparable, of requests [R, ·] and of impressions [M, ·]."""
 
-    of_queries: Floats
-    of_candidates: Floats
+    of_queries: torch.Tensor
+    of_candidates: torch.Tensor
 
 
 class Levels:
     """The normalised features of some examples, kept where they fit, or else computed again.
 
     They depend on no weight, so a training that computed them at every epoch would only lose time.
+    They are kept in the numbers that matrices are multiplied in, where they would end anyway.
     """
 
-    def __init__(self, model: RankingModel, encoder: Encoder, examples: ImpressionExamples) -> None:
+    def __init__(
+        self,
+        model: RankingModel,
+        encoder: Encoder,
+        examples: ImpressionExamples,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         self._model, self._encoder, self._examples = model, encoder, examples
-        front = model.scoring.front
-        num_bytes = 4 * front.candidate_scale.width * len(examples.item_rows)
+        self._dtype = dtype
+        width = model.scoring.front.num_candidate_levels
+        num_bytes = dtype.itemsize * width * len(examples.item_rows)
         fits = num_bytes <= MOST_KEPT_BYTES
         self._kept = self._all() if fits else None
 
@@ -56,27 +64,27 @@ class Levels:
     def _computed(self, raw: RankingInputs) -> dict[str, torch.Tensor]:
         with torch.no_grad():
             inputs = self._model.tensors(raw, *FEATURE_INPUTS)
-            of_queries, of_candidates = self._model.scoring.front.levels(inputs)
+            levels = self._model.scoring.front.levels(inputs)
+        of_queries, of_candidates = (one.to(self._dtype) for one in levels)
         return {QUERY_LEVELS: of_queries, CANDIDATE_LEVELS: of_candidates}
 
     def _all(self) -> KeptLevels:
         examples, front = self._examples, self._model.scoring.front
         kept = KeptLevels(
-            np.empty((examples.num_requests, front.query_scale.width), np.float32),
-            np.empty((len(examples.item_rows), front.candidate_scale.width), np.float32),
+            torch.empty(examples.num_requests, front.num_query_levels, dtype=self._dtype),
+            torch.empty(len(examples.item_rows), front.num_candidate_levels, dtype=self._dtype),
         )
         for start in range(0, examples.num_requests, REQUESTS_AT_ONCE):
             end = min(start + REQUESTS_AT_ONCE, examples.num_requests)
             raw, chosen = examples.inputs(self._encoder, np.arange(start, end))
             levels = self._computed(raw)
-            kept.of_queries[start:end] = levels[QUERY_LEVELS].cpu().numpy()
-            kept.of_candidates[chosen] = levels[CANDIDATE_LEVELS].cpu().numpy()
+            kept.of_queries[start:end] = levels[QUERY_LEVELS]
+            kept.of_candidates[torch.from_numpy(chosen)] = levels[CANDIDATE_LEVELS].cpu()
         return kept
 
 
-def _lines(array: Floats, places: Indices) -> torch.Tensor:
-    """Some lines of an array; torch gathers them whole, NumPy number by number."""
-    return torch.from_numpy(array).index_select(0, torch.from_numpy(places))
+def _lines(array: torch.Tensor, places: Indices) -> torch.Tensor:
+    return array.index_select(0, torch.from_numpy(places))
 
 
 def fit_quantiles(

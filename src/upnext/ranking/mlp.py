@@ -1,5 +1,6 @@
 """The paper's ranking network: query part plus item part, then fully connected layers."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -61,15 +62,33 @@ class MlpNetwork(nn.Module):
         return self.outputs(parts.query, parts.candidate, parts.request_index)
 
     def outputs(
-        self, query: torch.Tensor, candidate: torch.Tensor, request_index: torch.Tensor
+        self, query: torch.Tensor, candidate: Sequence[torch.Tensor], request_index: torch.Tensor
     ) -> torch.Tensor:
-        """Outputs [M, O] of query [R, Q] and candidate [M, I]."""
+        """Outputs [M, O] of query [R, Q] and candidate [M, I], in pieces."""
         first = self.query_layer(query).index_select(0, request_index)
-        first = first + self.candidate_layer(candidate)
+        first = added_of_pieces(first, self.candidate_layer, candidate)
         outputs: torch.Tensor = self.layers(first)
         if not self.num_factors:
             return outputs
         of_query = self.query_factors(query).index_select(0, request_index)
-        products = of_query * self.candidate_factors(candidate)
+        nothing = torch.zeros_like(of_query)
+        products = of_query * added_of_pieces(nothing, self.candidate_factors, candidate)
         by_output: torch.Tensor = products.unflatten(1, (self.num_outputs, self.num_factors))
         return outputs + by_output.sum(dim=2)
+
+
+def added_of_pieces(
+    start: torch.Tensor, layer: nn.Linear, pieces: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """[M, O] start + what a layer without bias makes of vectors that stand side by side.
+
+    In training they are not put there: each is multiplied with its own columns of the weights, so
+    that the product for the gradient of those that learn nothing is not made.
+    """
+    if torch.compiler.is_exporting() or not torch.is_grad_enabled():
+        whole: torch.Tensor = layer(torch.cat([*pieces], dim=1))
+        return start + whole
+    columns = torch.split(layer.weight, [piece.shape[1] for piece in pieces], dim=1)
+    for piece, own in zip(pieces, columns, strict=True):
+        start = torch.addmm(start, piece, own.T)
+    return start

@@ -1,11 +1,14 @@
 """Stage 2 as a whole: the vectors of items, and the network from raw inputs to seconds."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from upnext.examples.encoder import Encoder
+from upnext.examples.history import Indices
 from upnext.examples.impressions import RANKING_INPUTS, RankingInputs
 from upnext.ranking.calibration import Calibration
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
@@ -15,8 +18,9 @@ from upnext.ranking.front import Front, Sizes
 from upnext.ranking.items import ItemVectors
 from upnext.ranking.mlp import MlpNetwork
 from upnext.ranking.objectives import new_objective
+from upnext.ranking.pooling import pooled
 from upnext.ranking.wide_and_deep import WideAndDeepNetwork
-from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW
+from upnext.schema import NUM_RESERVED_ROWS, Rows
 from upnext.training.group import ALONE, Group
 
 Network = MlpNetwork | WideAndDeepNetwork | DinNetwork
@@ -105,24 +109,21 @@ class RankingModel(nn.Module):
 
     def tensors(self, raw: RankingInputs, *names: str) -> dict[str, torch.Tensor]:
         """Some of the raw arrays."""
-        return {
-            name: torch.from_numpy(np.ascontiguousarray(raw[name])).to(self.device)
-            for name in names
-        }
+        return {name: self._tensor(raw[name]) for name in names}
 
     def vectors(self, raw: RankingInputs) -> dict[str, torch.Tensor]:
         """The vectors of candidates, and those of the past, pooled; for DIN one by one, too."""
         rows, (candidates, watched, shown) = self._few(
             raw.item_rows, raw.history_rows, raw.shown_rows
         )
-        vectors = self.items(rows)
+        vectors = self.items(self._tensor(rows))
         found = {
-            "item_vectors": vectors.index_select(0, candidates),
-            "history_pooled": _pooled(vectors, watched),
-            "shown_pooled": _pooled(vectors, shown),
+            "item_vectors": vectors.index_select(0, self._tensor(candidates)),
+            "history_pooled": pooled(vectors, watched),
+            "shown_pooled": pooled(vectors, shown),
         }
         if "history_vectors" in self.scoring.network.reads:
-            found["history_vectors"] = nn.functional.embedding(watched, vectors)
+            found["history_vectors"] = nn.functional.embedding(self._tensor(watched), vectors)
         return found
 
     def learning_inputs(
@@ -138,38 +139,19 @@ class RankingModel(nn.Module):
         seconds: torch.Tensor = self.scoring(self.inputs(raw))
         return seconds
 
-    def _few(self, *arrays: NDArray[np.int32]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _tensor(self, array: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def _few(self, *arrays: Rows) -> tuple[Indices, list[Rows]]:
         """The distinct rows, 0 and 1 first, and where each of the given ones is among them."""
         num_rows = len(self.items.channel_rows)
         if num_rows <= ROWS_WITHOUT_CHOICE:
-            rows, places = np.arange(num_rows), list(arrays)
-        else:
-            occurs = np.zeros(num_rows, bool)
-            occurs[:NUM_RESERVED_ROWS] = True
-            for array in arrays:
-                occurs[array] = True
-            rows = np.flatnonzero(occurs)
-            place = np.zeros(num_rows, np.int32)
-            place[rows] = np.arange(len(rows), dtype=np.int32)
-            places = [place[array] for array in arrays]
-        as_tensors = [torch.from_numpy(one).to(self.device) for one in places]
-        return torch.from_numpy(rows).to(self.device), as_tensors
-
-
-def _pooled(vectors: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """[R, E] the sum of the vectors of the n known rows of each line [R, H], over √n.
-
-    A mean over n would shrink as they grow more, and be learned from ever more slowly.
-
-    Of few vectors as a product with how often each occurs, whose gradient is a product too: many
-    times quicker than to scatter the gradient of every slot.
-    """
-    scale = (rows > UNKNOWN_ROW).sum(dim=1, keepdim=True).clamp(min=1).rsqrt()
-    if len(vectors) <= ROWS_WITHOUT_CHOICE and vectors.requires_grad:
-        in_short = torch.is_autocast_enabled(vectors.device.type)
-        precision = torch.bfloat16 if in_short else vectors.dtype
-        occurs = torch.zeros(len(rows), len(vectors), dtype=precision, device=vectors.device)
-        occurs.scatter_add_(1, rows.to(torch.int64), occurs.new_ones(1, 1).expand(rows.shape))
-        return (occurs @ vectors) * scale
-    summed: torch.Tensor = nn.functional.embedding_bag(rows, vectors, mode="sum")
-    return summed * scale
+            return np.arange(num_rows), list(arrays)
+        occurs = np.zeros(num_rows, bool)
+        occurs[:NUM_RESERVED_ROWS] = True
+        for array in arrays:
+            occurs[array] = True
+        rows = np.flatnonzero(occurs)
+        place = np.zeros(num_rows, np.int32)
+        place[rows] = np.arange(len(rows), dtype=np.int32)
+        return rows, [place[array] for array in arrays]

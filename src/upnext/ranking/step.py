@@ -61,15 +61,16 @@ class RankingTask:
         fit_bias(self.model.scoring.network.output_bias, start)
         self.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         fit_quantiles(self.model, encoder, examples, generator)
-        self.levels = Levels(self.model, encoder, examples)
+        self.precision = precision_on(config.precision, self.model.device, group)
+        dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+        self.levels = Levels(self.model, encoder, examples, dtype=dtype)
         self.validation = None
         if validation is not None and validation.num_requests:
             count = min(config.num_validation_requests, validation.num_requests)
             chosen = generator.choice(validation.num_requests, count, replace=False)
             self.validation = validation.take(np.sort(chosen))
-            self.validation_levels = Levels(self.model, encoder, self.validation)
+            self.validation_levels = Levels(self.model, encoder, self.validation, dtype=dtype)
         self.draw_rate = self._draw_rate(outcomes)
-        self.precision = precision_on(config.precision, self.model.device)
         self.generator = generator
         self.descent = self._new_descent()
 

@@ -82,15 +82,20 @@ class Nominators:
         )
 
     def candidates(
-        self, nominations: Nominations, place: int, user_vector: Floats | None
+        self, nominations: Nominations, place: int, user_vector: Floats | None, again: Rows
     ) -> Candidates:
-        """Those of one moment of some nominations, with retrieval's score of each, or 0 without."""
+        """Those of one moment of some nominations, with retrieval's score of each, or 0 without.
+
+        `again`: what the user has watched and may be proposed again.
+        """
         is_item = nominations.item_rows[place] >= NUM_RESERVED_ROWS
         rows = nominations.item_rows[place][is_item]
         scores: Floats = (
             np.zeros(len(rows), np.float32)
             if user_vector is None
-            else self.retriever.item_vectors[rows] @ user_vector
+            else self.retriever.with_bonus(
+                self.retriever.item_vectors[rows] @ user_vector, rows, again
+            )
         )
         return Candidates(rows, scores, nominations.nominated_by[place][is_item])
 

@@ -108,14 +108,14 @@ class Funnel:
     def _candidates(self, vectors: Floats | None) -> list[Candidates]:
         """Requests for the same number of items and without rules are searched as one."""
         found: list[Candidates] = [_none()] * len(self._requests)
-        excluded = self._excluded()
+        excluded, again = self._watched()
         for places in self._searched_together():
             some = None if vectors is None else vectors[places]
-            nominations = self._nominations(places, some, excluded)
+            nominations = self._nominations(places, some, excluded, again)
             for line, place in enumerate(places):
                 vector = None if some is None else some[line]
                 nominators = self._release.nominators
-                found[place] = nominators.candidates(nominations, line, vector)
+                found[place] = nominators.candidates(nominations, line, vector, again[place])
         return found
 
     def _searched_together(self) -> Iterator[Indices]:
@@ -125,17 +125,23 @@ class Funnel:
             alike.setdefault(num_found if request.rules == NO_RULES else object(), []).append(place)
         yield from (np.array(places, np.int64) for places in alike.values())
 
-    def _excluded(self) -> list[Rows]:
-        """What each user has watched, and may not be recommended once more."""
+    def _watched(self) -> tuple[list[Rows], list[Rows]]:
+        """What each user has watched: what may not be recommended once more, and what may."""
         batch = self._batch
         starts, rows = batch.history.watches.all_before(batch.user_rows, batch.at_ms)
-        return [
-            rows[start:end] if request.exclude_watched else rows[:0]
-            for request, start, end in zip(self._requests, starts[:-1], starts[1:], strict=True)
-        ]
+        watched, nothing = np.split(rows, starts[1:-1]), rows[:0]
+        stays_away = [request.exclude_watched for request in self._requests]
+        return (
+            [each if away else nothing for each, away in zip(watched, stays_away, strict=True)],
+            [nothing if away else each for each, away in zip(watched, stays_away, strict=True)],
+        )
 
     def _nominations(
-        self, places: Indices, vectors: Floats | None, excluded: Sequence[Rows]
+        self,
+        places: Indices,
+        vectors: Floats | None,
+        excluded: Sequence[Rows],
+        again: Sequence[Rows],
     ) -> Nominations:
         """Of some requests that are searched together, by retrieval and by counts."""
         release = self._release
@@ -148,9 +154,13 @@ class Funnel:
             found = self._attempt(
                 "index",
                 "counts alone propose items",
-                lambda: release.retriever.nearest(vectors, num_found, excluded_rows, allowed_rows)[
-                    0
-                ],
+                lambda: release.retriever.nearest(
+                    vectors,
+                    num_found,
+                    excluded_rows,
+                    allowed_rows,
+                    again_rows=[again[place] for place in places],
+                )[0],
             )
         both = self._attempt(
             "sources",

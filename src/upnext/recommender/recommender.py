@@ -122,11 +122,21 @@ class Recommender(OpenedRelease):
         return index_recall(self, request, live)
 
     def candidates_of(
-        self, history: History, user_rows: Indices, at_ms: TimesMs, excluded: Sequence[Rows] | None
+        self,
+        history: History,
+        user_rows: Indices,
+        at_ms: TimesMs,
+        excluded: Sequence[Rows] | None,
+        again: Sequence[Rows] | None = None,
     ) -> Rows:
-        """[B, K] stage 1 for B moments: rows, retrieval's best first, -1 where there are fewer."""
+        """[B, K] stage 1 for B moments: rows, retrieval's best first, -1 where there are fewer.
+
+        `excluded`, `again`: what each user has watched and may not be, or may be, proposed again.
+        """
         user_vectors = self.retriever.user_vectors(history, user_rows, at_ms)
-        found, _ = self.retriever.nearest(user_vectors, self.num_found(), excluded)
+        found, _ = self.retriever.nearest(
+            user_vectors, self.num_found(), excluded, again_rows=again
+        )
         moments = self.nominators.moments(Batch(history, user_rows, at_ms))
         rows = self.nominators.nominate(moments, found, excluded_rows=excluded).item_rows
         missing = max(0, self.num_found() + self.nominators.num_counted - rows.shape[1])

@@ -12,9 +12,10 @@ from upnext.examples.history import History, Indices
 from upnext.examples.watches import QueryEncoder
 from upnext.index import Index, load_index
 from upnext.recommender.files import Network
+from upnext.recommender.repeats import with_repeats
 from upnext.recommender.vectors import mean_vectors, oldest_first
 from upnext.registry.release import Release
-from upnext.schema import UNKNOWN_ROW, Floats, Rows, TimesMs
+from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Floats, Rows, TimesMs
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Retriever:
     tower: Network
     index: Index
     example_age_days: float
+    repeat_bonus: float = 0.0
 
     @classmethod
     def open(
@@ -36,6 +38,7 @@ class Retriever:
     ) -> Self:
         """Stage 1 of a release, its arrays mapped into memory."""
         item_vectors = release.array("retrieval/item_vectors.npy")
+        told = "retrieval/repeat_bonus.npy"  # releases of before know of none
         return cls(
             encoder=encoder,
             query_encoder=QueryEncoder(encoder, release.array("retrieval/idle_bounds.npy")),
@@ -45,6 +48,7 @@ class Retriever:
             tower=Network.open(release, "retrieval/tower.onnx", num_threads),
             index=load_index(release.path / "index", item_vectors),
             example_age_days=example_age_days,
+            repeat_bonus=float(release.array(told)[0]) if told in release.files else 0.0,
         )
 
     def user_vectors(self, history: History, user_rows: Indices, at_ms: TimesMs) -> Floats:
@@ -88,16 +92,54 @@ class Retriever:
         count: int,
         excluded_rows: Sequence[Rows] | None,
         allowed_rows: Rows | None = None,
+        *,
+        again_rows: Sequence[Rows] | None = None,
     ) -> tuple[Rows, Floats]:
         """Rows and scores [B, K] of the nearest items, best first, -1 where there are too few.
 
-        Nothing but `allowed_rows` is found; None allows all.
+        Args:
+            allowed_rows: nothing else is found; None allows all.
+            again_rows: what each user has watched and may be found again, whose scores are higher
+                by `repeat_bonus`.
         """
-        return self.index.search(
-            user_vectors,
-            count,
-            excluded_rows=None
-            if excluded_rows is None
-            else [np.unique(rows) for rows in excluded_rows],
-            allowed_rows=allowed_rows,
+        excluded = None if excluded_rows is None else [np.unique(rows) for rows in excluded_rows]
+        again = self._again(again_rows, allowed_rows, len(user_vectors))
+        num_again = max((len(rows) for rows in again), default=0)
+        found = self.index.search(
+            user_vectors, count + num_again, excluded_rows=excluded, allowed_rows=allowed_rows
         )
+        if not num_again:
+            return found
+        lines = [
+            with_repeats(
+                (found[0][place], found[1][place]),
+                count,
+                again=rows,
+                of_again=self.item_vectors[rows] @ user_vectors[place],
+                bonus=self.repeat_bonus,
+            )
+            for place, rows in enumerate(again)
+        ]
+        return np.stack([rows for rows, _ in lines]), np.stack([scores for _, scores in lines])
+
+    def with_bonus(self, scores: Floats, item_rows: Rows, again: Rows) -> Floats:
+        """Scores [K] of these items with the bonus of those that are among `again`."""
+        if self.repeat_bonus == 0.0 or not len(again):
+            return scores
+        bonus = np.float32(self.repeat_bonus)
+        return np.where(np.isin(item_rows, again), scores + bonus, scores)
+
+    def _again(
+        self, again_rows: Sequence[Rows] | None, allowed_rows: Rows | None, num_users: int
+    ) -> list[Rows]:
+        """What the index can find of it, each once; nothing where a bonus changes nothing."""
+        if again_rows is None or self.repeat_bonus == 0.0:
+            return [np.zeros(0, np.int32)] * num_users
+        gone = self.index.removed_rows
+        again = []
+        for watched in again_rows:
+            rows = np.unique(watched)
+            rows = rows[(rows >= NUM_RESERVED_ROWS) & (rows < len(self.item_vectors))]
+            rows = rows[~np.isin(rows, gone)]
+            again.append(rows if allowed_rows is None else rows[np.isin(rows, allowed_rows)])
+        return again

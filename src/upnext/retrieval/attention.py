@@ -14,6 +14,8 @@ from upnext.schema import UNKNOWN_ROW
 
 BLOCK_CELLS = 2**14
 """Places for events in one block of segments, so that a pass over many windows stays small."""
+ACCELERATOR_CELLS = 2**18
+"""The same on an accelerator, to which a pad is cheaper than a call."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +177,7 @@ def pack_windows(
     *,
     max_watches: int,
     min_watches: int,
+    for_accelerator: bool = False,
 ) -> PackedWindows:
     """Cuts what the windows [lo, hi) hold into segments of at most `max_watches` events.
 
@@ -189,6 +192,7 @@ def pack_windows(
             before its `hi`, unless the user's events begin later.
         max_watches: events that a segment holds at most.
         min_watches: from 1, where segments hardly overlap, to max_watches.
+        for_accelerator: whether blocks may be large, and hold segments of any length.
     """
     order = np.argsort(hi, kind="stable")
     user_rows, lo, hi = user_rows[order], lo[order], hi[order]
@@ -200,7 +204,7 @@ def pack_windows(
     known = log.rows[events] > UNKNOWN_ROW
     num_known = np.concatenate([[0], np.cumsum(known)])
     first_known = num_known[offsets[:-1]]
-    shapes, first_cell = _blocks(num_known[offsets[1:]] - first_known)
+    shapes, first_cell = _blocks(num_known[offsets[1:]] - first_known, for_accelerator)
     cells = (first_cell - first_known)[owner] + num_known[:-1]
     ends = np.cumsum([num_rows * width for num_rows, width in shapes], dtype=np.int64)
     flat = np.full(ends[-1] if shapes else 0, -1, np.int64)
@@ -260,18 +264,21 @@ def _segments(
     return segment, np.maximum(lo[begins], hi[begins] - min_watches), hi[closes]
 
 
-def _blocks(lengths: Indices) -> tuple[list[tuple[int, int]], Indices]:
+def _blocks(lengths: Indices, for_accelerator: bool) -> tuple[list[tuple[int, int]], Indices]:
     """Shapes [n, L] of the blocks for segments of these lengths, and each segment's first cell.
 
     The segments of a block differ in length by less than a factor of 2: finer blocks have fewer
     pads, but cost more calls than they save. They fill no more cells than `BLOCK_CELLS`, unless
-    one segment does.
+    one segment does. On an accelerator calls cost more still, and all lengths stand together.
     """
     order = np.argsort(lengths, kind="stable")
     rising = lengths[order]
     octave = np.ceil(np.log2(np.maximum(rising, 1))).astype(np.int64)
+    if for_accelerator:
+        octave[:] = octave.max(initial=0)
     place = np.arange(len(rising)) - np.searchsorted(octave, octave)
-    part = place // np.maximum(1, BLOCK_CELLS >> octave)
+    num_cells = ACCELERATOR_CELLS if for_accelerator else BLOCK_CELLS
+    part = place // np.maximum(1, num_cells >> octave)
     opens = np.ones(len(rising), bool)
     opens[1:] = (np.diff(octave) != 0) | (np.diff(part) != 0)
     starts = np.flatnonzero(opens)

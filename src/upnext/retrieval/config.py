@@ -38,7 +38,9 @@ class RetrievalConfig:
     sampler_power: float = 0.75
     """Exponent of the unigram samplers."""
     unique_negatives: bool = False
-    """Whether an item drawn twice counts once; the correction for sampling knows."""
+    """Whether no item is drawn twice: what is sure to come up is drawn once, and the other tries go
+    to rarer items; the correction for sampling knows. A little nearer to the full softmax, but
+    draws then differ in size, and matrix products of ever new shapes can be slower."""
     corrected_log_q: bool = True
     """Whether the sampled softmax leaves the watched item, which was not drawn, without a
     correction; the classic form, which many trainers use, corrects it too."""

@@ -1,27 +1,8 @@
 """Objectives of stage 1: pure functions of vectors, with gradients in closed form."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from math import isqrt
-from typing import Any, Literal, NamedTuple
-
 import torch
-from torch.nn.functional import softplus
 
-Link = Literal["softmax", "logistic"]
-"""How draws enter an objective: together, under one logarithm, or each for itself."""
-
-Precision = Literal["float32", "bfloat16"]
-"""Of matrix products and logits. `float32` leaves the vectors as they are, be they float64."""
-
-CHUNK_LOGITS = 2**20
-"""Logits held at once, on a CPU about as many as its caches hold."""
-
-ACCELERATOR_CHUNKS = 64
-"""How many times as many an accelerator holds."""
-
-LARGEST_ODDS = 1e30
-"""Odds against the watched item whose products with vectors surely stay finite in float32."""
+from upnext.retrieval.sweep import Draws, Hits, Precision, accidental_hits, drawn_part, softplus
 
 
 def sampled_softmax_loss(
@@ -64,9 +45,9 @@ def sampled_softmax_loss(
     positive_logits = _positive_logits(user_vectors, positive_vectors, negative_vectors)
     if positive_log_expected is not None:
         positive_logits = positive_logits - positive_log_expected
-    hits = _accidental_hits(positive_rows, negative_rows)
-    draws = _Draws(negative_vectors, negative_log_expected, hits)
-    return _drawn_part("softmax", user_vectors, positive_logits, draws, precision)
+    hits = accidental_hits(positive_rows, negative_rows)
+    draws = Draws(negative_vectors, negative_log_expected, hits)
+    return drawn_part("softmax", user_vectors, positive_logits, draws, precision)
 
 
 def full_softmax_loss(
@@ -90,9 +71,9 @@ def full_softmax_loss(
     """
     positive_vectors = item_vectors.index_select(0, positive_rows)
     positive_logits = _positive_logits(user_vectors, positive_vectors, item_vectors)
-    itself = _Hits(torch.arange(len(positive_rows), device=positive_rows.device), positive_rows)
-    draws = _Draws(item_vectors, item_vectors.new_zeros(len(item_vectors)), itself)
-    return _drawn_part("softmax", user_vectors, positive_logits, draws, precision)
+    itself = Hits(torch.arange(len(positive_rows), device=positive_rows.device), positive_rows)
+    draws = Draws(item_vectors, item_vectors.new_zeros(len(item_vectors)), itself)
+    return drawn_part("softmax", user_vectors, positive_logits, draws, precision)
 
 
 def noise_contrastive_loss(
@@ -128,10 +109,10 @@ def noise_contrastive_loss(
     """
     positive_logits = _positive_logits(user_vectors, positive_vectors, negative_vectors)
     gap = positive_logits - positive_log_expected
-    of_positives = _softplus(-gap) + positive_log_expected.exp() * _softplus(gap)
-    hits = _accidental_hits(positive_rows, negative_rows)
-    draws = _Draws(negative_vectors, negative_log_expected, hits)
-    return of_positives.mean() + _drawn_part(
+    of_positives = softplus(-gap) + positive_log_expected.exp() * softplus(gap)
+    hits = accidental_hits(positive_rows, negative_rows)
+    draws = Draws(negative_vectors, negative_log_expected, hits)
+    return of_positives.mean() + drawn_part(
         "logistic", user_vectors, positive_logits, draws, precision
     )
 
@@ -163,9 +144,9 @@ def negative_sampling_loss(
     Sources: Mikolov et al. 2013, arXiv 1310.4546; Levy and Goldberg 2014 for the optimum.
     """
     positive_logits = _positive_logits(user_vectors, positive_vectors, negative_vectors)
-    hits = _accidental_hits(positive_rows, negative_rows)
-    draws = _Draws(negative_vectors, negative_vectors.new_zeros(len(negative_vectors)), hits)
-    return _softplus(-positive_logits).mean() + _drawn_part(
+    hits = accidental_hits(positive_rows, negative_rows)
+    draws = Draws(negative_vectors, negative_vectors.new_zeros(len(negative_vectors)), hits)
+    return softplus(-positive_logits).mean() + drawn_part(
         "logistic", user_vectors, positive_logits, draws, precision
     )
 
@@ -177,219 +158,3 @@ def _positive_logits(
     if len(sizes) != 1:
         raise ValueError(f"user, positive and negative vectors differ in size: {sorted(sizes)}")
     return (users * positives).sum(dim=1)
-
-
-def _softplus(logits: torch.Tensor) -> torch.Tensor:
-    """log(1 + e^x); torch's own threshold of 20 would be seen in float64."""
-    return softplus(logits, threshold=40)
-
-
-class _Hits(NamedTuple):
-    """Which draw is the positive of which example: both [h], int64, ascending by example."""
-
-    examples: torch.Tensor
-    draws: torch.Tensor
-
-
-def _accidental_hits(positive_rows: torch.Tensor, negative_rows: torch.Tensor) -> _Hits:
-    """Found by search in the sorted draws: to compare [B, S] would cost more than to multiply."""
-    in_order, draws = torch.sort(negative_rows)
-    first = torch.searchsorted(in_order, positive_rows)
-    num_hits = torch.searchsorted(in_order, positive_rows, right=True) - first
-    examples = torch.repeat_interleave(num_hits)
-    num_before = (num_hits.cumsum(0) - num_hits)[examples]
-    nth = torch.arange(len(examples), device=examples.device) - num_before
-    return _Hits(examples, draws[first[examples] + nth])
-
-
-class _Draws(NamedTuple):
-    """Item vectors [S, D], log E [S], and the hits."""
-
-    vectors: torch.Tensor
-    log_expected: torch.Tensor
-    hits: _Hits
-
-
-def _drawn_part(
-    link: Link,
-    users: torch.Tensor,
-    positive_logits: torch.Tensor,
-    draws: _Draws,
-    precision: Precision,
-) -> torch.Tensor:
-    """What the draws cost, mean over examples, with z_j = u · v_j − log E_j, −inf for a hit.
-
-    softmax:  log( 1 + Σ_j e^{z_j − s_0} )        logistic:  Σ_j log( 1 + e^{z_j} )
-    """
-    dtype = torch.bfloat16 if precision == "bfloat16" else users.dtype
-    num_examples, num_draws = _chunk_shape(len(users), len(draws.vectors), users.device)
-    tiles = _tiles(draws, dtype, num_draws)
-    loss: torch.Tensor = _DrawnPart.apply(  # type: ignore[no-untyped-call]
-        users, draws.vectors, positive_logits, link, tiles, num_examples
-    )
-    return loss
-
-
-def _chunk_shape(num_users: int, num_draws: int, device: torch.device) -> tuple[int, int]:
-    """Examples and draws of a chunk: all draws at once, unless that left too few examples."""
-    num_logits = CHUNK_LOGITS * (1 if device.type == "cpu" else ACCELERATOR_CHUNKS)
-    side = isqrt(num_logits)
-    num_examples = num_logits // max(num_draws, 1)
-    if num_examples < side // 16:
-        num_examples = side // 2
-    num_examples = max(1, min(num_examples, num_users))
-    return num_examples, max(1, min(num_draws, num_logits // num_examples))
-
-
-class _Tile(NamedTuple):
-    """Some of the draws: vectors [m, D], beside them −log E and ones [m, D + 4], and hits."""
-
-    place: slice
-    vectors: torch.Tensor
-    extended: torch.Tensor
-    hits: _Hits
-
-
-def _tiles(draws: _Draws, dtype: torch.dtype, num_draws: int) -> Sequence[_Tile]:
-    vectors, hits = draws.vectors.detach().to(dtype), draws.hits
-    beside = [_with_remainder(-draws.log_expected, dtype), vectors.new_ones(len(vectors), 2)]
-    extended = torch.cat([vectors, *beside], dim=1)
-    tiles = []
-    for start in range(0, max(len(vectors), 1), num_draws):
-        place = slice(start, start + num_draws)
-        inside = (hits.draws >= place.start) & (hits.draws < place.stop)
-        of_tile = _Hits(hits.examples[inside], hits.draws[inside] - start)
-        tiles.append(_Tile(place, vectors[place], extended[place], of_tile))
-    return tiles
-
-
-def _with_remainder(column: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """[n, 2]: a column, and what rounding took from it."""
-    rounded = column.to(dtype)
-    return torch.stack([rounded, (column - rounded).to(dtype)], dim=1)
-
-
-class _Settled(NamedTuple):
-    """A block of n examples once all draws have been seen; gradients are those of its cost."""
-
-    cost: torch.Tensor
-    """[n], in nats."""
-    scale: torch.Tensor
-    """[n]: times a draw's weight it is the gradient by that logit."""
-    grad_logits: torch.Tensor
-    """[n], by the positives' logits."""
-    shift: torch.Tensor
-    """[n], what the weights were shifted by."""
-    last_weights: torch.Tensor
-    """[n, m], those of the last tile, which are still in the buffer."""
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Some of the examples, `users` [n, D], against tiles of draws, one after the other."""
-
-    link: Link
-    tiles: Sequence[_Tile]
-    examples: slice
-    users: torch.Tensor
-    buffer: torch.Tensor
-
-    def settle(self, positive_logits: torch.Tensor) -> _Settled:
-        """Sees all draws. Odds are counted from the positive, which costs no pass for a maximum."""
-        zero = torch.zeros_like(positive_logits)
-        match self.link:
-            case "softmax":
-                shift = positive_logits
-                weights, odds = self.weigh_all(shift)
-                if not bool((odds < LARGEST_ODDS).all()):  # count from the likeliest instead
-                    shift = torch.maximum(shift, self.largest_logit(shift) + shift)
-                    weights, odds = self.weigh_all(shift)
-                positive_odds = (positive_logits - shift).exp()
-                log_odds = odds.log() + shift - positive_logits
-                cost, doubt = torch.logaddexp(log_odds, zero), log_odds.sigmoid()
-                return _Settled(cost, 1 / (odds + positive_odds), -doubt, shift, weights)
-            case "logistic":
-                weights, cost = self.weigh_all(zero)
-                return _Settled(cost, torch.ones_like(zero), zero, zero, weights)
-
-    def weigh_all(self, shift: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The last tile's weights [n, m], and sums over all tiles [n]."""
-        sums = torch.zeros_like(shift)
-        for tile in self.tiles:
-            weights, part = self.weigh(tile, shift)
-            sums += part
-        return weights, sums
-
-    def weigh(self, tile: _Tile, shift: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weights of the draws [n, m], in the buffer, and their sums, or those of their cost [n].
-
-        Sums are made in float32; in bfloat16 only the result is rounded.
-        """
-        logits = self.logits(tile, shift)
-        match self.link:
-            case "softmax":
-                odds = logits.exp_()
-                return odds, odds.sum(dim=1)
-            case "logistic":
-                cost = _softplus(logits).sum(dim=1)
-                return logits.sigmoid_(), cost
-
-    def largest_logit(self, shift: torch.Tensor) -> torch.Tensor:
-        """[n], over all draws."""
-        tops = [self.logits(tile, shift).amax(dim=1) for tile in self.tiles]
-        return torch.stack(tops).amax(dim=0)
-
-    def logits(self, tile: _Tile, shift: torch.Tensor) -> torch.Tensor:
-        """u · v − log E − shift [n, m], −inf for hits, in the buffer.
-
-        One matrix product adds all three up, before anything is rounded.
-        """
-        shape = len(self.users), len(tile.vectors)
-        logits = self.buffer[: shape[0] * shape[1]].view(shape)
-        beside = [self.users.new_ones(shape[0], 2), _with_remainder(-shift, self.users.dtype)]
-        torch.mm(torch.cat([self.users, *beside], dim=1), tile.extended.T, out=logits)
-        ends = tile.hits.examples.new_tensor([self.examples.start, self.examples.stop])
-        first, last = torch.searchsorted(tile.hits.examples, ends).tolist()
-        places = (tile.hits.examples[first:last] - self.examples.start) * shape[1]
-        logits.view(-1).index_fill_(0, places + tile.hits.draws[first:last], -torch.inf)
-        return logits
-
-
-class _DrawnPart(torch.autograd.Function):
-    """The mean cost of the draws, and in the same pass over chunks of logits its gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        users: torch.Tensor,
-        negatives: torch.Tensor,
-        positive_logits: torch.Tensor,
-        link: Link,
-        tiles: Sequence[_Tile],
-        num_examples: int,
-    ) -> torch.Tensor:
-        dtype = tiles[0].vectors.dtype
-        buffer = torch.empty(num_examples * len(tiles[0].vectors), dtype=dtype, device=users.device)
-        grad_users, grad_negatives = torch.zeros_like(users), torch.zeros_like(negatives)
-        cost, grad_logits = torch.empty_like(positive_logits), torch.empty_like(positive_logits)
-        for start in range(0, len(users), num_examples):
-            part = slice(start, min(start + num_examples, len(users)))
-            block = _Block(link, tiles, part, users[part].to(dtype), buffer)
-            settled = block.settle(positive_logits[part])
-            cost[part], grad_logits[part] = settled.cost, settled.grad_logits
-            scale, weights = settled.scale[:, None], settled.last_weights
-            scaled_users = (users[part] * scale).to(dtype)
-            for tile in reversed(tiles):
-                if tile is not tiles[-1]:
-                    weights, _ = block.weigh(tile, settled.shift)
-                grad_users[part] += weights @ tile.vectors
-                grad_negatives[tile.place] += weights.T @ scaled_users
-            grad_users[part] *= scale
-        ctx.save_for_backward(grad_users, grad_negatives, grad_logits)
-        return cost.mean()
-
-    @staticmethod
-    def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grad_users, grad_negatives, grad_logits = ctx.saved_tensors
-        scale = grad_loss / len(grad_users)
-        return grad_users * scale, grad_negatives * scale, grad_logits * scale, None, None, None

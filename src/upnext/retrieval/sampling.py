@@ -64,38 +64,44 @@ def negative_sampler(
         in_batch         the batch's own positives; q_j ∝ watches of j, its share among positives
         mixed            those and `num_negatives` uniform ones
 
-    S tries make E_j = S · q_j expected draws. With `unique`, a row that comes up again is dropped:
-    E_j is then the chance to come up at all, 1 − (1 − q_j)^S, and the draw's size varies.
+    S tries make E_j = S · q_j expected draws. They are stratified: of the running sum of q, one try
+    falls into each S-th, so that j comes up about as often as is expected, and Σ_j exp(s_j) / E_j
+    varies far less than with independent tries. With `unique` no row comes up twice, and no try is
+    spent on an item that is sure to come up: in place of S · q_j stands min(1, c · q_j), whose sum
+    is S. Where strata meet, an item may come up in both; it is kept once, and E_j knows.
 
     In a batch an example's own positive is an accidental hit, so that the other B − 1 are its
     tries; `mixed` adds both sources up, E_j = (B − 1) · q_j + S / n, whichever brought the row (the
-    balance heuristic). Both suppose that the batch's positives fall independently, as often as
-    `num_watches` says: give them the counts of the training examples, well shuffled.
+    balance heuristic), and with `unique` the chance that either does. Both suppose that the batch's
+    positives fall independently, as often as `num_watches` says: give them the counts of the
+    training examples, well shuffled.
 
     Rows 0 and 1 are reserved and never drawn; the others stand by falling number of watches.
 
     Sources: Jean et al. 2015, arXiv 1412.2007; Mikolov et al. 2013, arXiv 1310.4546 (the power);
     Yi et al. 2019, doi 10.1145/3298689.3346996 (in_batch); Yang et al. 2020,
-    doi 10.1145/3366424.3386195 (mixed); Veach and Guibas 1995, doi 10.1145/218380.218498 (balance).
+    doi 10.1145/3366424.3386195 (mixed); Veach and Guibas 1995, doi 10.1145/218380.218498 (balance);
+    Cochran 1977, "Sampling Techniques", chapters 5 and 9A (strata, unequal chances).
     """
     positives = torch.from_numpy(num_watches[NUM_RESERVED_ROWS:]).to(device).double()
     positives = torch.where(positives > 0, positives, 1.0)
     counts = positives.clamp(min=1)
-    even = _Distribution.of(torch.ones_like(counts))
+    even = torch.ones_like(counts)
     match name:
         case "uniform":
-            return _SteadySampler(even, num_negatives, unique)
+            return _SteadySampler(_Tries.of(even, num_negatives, unique=unique))
         case "log_uniform":
             by_place = torch.arange(1, len(counts) + 1, device=device).double().reciprocal().log1p()
-            return _SteadySampler(_Distribution.of(by_place), num_negatives, unique)
+            return _SteadySampler(_Tries.of(by_place, num_negatives, unique=unique))
         case "unigram":
-            return _SteadySampler(_Distribution.of(counts**power), num_negatives, unique)
+            return _SteadySampler(_Tries.of(counts**power, num_negatives, unique=unique))
         case "learned_unigram":
-            return _LearnedSampler(torch.ones_like(counts), power, num_negatives, unique)
+            return _LearnedSampler(even, power, num_negatives, unique)
         case "in_batch":
-            return _SteadySampler(even, 0, unique, in_batch=_Distribution.of(positives))
+            return _SteadySampler(_Tries.of(even, 0, unique=unique), _shares(positives))
         case "mixed":
-            return _SteadySampler(even, num_negatives, unique, in_batch=_Distribution.of(positives))
+            drawn = _Tries.of(even, num_negatives, unique=unique)
+            return _SteadySampler(drawn, _shares(positives))
 
 
 def keep_probability(num_watches: NDArray[Any], threshold: float) -> NDArray[np.float64]:
@@ -120,71 +126,91 @@ def keep_probability(num_watches: NDArray[Any], threshold: float) -> NDArray[np.
 
 
 @dataclass(frozen=True)
-class _Distribution:
-    """Chances of all rows and their running sum: both [N], float64."""
+class _Tries:
+    """One try in each stratum [k, k + 1) of a running sum of expected draws; all [N], float64.
 
-    probability: torch.Tensor
-    cumulative: torch.Tensor
+    With `unique` a row that comes up in two strata is kept once. `expected` are then chances.
+    """
+
+    num_tries: int
+    until: torch.Tensor
+    expected: torch.Tensor
+    unique: bool
 
     @classmethod
-    def of(cls, weights: torch.Tensor) -> "_Distribution":
+    def of(cls, weights: torch.Tensor, num_tries: int, *, unique: bool) -> "_Tries":
         """In proportion to the `weights` [n] of real items; reserved rows get no chance."""
-        cumulative = weights.cumsum(0)
-        reserved = weights.new_zeros(NUM_RESERVED_ROWS)
-        return cls(
-            torch.cat([reserved, weights / cumulative[-1]]),
-            torch.cat([reserved, cumulative / cumulative[-1]]),
+        widths = _capped(weights, num_tries) if unique else weights * (num_tries / weights.sum())
+        expected = torch.cat([weights.new_zeros(NUM_RESERVED_ROWS), widths])
+        until = expected.cumsum(0)
+        num_strata = min(num_tries, len(weights)) if unique else num_tries
+        return cls(num_strata, until, _chances(expected, until) if unique else expected, unique)
+
+    def draw(self, generator: torch.Generator) -> torch.Tensor:
+        """Ascending rows. The generator may live on another device."""
+        within = torch.rand(
+            self.num_tries, dtype=torch.float64, generator=generator, device=generator.device
         )
-
-    def draw(self, num_tries: int, generator: torch.Generator) -> torch.Tensor:
-        """Rows [num_tries], with replacement. The generator may live on another device."""
-        chances = torch.rand(
-            num_tries, dtype=torch.float64, generator=generator, device=generator.device
+        places = torch.arange(self.num_tries, device=within.device) + within
+        last = torch.nextafter(self.until[-1], self.until[0])  # as sums and places are rounded
+        rows = torch.searchsorted(
+            self.until, torch.minimum(places.to(last.device), last), right=True
         )
-        return torch.searchsorted(self.cumulative, chances.to(self.cumulative.device), right=True)
+        return torch.unique_consecutive(rows) if self.unique else rows
 
 
-def _log_expected(tries: list[tuple[int, torch.Tensor]], *, unique: bool) -> torch.Tensor:
-    """log E after so many tries, each of such a chance.
+def _shares(weights: torch.Tensor) -> torch.Tensor:
+    """[N]: of real items in proportion to their weights [n]."""
+    return torch.cat([weights.new_zeros(NUM_RESERVED_ROWS), weights / weights.sum()])
 
-    log1p and expm1 keep a chance of 1e-15 whole, of which 1 − (1 − q)^S would leave nothing.
+
+def _capped(weights: torch.Tensor, num_draws: int) -> torch.Tensor:
+    """min(1, c · weights) [n], with the c that makes it add up to `num_draws`, or to n."""
+    if num_draws >= len(weights):
+        return torch.ones_like(weights)
+    falling = weights.sort(descending=True).values
+    rest = falling.flip(0).cumsum(0).flip(0)
+    num_left = num_draws - torch.arange(len(falling), device=falling.device)
+    scale = num_left / rest  # where all before are sure to be drawn
+    num_sure = int((scale * falling > 1).int().argmin())
+    return (weights * scale[num_sure]).clamp(max=1.0)
+
+
+def _chances(expected: torch.Tensor, until: torch.Tensor) -> torch.Tensor:
+    """[N]: to come up in any stratum, of items that fill as much as one of them at most.
+
+    An item of width a before an edge and b behind it does so with the chance a + b − a · b.
     """
-    if unique:
-        log_never = torch.stack([number * torch.log1p(-chance) for number, chance in tries])
-        return torch.log(-torch.expm1(log_never.sum(0))).float()
-    return torch.log(torch.stack([number * chance for number, chance in tries]).sum(0)).float()
+    before = torch.cat([until.new_zeros(1), until[:-1]])
+    edge = before.floor() + 1
+    return expected - (edge - before) * (until - edge).clamp(min=0)
 
 
 class _SteadySampler:
-    """`num_drawn` tries from one distribution and, if their shares are given, the positives."""
+    """Tries and, if their shares [N] are given, the batch's positives."""
 
-    def __init__(
-        self,
-        drawn: _Distribution,
-        num_drawn: int,
-        unique: bool,
-        in_batch: _Distribution | None = None,
-    ) -> None:
-        self.drawn, self.num_drawn, self.unique = drawn, num_drawn, unique
-        self.in_batch, self.num_others = in_batch, 1
+    def __init__(self, drawn: _Tries, in_batch: torch.Tensor | None = None) -> None:
+        self.drawn, self.in_batch, self.num_others = drawn, in_batch, 1
 
     def draw(self, positive_rows: torch.Tensor, generator: torch.Generator) -> Negatives:
-        rows = self.drawn.draw(self.num_drawn, generator)
+        rows = self.drawn.draw(generator)
         if self.in_batch is not None:
             rows = torch.cat([positive_rows, rows])
             # Whoever is alone in a batch draws a hit and nothing else; 0 tries have no logarithm.
             self.num_others = max(len(positive_rows) - 1, 1)
-        if self.unique:
-            rows = torch.unique(rows)
+            rows = torch.unique(rows) if self.drawn.unique else rows
         return Negatives(rows, self.log_expected(rows))
 
     def log_expected(self, rows: torch.Tensor) -> torch.Tensor:
-        tries = []
-        if self.num_drawn:  # no tries among a single item would be 0 · log 0
-            tries.append((self.num_drawn, self.drawn.probability[rows]))
-        if self.in_batch is not None:
-            tries.append((self.num_others, self.in_batch.probability[rows]))
-        return _log_expected(tries, unique=self.unique)
+        expected = self.drawn.expected[rows]
+        if self.in_batch is None:
+            return expected.log().float()
+        share = self.in_batch[rows]
+        if not self.drawn.unique:
+            return (expected + self.num_others * share).log().float()
+        # log1p and expm1 keep a chance of 1e-15 whole, of which 1 − (1 − q)^B would leave nothing.
+        log_never = torch.log1p(-expected) + self.num_others * torch.log1p(-share)
+        return torch.log(-torch.expm1(log_never)).float()
 
     def observe(self, positive_rows: torch.Tensor) -> None:
         """Nothing is learned."""
@@ -234,5 +260,5 @@ class _LearnedSampler:
     def _take_snapshot(self, counts: torch.Tensor) -> None:
         self.snapshot = counts.to(self.device, copy=True)
         self.num_in_snapshot = int(counts.sum())
-        distribution = _Distribution.of(self.snapshot**self.power)
-        self.current = _SteadySampler(distribution, self.num_negatives, self.unique)
+        weights = self.snapshot**self.power
+        self.current = _SteadySampler(_Tries.of(weights, self.num_negatives, unique=self.unique))

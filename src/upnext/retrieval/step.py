@@ -61,7 +61,7 @@ class RetrievalTask:
         self.examples, self.held_out, self.config = examples, held_out, config
         self.mask_watched = mask_watched
         self.guide = config.guide
-        self.precision = precision_on(config.precision, self.model.device)
+        self.precision = precision_on(config.precision, self.model.device, group)
         starts = examples.history.watches.starts
         self.user_starts = np.searchsorted(examples.events, starts)
         catalogue = trained.query_encoder.encoder.catalogue

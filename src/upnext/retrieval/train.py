@@ -67,7 +67,7 @@ def train_retrieval(
         )
     torch.set_flush_denormal(True)
     torch.manual_seed(config.seed)
-    model = _new_model(query_encoder, examples, config, group)
+    model = new_model(query_encoder, examples, config, group)
     trained = TrainedRetrieval(model, query_encoder)
     held_out = None
     if validation is not None and len(validation):
@@ -80,10 +80,13 @@ def train_retrieval(
     return TrainedRetrieval(model, query_encoder, fitted.epochs, fitted.best_epoch)
 
 
-def _new_model(
+def new_model(
     query_encoder: QueryEncoder, examples: WatchExamples, config: RetrievalConfig, group: Group
 ) -> RetrievalModel:
-    """With random weights, on the accelerator if there is one."""
+    """A network with random weights, on the accelerator if there is one.
+
+    Raises: ConfigError: items are to be told by features alone, and have none.
+    """
     encoder = query_encoder.encoder
     is_sparse = config.optimizer == "row_adam" or (
         config.optimizer == "auto" and encoder.catalogue.num_rows > config.max_dense_items

@@ -27,6 +27,8 @@ class TrainedRetrieval:
     query_encoder: QueryEncoder
     epochs: tuple[Epoch, ...] = ()
     best_epoch: int = 0
+    repeat_bonus: float = 0.0
+    """What an item's score gains where the user has watched it before."""
 
     def typical_user_vectors(self, history: History, num_vectors: int = 1_000) -> Floats:
         """[B, D] user vectors after the last watches of some users, to tune an index with."""
@@ -100,6 +102,7 @@ def user_vectors(
             hi,
             max_watches=config.num_watches,
             min_watches=min_watches or config.num_watches,
+            for_accelerator=device.type != "cpu",
         )
         state = attend_to_windows(model.tower.attention, model.watch_vectors, log, packed)
         watched = torch.cat([state, watched], dim=1)

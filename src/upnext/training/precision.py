@@ -2,19 +2,33 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
+
+from upnext.training.group import ALONE, Group
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-def precision_on(precision: Precision, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """The precision that `auto` means on a device: bfloat16 where it is in the hardware."""
+def precision_on(
+    precision: Precision, device: torch.device, group: Group = ALONE
+) -> Literal["float32", "bfloat16"]:
+    """The precision that `auto` means: bfloat16 where the hardware of every worker has it.
+
+    All workers of a group ask, and are told the same: gradients that are added up should not be of
+    two kinds.
+    """
     match precision:
         case "float32" | "bfloat16":
             return precision
         case "auto":
-            if device.type == "cuda":
-                return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-            able = torch.cpu.get_capabilities()
-            is_quick = able.get("avx512_bf16", False) or able.get("amx_bf16", False)
+            is_quick = group.gather(np.array([_is_quick(device)], np.uint8)).all()
             return "bfloat16" if is_quick else "float32"
+
+
+def _is_quick(device: torch.device) -> bool:
+    """Whether this machine multiplies bfloat16 faster than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16", False) or able.get("amx_bf16", False))

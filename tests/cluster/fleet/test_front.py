@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Receive, Scope, Send
+from tests.patience import get, post, put
 from tests.serving.processes import wait_until
 
 from upnext.cluster.fleet.endpoint import FleetEndpoint
@@ -120,7 +121,7 @@ def is_ready(url: str) -> bool:
 def states(managing_url: str) -> dict[str, float]:
     """Replicas by state, and all else that the front counts, by name."""
     told = {}
-    for family in text_string_to_metric_families(httpx.get(f"{managing_url}/metrics").text):
+    for family in text_string_to_metric_families(get(f"{managing_url}/metrics").text):
         for sample in family.samples:
             told[sample.labels.get("state", sample.name)] = sample.value
     return told
@@ -171,7 +172,7 @@ def test_what_is_asked_and_answered_passes_through() -> None:
             "Origin": "https://site.example",
         }
         body = b"x" * 300_000
-        answer = httpx.post(f"{url}/v1/a%20b/%C3%A9", content=body, headers=headers)
+        answer = post(f"{url}/v1/a%20b/%C3%A9", content=body, headers=headers)
         assert (answer.status_code, answer.content) == (200, body)
         assert answer.headers["x-upnext-release"] == "7"
         assert len(answer.headers.get_list("date")) == 1
@@ -182,10 +183,10 @@ def test_what_is_asked_and_answered_passes_through() -> None:
         assert (heard["authorization"], heard["origin"]) == ("Bearer abc", "https://site.example")
         assert (heard["x-forwarded-for"], heard["host"]) == ("10.0.0.9, 127.0.0.1", "localhost")
         assert "x-mine" not in heard
-        assert httpx.get(f"{url}/v1/items?k=3&x=%20").text == "k=3&x=%20"
+        assert get(f"{url}/v1/items?k=3&x=%20").text == "k=3&x=%20"
         head = httpx.head(f"{url}/v1/items?k=3")
         assert (head.headers["content-length"], head.content) == ("3", b"")
-        assert httpx.get(f"{url}/v1/items?k=3").text == "k=3"
+        assert get(f"{url}/v1/items?k=3").text == "k=3"
 
 
 def test_what_no_server_should_see_goes_no_further() -> None:
@@ -193,12 +194,12 @@ def test_what_no_server_should_see_goes_no_further() -> None:
     with running_server(behind) as server, fronted(Standing(place_of(server))) as (url, managing):
         wait_until(lambda: is_ready(url))
         for address in (url, managing):
-            refused = httpx.get(f"{address}/v1/items", headers={"Host": "evil.example"})
+            refused = get(f"{address}/v1/items", headers={"Host": "evil.example"})
             assert (refused.status_code, refused.json()["error"]["where"]) == (400, "Host")
-            assert httpx.post(f"{address}/v1/a", content=b"x" * 1_100_000).status_code == 413
-            zipped = httpx.post(f"{address}/v1/a", headers={"Content-Encoding": "gzip"})
+            assert post(f"{address}/v1/a", content=b"x" * 1_100_000).status_code == 413
+            zipped = post(f"{address}/v1/a", headers={"Content-Encoding": "gzip"})
             assert zipped.status_code == 415
-        refused = httpx.get(f"{managing}/metrics", headers={"Host": "evil.example"})
+        refused = get(f"{managing}/metrics", headers={"Host": "evil.example"})
         assert refused.status_code == 400
         assert behind.asked == []
 
@@ -207,8 +208,8 @@ def test_without_a_server_it_is_alive_and_refuses() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         nobody = place_of(f"http://127.0.0.1:{taken.getsockname()[1]}")
     with fronted(Standing(nobody)) as (url, managing):
-        assert httpx.get(f"{url}/healthz").json() == {"alive": True}
-        refused = httpx.post(f"{url}/v1/recommendations", json={})
+        assert get(f"{url}/healthz").json() == {"alive": True}
+        refused = post(f"{url}/v1/recommendations", json={})
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert refused.json()["error"]["got"] == "none"
         assert states(managing)["upnext_fleet_refused_total"] == 1
@@ -222,7 +223,7 @@ def test_a_request_whose_server_is_lost_is_sent_once_more() -> None:
         fronted(Standing(place_of(broken)), Standing(place_of(server))) as (url, managing),
     ):
         wait_until(lambda: states(managing)["ready"] == 2)
-        answers = [httpx.post(f"{url}/v1/events", content=b"%d" % n).text for n in range(6)]
+        answers = [post(f"{url}/v1/events", content=b"%d" % n).text for n in range(6)]
         assert answers == [str(number) for number in range(6)]
         assert 1 <= len(asked) <= 2  # twice, where a connection that was kept may have been old
         told = states(managing)
@@ -239,7 +240,7 @@ def test_a_request_that_is_lost_twice_is_refused() -> None:
         replicas = [Standing(place_of(one)) for one in (first, second, third)]
         with fronted(*replicas) as (url, managing):
             wait_until(lambda: states(managing)["ready"] == 3)
-            refused = httpx.post(f"{url}/v1/events", content=b"e")
+            refused = post(f"{url}/v1/events", content=b"e")
             assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
             assert len([one for one in (asked, asked_too, asked_last) if one]) == 2
 
@@ -252,7 +253,7 @@ def test_what_moves_labels_is_never_sent_twice() -> None:
         fronted(Standing(place_of(server, broken)), Standing(place_of(server, broken))) as both,
     ):
         wait_until(lambda: is_ready(both[0]))
-        lost = httpx.put(f"{both[1]}/admin/v1/labels/stable", json={"version": 2})
+        lost = put(f"{both[1]}/admin/v1/labels/stable", json={"version": 2})
         assert (lost.status_code, len(asked)) == (502, 1)
         assert "journal" in lost.json()["error"]["hint"]
 
@@ -265,14 +266,14 @@ def test_one_that_is_not_ready_is_asked_only_where_there_is_no_other() -> None:
         fronted(Standing(place_of(a)), Standing(place_of(b))) as (url, managing),
     ):
         wait_until(lambda: states(managing)["unready"] == states(managing)["ready"] == 1)
-        assert {httpx.get(f"{url}/x").text for _ in range(6)} == {"first"}
+        assert {get(f"{url}/x").text for _ in range(6)} == {"first"}
         second.is_ready = True
         wait_until(lambda: states(managing)["ready"] == 2)
-        assert {httpx.get(f"{url}/x").text for _ in range(6)} == {"first", "second"}
+        assert {get(f"{url}/x").text for _ in range(6)} == {"first", "second"}
         first.is_ready = second.is_ready = False
         wait_until(lambda: states(managing)["unready"] == 2)
-        assert httpx.get(f"{url}/readyz").status_code == 503
-        assert httpx.get(f"{url}/x").status_code == 200
+        assert get(f"{url}/readyz").status_code == 503
+        assert get(f"{url}/x").status_code == 200
 
 
 def test_what_a_server_counted_stays_counted_when_it_moves() -> None:
@@ -313,7 +314,7 @@ def test_there_are_as_many_replicas_as_the_load_asks_for() -> None:
             go.set()
             assert under_way.result().text == "still"
             wait_until(lambda: [one.is_ended for one in replicas] == [False, True])
-            assert httpx.get(f"{url}/x").text == "a"
+            assert get(f"{url}/x").text == "a"
 
 
 def test_a_replica_that_never_becomes_ready_is_told() -> None:

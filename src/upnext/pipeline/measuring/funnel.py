@@ -1,6 +1,6 @@
 """Where do targets get lost? Through the stages of a request, and beside them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -12,6 +12,7 @@ from upnext.index import ExactIndex
 from upnext.pipeline.measuring.bench import Bench
 from upnext.pipeline.measuring.parts import Arrays
 from upnext.recommender import Recommender
+from upnext.recommender.retriever import Retriever
 from upnext.schema import UNKNOWN_ROW
 
 PAGE_SIZE = 10
@@ -48,12 +49,15 @@ class TargetFunnel:
         wanted = np.where(part.item_rows > UNKNOWN_ROW, part.item_rows, NOWHERE)[:, None]
         history, users, times = part.history, part.user_rows, part.at_ms
         starts, seen = part.watched_before()
-        excluded = np.split(seen, starts[1:-1]) if self.masks_watched else None
+        watched = np.split(seen, starts[1:-1])
+        excluded, again = (watched, None) if self.masks_watched else (None, watched)
         vectors = recommender.retriever.user_vectors(history, users, times)
         num_candidates = recommender.config.num_candidates
-        nearest, _ = self._exact.search(vectors, num_candidates, excluded_rows=excluded)
-        found, _ = recommender.retriever.nearest(vectors, num_candidates, excluded)
-        candidates = recommender.candidates_of(history, users, times, excluded)
+        nearest, found = (
+            one.nearest(vectors, num_candidates, excluded, again_rows=again)[0]
+            for one in (self._exact, recommender.retriever)
+        )
+        candidates = recommender.candidates_of(history, users, times, excluded, again)
         ranked = recommender.ranked(history, users, times, candidates)
         rows = {
             "in_exact": nearest,
@@ -91,5 +95,6 @@ class TargetFunnel:
         )
 
     @cached_property
-    def _exact(self) -> ExactIndex:
-        return ExactIndex.build(self.recommender.retriever.item_vectors)
+    def _exact(self) -> Retriever:
+        retriever = self.recommender.retriever
+        return replace(retriever, index=ExactIndex.build(retriever.item_vectors))

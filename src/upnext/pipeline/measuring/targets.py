@@ -51,8 +51,13 @@ class TargetRanks:
         user_vectors = self.retriever.user_vectors(
             targets.history, targets.user_rows, targets.at_ms
         )
-        seen = SeenRows(*targets.watched_before()) if self.masks_watched else None
-        of_systems = [_ranked(user_vectors @ self.retriever.item_vectors.T, targets, seen)]
+        watched = SeenRows(*targets.watched_before())
+        seen = watched if self.masks_watched else None
+        scores = user_vectors @ self.retriever.item_vectors.T
+        if seen is None:
+            events = np.repeat(np.arange(len(targets)), np.diff(watched.starts))
+            scores[events, watched.rows] += np.float32(self.retriever.repeat_bonus)
+        of_systems = [_ranked(scores, targets, seen)]
         of_systems += [_ranked(one.scores_at(targets), targets, seen) for one in self.baselines]
         return {
             "at_ms": targets.at_ms,
