@@ -25,7 +25,7 @@ from pathlib import Path
 
 import msgspec
 
-from upnext.registry.release import Release, compare_files
+from upnext.registry.release import Release, compare_files, open_release
 from upnext.registry.servers import replace_whole, servers_path
 
 BELIEVED_FOR_S = 3600.0
@@ -52,6 +52,16 @@ class Note:
     since_start: str
     hashed_at_s: float
     files: Mapping[str, SeenFile]
+
+
+def open_verified(registry: Path, version: int) -> Release:
+    """As `open_release`, each file's hash checked as `verify_once` does.
+
+    Raises: ReleaseError: there is no such release, or it is not what was published.
+    """
+    release = open_release(registry, version, verify=False)
+    verify_once(registry, release)
+    return release
 
 
 def verify_once(registry: Path, release: Release) -> None:
