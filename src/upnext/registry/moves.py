@@ -25,7 +25,6 @@ from upnext.registry.journal import (
 )
 from upnext.registry.labels import append_followed, append_move, append_rollback, read_standings
 from upnext.registry.release import open_release
-from upnext.registry.verified import open_verified, verify_once
 from upnext.registry.servers import (
     Ask,
     ServerStatus,
@@ -36,6 +35,7 @@ from upnext.registry.servers import (
     take_back,
     take_back_lasting,
 )
+from upnext.registry.verified import open_verified, verify_once
 
 LOAD_TIMEOUT_S = 600.0
 """How long servers may take until a release is ready."""
