@@ -66,7 +66,8 @@ class Quantiles(nn.Module):
             place = torch.where(values >= self.bounds.gather(1, further), further, place)
             step //= 2
         bound, width, level, rise = (part.gather(1, place) for part in self.bins)
-        return level + rise * ((values - bound) / width).clamp(0.0, 1.0)
+        levels: torch.Tensor = level + rise * ((values - bound) / width).clamp(0.0, 1.0)
+        return levels
 
 
 class LogScale(nn.Module):

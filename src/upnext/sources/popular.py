@@ -95,7 +95,7 @@ class MostWatched:
             request_index: [M] the request that each is for, from 0 to B − 1.
         """
         segments = self._segments(segment_rows)[request_index]
-        shares = self._everybodys[np.minimum(item_rows, len(self._everybodys) - 1)]
+        shares: Floats = self._everybodys[np.minimum(item_rows, len(self._everybodys) - 1)]
         in_segments = np.flatnonzero(segments != EVERYBODY)
         if len(in_segments):
             segments = segments[in_segments]
