@@ -3,6 +3,7 @@
 REGISTRY/servers/<id>.json     what one server says of itself; replaced whole at each change
 REGISTRY/servers/<id>.lock     held by that server for as long as it lives
 REGISTRY/servers/<id>.slow.json  its slowest requests of late; see `slow.py`
+REGISTRY/servers/<version>.verified.json  when a release was hashed; see `verified.py`
 REGISTRY/servers/wanted.json   versions to be loaded though no label points at them
 REGISTRY/servers/lock          held while a label moves, a server joins, or wanted.json changes
 
