@@ -16,6 +16,7 @@ from upnext.index.search import Found
 from upnext.pipeline.measuring.targets import TargetRanks
 from upnext.recommender import Recommender
 from upnext.recommender.repeats import with_repeats
+from upnext.recommender.retriever import Retriever
 from upnext.schema import NUM_RESERVED_ROWS, Floats, ItemRules, RecommendationRequest, Rows
 
 if TYPE_CHECKING:
@@ -160,3 +161,20 @@ def test_evaluation_ranks_as_pages_are_ordered(tiny_release: TrainedRelease, bon
     vectors = recommender.retriever.user_vectors(history, user_rows, at_ms)
     found, _ = recommender.retriever.nearest(vectors, 10, None, again_rows=watched)
     np.testing.assert_array_equal(found, measured["top_rows"][:, 0, :10])
+
+
+def test_a_release_of_before_knows_of_no_bonus(tiny_release: TrainedRelease) -> None:
+    release, recommender = tiny_release.release, tiny_release.recommender
+    name = "retrieval/repeat_bonus.npy"
+    told = float(release.array(name)[0])
+    assert (
+        recommender.retriever.repeat_bonus
+        == told
+        == np.float32(tiny_release.learned.retrieval.repeat_bonus)
+    )
+    assert np.isfinite(told)
+    files = {one: entry for one, entry in release.files.items() if one != name}
+    before = Retriever.open(
+        replace(release, files=files), recommender.encoder, example_age_days=0.0, num_threads=1
+    )
+    assert before.repeat_bonus == 0.0

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from upnext.examples.encoder import ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.watches import WatchTargets, watch_targets
+from upnext.retrieval import repeats
 from upnext.retrieval.config import RetrievalConfig
 from upnext.retrieval.repeats import fit_repeat_bonus, repeat_bonus_of, repeat_log_odds
 from upnext.retrieval.train import train_retrieval
@@ -113,6 +114,17 @@ def test_it_is_the_likeliest_of_the_full_softmax(
     bonus = repeat_bonus_of(retrieval, targets)
     best = log_probability(bonus)
     assert all(log_probability(bonus + other) < best for other in (-0.05, 0.05))
+
+
+def test_it_is_the_same_however_many_are_scored_at_once(
+    trained: tuple[TrainedRetrieval, WatchTargets], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retrieval, every = trained
+    targets = every.sample(50, seed=2)
+    at_once = repeat_bonus_of(retrieval, targets)
+    for num_scores in (1, 7 * len(retrieval.item_vectors())):
+        monkeypatch.setattr(repeats, "SCORES_AT_ONCE", num_scores)
+        assert repeat_bonus_of(retrieval, targets) == pytest.approx(at_once, abs=1e-5)
 
 
 def test_where_nothing_was_watched_there_is_none(

@@ -7,7 +7,8 @@ from upnext.examples.watches import WatchTargets
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS, Floats
 
-SCORES_AT_ONCE = 8_000_000
+SCORES_AT_ONCE = 64_000_000
+"""Held in 256 MB: some dozens of users read a million items together, not each for itself."""
 MAX_STEPS = 100
 SMALLEST_STEP = 1e-9
 
@@ -73,7 +74,8 @@ def repeat_log_odds(
     with np.errstate(divide="ignore", invalid="ignore"):
         np.exp(np.subtract(scores, greatest, out=scores), out=scores)
         log_others = greatest[:, 0] + np.log(scores.sum(axis=1, dtype=np.float64))
-    return log_watched - log_others
+    log_odds: NDArray[np.float64] = log_watched - log_others
+    return log_odds
 
 
 def _repeats(
