@@ -9,6 +9,8 @@ from upnext.schema import NUM_RESERVED_ROWS, Floats
 
 SCORES_AT_ONCE = 64_000_000
 """Held in 256 MB: some dozens of users read a million items together, not each for itself."""
+EVENTS_AT_ONCE = 512
+"""At most, as all that their users had watched is held beside the scores."""
 MAX_STEPS = 100
 SMALLEST_STEP = 1e-9
 
@@ -88,7 +90,7 @@ def _repeats(
     log_odds = np.full(len(targets), np.nan)
     is_repeat = np.zeros(len(targets), bool)
     num_rows = len(of_items)
-    at_once = max(1, SCORES_AT_ONCE // num_rows)
+    at_once = max(1, min(EVENTS_AT_ONCE, SCORES_AT_ONCE // num_rows))
     for start in range(0, len(targets), at_once):
         part = slice(start, min(start + at_once, len(targets)))
         rows = watched[starts[part.start] : starts[part.stop]].astype(np.int64)
