@@ -61,12 +61,12 @@ def serve(
 
         serve_on_ray(registry, settings, ray, say=say)
         return
-    from upnext.recommender.warm import open_warm
+    from upnext.recommender.warm import OpensWarm
     from upnext.serving.server import serve as serve_
 
     serve_(
         registry,
-        lambda version: open_warm(registry, version),
+        OpensWarm(registry),
         settings,
         command=[sys.executable, "-m", "upnext", *sys.argv[1:]],
         say=say,

@@ -68,13 +68,14 @@ class HourlyCounts:
         """[M, 4]: the sums of each row [M] up to the last full hour before each time [M]."""
         if not len(self.keys):
             return np.zeros((len(rows), len(COUNTED)), np.float32)
+        inside = np.minimum(rows, len(self._bounds) - 2)
+        first, end = self._bounds[inside], self._bounds[inside + 1]
         hours = at_ms // MS_PER_HOUR
-        if len(hours) and hours.min() > self._last_hour:
-            entries = self._ends[np.minimum(rows, len(self._ends) - 1)] - 1
-        else:
-            entries = np.searchsorted(self.keys, _keys(rows, hours)) - 1
-        is_own = (entries >= 0) & (self.keys[entries] >> HOUR_BITS == rows)
-        return np.where(is_own[:, None], self.sums[entries], np.float32(0))
+        if len(hours) and hours.min() <= self._last_hour:
+            wanted = _keys(rows, hours)
+            late = np.flatnonzero(self.keys[end - 1] >= wanted)
+            end[late] = np.searchsorted(self.keys, wanted[late])
+        return np.where((first < end)[:, None], self.sums[end - 1], np.float32(0))
 
     def of_row(self, row: int) -> tuple[TimesMs, Sums]:
         """Hours since 1970 in which something of a row ended, ascending, and what: [n], [n, 4]."""
@@ -111,10 +112,15 @@ class HourlyCounts:
         return int(_hours(self.keys).max())
 
     @cached_property
-    def _ends(self) -> NDArray[np.int64]:
-        """Where each row's entries end: after the last hour, as when serving, nothing is sought."""
+    def _bounds(self) -> NDArray[np.int64]:
+        """Row r's entries are in [bounds[r], bounds[r + 1]); a row after the last one has none.
+
+        So that only of rows with something later than what is asked for an entry is sought: of few,
+        or none, when serving.
+        """
         num_rows = int(self.keys[-1] >> HOUR_BITS) + 1
-        return np.searchsorted(self.keys, np.arange(1, num_rows + 1) << HOUR_BITS)
+        ends = np.searchsorted(self.keys, np.arange(num_rows + 1) << HOUR_BITS)
+        return np.append(ends, len(self.keys))
 
 
 def _keys(rows: NDArray[Any], hours: NDArray[Any]) -> NDArray[np.int64]:

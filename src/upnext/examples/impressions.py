@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from upnext.examples.catalogue import Catalogue
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import EventLog, History, Indices
+from upnext.examples.once import once
 from upnext.examples.vocabulary import Vocabulary
 from upnext.schema import MS_PER_DAY, UNKNOWN_ROW, Floats, Impressions, Rows, TimesMs
 
@@ -63,7 +63,7 @@ class RankingInputs:
     def _catalogue(self) -> Catalogue:
         return self._encoder.catalogue
 
-    @cached_property
+    @once
     def _watched(self) -> "_Slots":
         return _Slots(
             self._history.watches,
@@ -72,70 +72,70 @@ class RankingInputs:
             self._encoder.config.num_watches_ranked,
         )
 
-    @cached_property
+    @once
     def _shown(self) -> "_Slots":
         return _Slots(
             self._history.shown, self._user_rows, self._at_ms, self._encoder.config.num_shown
         )
 
-    @cached_property
+    @once
     def context_rows(self) -> Rows:
         """[R, C] the clock and the declared user features."""
         return self._encoder.context_rows(self._history.feature_rows[self._user_rows], self._at_ms)
 
-    @cached_property
+    @once
     def history_rows(self) -> Rows:
         """[R, H] items watched."""
         return self._watched.rows
 
-    @cached_property
+    @once
     def history_channel_rows(self) -> Rows:
         """[R, H] their channels."""
         return self._catalogue.channel_rows[self.history_rows]
 
-    @cached_property
+    @once
     def history_tag_rows(self) -> Rows:
         """[R, H, T] their tags."""
         return self._catalogue.tag_rows[self.history_rows]
 
-    @cached_property
+    @once
     def history_duration_s(self) -> Floats:
         """[R, H] how long they are, 0 where that is not known."""
         return self._catalogue.duration_s[self.history_rows]
 
-    @cached_property
+    @once
     def history_age_s(self) -> Floats:
         """[R, H] seconds since they were started."""
         return self._watched.age_s
 
-    @cached_property
+    @once
     def history_watch_time_s(self) -> Floats:
         """[R, H] how long they had been watched by then."""
         spent = self._history.watches.watch_time_s
         seconds: Floats = np.minimum(self._watched.take(spent), self.history_age_s)
         return seconds
 
-    @cached_property
+    @once
     def shown_rows(self) -> Rows:
         """[R, Hs] items shown."""
         return self._shown.rows
 
-    @cached_property
+    @once
     def shown_channel_rows(self) -> Rows:
         """[R, Hs] their channels."""
         return self._catalogue.channel_rows[self.shown_rows]
 
-    @cached_property
+    @once
     def shown_tag_rows(self) -> Rows:
         """[R, Hs, T] their tags."""
         return self._catalogue.tag_rows[self.shown_rows]
 
-    @cached_property
+    @once
     def shown_age_s(self) -> Floats:
         """[R, Hs] seconds since they were shown."""
         return self._shown.age_s
 
-    @cached_property
+    @once
     def _places(self) -> "Places":
         return places_of(self.history_rows, self.shown_rows, self.item_rows, self.request_index)
 
@@ -154,34 +154,34 @@ class RankingInputs:
         """[M] which place is the candidate's own."""
         return self._places.item_place
 
-    @cached_property
+    @once
     def channel_rows(self) -> Rows:
         """[M] the candidate's channel."""
         return self._catalogue.channel_rows[self.item_rows]
 
-    @cached_property
+    @once
     def tag_rows(self) -> Rows:
         """[M, T] its tags."""
         return self._catalogue.tag_rows[self.item_rows]
 
-    @cached_property
+    @once
     def duration_s(self) -> Floats:
         """[M] how long it is, 0 where that is not known."""
         return self._catalogue.duration_s[self.item_rows]
 
-    @cached_property
+    @once
     def item_age_days(self) -> Floats:
         """[M] days since it was published; 0 for an unknown item."""
         age_ms = self._asked_at_ms - self._catalogue.published_at_ms[self.item_rows]
         known = self.item_rows > UNKNOWN_ROW
         return np.where(known, age_ms / MS_PER_DAY, 0.0).astype(np.float32)
 
-    @cached_property
+    @once
     def item_counts(self) -> Floats:
         """[M, 4] impressions, watches, seconds and shares of the item by everybody."""
         return self._history.item_counts.before(self.item_rows, self._asked_at_ms)
 
-    @cached_property
+    @once
     def channel_counts(self) -> Floats:
         """[M, 4] the same of its channel."""
         return self._history.channel_counts.before(self.channel_rows, self._asked_at_ms)

@@ -6,6 +6,7 @@ Inputs are named as in `RankingInputs`. What comes out are raw values; `quantile
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 Inputs = Mapping[str, torch.Tensor]
 
@@ -16,40 +17,46 @@ NEVER_S = 1e9
 UNSEEN_WATCHES, UNSEEN_IMPRESSIONS = 0.5, 5.0
 USUAL_SHARE = 0.5
 """Counted beside what there was, so that a share of watched among few impressions says little."""
+EMPTY, ASIDE = 0, 1
+"""The sums that stand in for ids below 2: that of candidates, to which nothing is ever added, and
+that of events, which nobody reads."""
 
-PAST_WITH = (
-    "watches {}",
-    "share watched {}",
-    "seconds watched {}",
-    "seconds since a watch {}",
-)
 CANDIDATE_FEATURES = (
-    *(text.format("of the item") for text in PAST_WITH),
-    *(text.format("on the channel") for text in PAST_WITH),
-    *(text.format("with shared tags") for text in PAST_WITH),
+    "watches of the item",
+    "watches on the channel",
+    "watches with shared tags",
+    "share watched of the item",
+    "share watched on the channel",
+    "share watched with shared tags",
+    "seconds watched of the item",
+    "seconds watched on the channel",
+    "seconds watched with shared tags",
     "impressions of the item",
-    "seconds since the item was shown",
-    "impressions of the item since it was watched",
     "impressions of the channel",
-    "watches on the channel by impression",
     "impressions with shared tags",
-    "watches with shared tags by impression",
+    "impressions of the item since it was watched",
+    "seconds since a watch of the item",
+    "seconds since a watch on the channel",
+    "seconds since a watch with shared tags",
+    "seconds since the item was shown",
     "watches with the first tag",
     "impressions with the first tag",
+    "watches on the channel by impression",
+    "watches with shared tags by impression",
     "watches with the first tag by impression",
+    "everybody's watches of the item by impression",
+    "everybody's watches of the channel by impression",
+    "everybody's impressions of the item",
+    "everybody's impressions of the channel",
+    "everybody's watches of the item",
+    "everybody's watches of the channel",
+    "everybody's seconds by watch of the item",
+    "everybody's seconds by watch of the channel",
+    "everybody's share watched of the item",
+    "everybody's share watched of the channel",
     "item age in days",
     "duration in seconds",
     "position",
-    "everybody's impressions of the item",
-    "everybody's watches of the item",
-    "everybody's watches of the item by impression",
-    "everybody's seconds by watch of the item",
-    "everybody's share watched of the item",
-    "everybody's impressions of the channel",
-    "everybody's watches of the channel",
-    "everybody's watches of the channel by impression",
-    "everybody's seconds by watch of the channel",
-    "everybody's share watched of the channel",
 )
 """Beside these, a column for each source of candidates."""
 QUERY_FEATURES = (
@@ -65,6 +72,9 @@ QUERY_FEATURES = (
 def candidate_features(inputs: Inputs, *, num_channels: int, num_tags: int) -> torch.Tensor:
     """[M, F + S]: the candidate, what the user did before with it and its likes, and everybody.
 
+    Few wide operations rather than many of one column: where a page is ranked, starting an
+    operation costs more than its numbers.
+
     Args:
         inputs: as named in `RankingInputs`.
         num_channels, num_tags: rows of these vocabularies.
@@ -73,135 +83,148 @@ def candidate_features(inputs: Inputs, *, num_channels: int, num_tags: int) -> t
     user's previous interaction with the item itself and similar ones, earlier impressions that
     came to nothing, and which sources nominated the item with which score.
     """
-    with_item = _past_with_item(inputs)
-    *on_channel, _, _ = _past_by_id(
-        inputs,
-        watched=inputs["history_channel_rows"][:, :, None],
-        shown=inputs["shown_channel_rows"][:, :, None],
-        candidate=inputs["channel_rows"][:, None],
-        num_ids=num_channels,
+    past, ago_s, first_tag = _past(inputs, num_channels=num_channels, num_tags=num_tags)
+    watches, impressions = past[:, :3], past[:, 9:12]
+    counts = torch.cat([inputs["item_counts"], inputs["channel_counts"]], dim=1)
+    shown_by_all, watches_by_all = counts[:, 0::4], counts[:, 1::4]
+    by_impression = _by_impression(
+        torch.cat([watches[:, 1:], first_tag[:, :1], watches_by_all], dim=1),
+        torch.cat([impressions[:, 1:], first_tag[:, 1:], shown_by_all], dim=1),
     )
-    with_tags = _past_by_id(
-        inputs,
-        watched=inputs["history_tag_rows"],
-        shown=inputs["shown_tag_rows"],
-        candidate=inputs["tag_rows"],
-        num_ids=num_tags,
-    )
-    first_tag = with_tags[6:]
     features = [
-        *with_item[:4],
-        *on_channel[:4],
-        *with_tags[:4],
-        *with_item[4:],
-        *on_channel[4:],
-        *with_tags[4:6],
-        *first_tag,
-        _by_impression(*first_tag),
-        _if_known(inputs["item_age_days"], inputs["item_rows"] > 1),
-        _if_known(inputs["duration_s"], inputs["duration_s"] > 0),
-        inputs["position"],
-        *_everybodys(inputs["item_counts"]),
-        *_everybodys(inputs["channel_counts"]),
-    ]
-    return torch.cat([torch.stack(features, dim=1), inputs["source_scores"]], dim=1)
-
-
-def _past_with_item(inputs: Inputs) -> list[torch.Tensor]:
-    """Seven features [M] of the past with the candidate itself.
-
-    `PAST_WITH`, impressions, seconds since the last one, impressions since the last watch. Each
-    event is added up at the candidate's place; place 0 is that of all events of no candidate.
-    """
-    num_places = inputs["item_rows"].shape[0] + 1
-    of_watches = inputs["history_place"].reshape(1, -1, 1)
-    of_shown = inputs["shown_place"].reshape(1, -1, 1)
-    shown_age_s = inputs["shown_age_s"].reshape(1, -1)
-    share = watch_share(inputs).reshape(1, -1)
-    watched_ago_s = _least(of_watches, inputs["history_age_s"].reshape(1, -1), num_places)
-    is_since = (shown_age_s < watched_ago_s[0][of_shown[..., 0]]).to(shown_age_s.dtype)
-    at_places = [
-        _sums(of_watches, torch.ones_like(share), num_places),
-        _sums(of_watches, share, num_places),
-        _sums(of_watches, inputs["history_watch_time_s"].reshape(1, -1), num_places),
-        _sums(of_shown, torch.ones_like(shown_age_s), num_places),
-        _sums(of_shown, is_since, num_places),
-        watched_ago_s,
-        _least(of_shown, shown_age_s, num_places),
-    ]
-    found = torch.stack(at_places, dim=2)[0][inputs["item_place"]]
-    known = (inputs["item_place"] > 0).float()
-    watches, shares, seconds, impressions, since = (found[:, :5] * known[:, None]).unbind(dim=1)
-    watched_ago_s, shown_ago_s = (found[:, 5:] + (1.0 - known[:, None]) * NEVER_S).unbind(dim=1)
-    return [
         watches,
-        shares / watches.clamp(min=1e-6),
-        seconds,
-        watched_ago_s.clamp(max=NEVER_S),
-        impressions,
-        shown_ago_s.clamp(max=NEVER_S),
-        since,
+        past[:, 3:6] / watches.clamp(min=1e-6),
+        past[:, 6:13],
+        ago_s,
+        first_tag,
+        by_impression,
+        shown_by_all,
+        watches_by_all,
+        counts[:, 2::4] / watches_by_all.clamp(min=1.0),
+        (counts[:, 3::4] + UNSEEN_WATCHES * USUAL_SHARE) / (watches_by_all + UNSEEN_WATCHES),
+        _if_known(inputs["item_age_days"], inputs["item_rows"] > 1)[:, None],
+        _if_known(inputs["duration_s"], inputs["duration_s"] > 0)[:, None],
+        inputs["position"][:, None],
+        inputs["source_scores"],
     ]
+    return torch.cat(features, dim=1)
 
 
-def _past_by_id(
-    inputs: Inputs,
-    *,
-    watched: torch.Tensor,
-    shown: torch.Tensor,
-    candidate: torch.Tensor,
-    num_ids: int,
-) -> list[torch.Tensor]:
-    """Eight features [M] of the past with the ids of a candidate, an event counting once an id.
+def _past(
+    inputs: Inputs, *, num_channels: int, num_tags: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The user's past with the item, on the channel and with the tags of each candidate.
 
-    `PAST_WITH`, impressions, watches by impression; watches and impressions of the first id alone.
-    Each request's past is added up by id once, so that a candidate only looks its ids up.
+    An event counts once for each id that it shares with the candidate: it is added up at its ids'
+    sums once, and a candidate only looks its own ids' sums up.
 
-    Args:
-        watched, shown, candidate: ids [R, H, T], [R, Hs, T], [M, T]; below 2 they are none.
-        num_ids: rows of their vocabulary.
+    Returns:
+        [M, 15] watches, shares, seconds, impressions, and impressions since the item was watched;
+        of each the item's, the channel's and the tags'.
+        [M, 4] seconds since the last watch of these three, and since the item was last shown.
+        [M, 2] watches and impressions of the first tag alone.
     """
-    num_sums = min(num_ids, MOST_SUMS)
-    of_watches, of_shown, ids = (_places(rows, num_sums) for rows in (watched, shown, candidate))
+    sums = _Sums(inputs, num_channels, num_tags)
+    of_watches, of_shown, ids = sums.of_events("history"), sums.of_events("shown"), sums.looked_up()
     share = watch_share(inputs)
-    events = (
-        (of_watches, torch.ones_like(share)),
-        (of_watches, share),
-        (of_watches, inputs["history_watch_time_s"]),
-        (of_shown, torch.ones_like(inputs["shown_age_s"])),
-    )
-    sums = [_sums(places, values, num_sums) for places, values in events]
-    least = _least(of_watches, inputs["history_age_s"], num_sums)
-    # Side by side, so that an id is looked up once. Sum 0 is that of no id.
-    found = torch.stack([*sums, least], dim=2)[inputs["request_index"][:, None], ids]
-    known = (ids > 0).float()
-    of_ids = found[..., :4] * known[..., None]
-    watches, shares, seconds, impressions = of_ids.sum(dim=1).unbind(dim=1)
-    return [
-        watches,
-        shares / watches.clamp(min=1e-6),
-        seconds,
-        _since_last(known, found[..., 4]),
-        impressions,
-        _by_impression(watches, impressions),
-        of_ids[:, 0, 0],
-        of_ids[:, 0, 3],
+    done = torch.stack([torch.ones_like(share), share, inputs["history_watch_time_s"]], dim=2)
+    watched_ago_s = sums.least(of_watches, inputs["history_age_s"])
+    of_items = of_shown[:, :, :1]
+    shown_age_s = inputs["shown_age_s"]
+    since = (shown_age_s < _found(watched_ago_s, of_items[:, :, 0])).to(shown_age_s.dtype)
+    shown = torch.stack([torch.ones_like(since), since], dim=2)
+    shown_ago_s = sums.least(of_items, shown_age_s)
+    watches = nn.functional.embedding(ids, sums.added(of_watches, done))
+    impressions = nn.functional.embedding(ids, sums.added(of_shown, shown))
+    of_each = [
+        torch.cat([found[:2], found[2:].sum(dim=0, keepdim=True)]).permute(1, 2, 0).flatten(1)
+        for found in (watches, impressions)
     ]
+    ago_s = _found(watched_ago_s, ids)
+    all_ago_s = [ago_s[:2], ago_s[2:].amin(dim=0, keepdim=True), _found(shown_ago_s, ids[:1])]
+    first_tag = torch.cat([watches[2, :, :1], impressions[2, :, :1]], dim=1)
+    return torch.cat(of_each, dim=1), torch.cat(all_ago_s).T, first_tag
+
+
+def _found(sums: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """sums[places], which ONNX runtimes look up quicker along one line."""
+    return sums.index_select(0, places.flatten()).view_as(places)
+
+
+class _Sums:
+    """Where events are added up: one line of sums for all requests, their ids and candidates.
+
+    Each request has its channels' sums and its tags', one after the other; behind those of all
+    requests stand the candidates', by place.
+    """
+
+    def __init__(self, inputs: Inputs, num_channels: int, num_tags: int) -> None:
+        self._inputs = inputs
+        self._folds = max(num_channels, num_tags) > MOST_SUMS + 1
+        num_tag_slots = inputs["tag_rows"].shape[1]
+        widths = [2 + min(num_ids - 2, MOST_SUMS - 1) for num_ids in (num_channels, num_tags)]
+        self._width = sum(widths)
+        device = inputs["item_rows"].device
+        self._begins = torch.tensor([0] + num_tag_slots * [widths[0]], device=device)
+        self._places = inputs["history_rows"].shape[0] * self._width
+        self.num_sums = self._places + inputs["item_rows"].shape[0] + 2
+
+    def of_events(self, kind: str) -> torch.Tensor:
+        """[R, H, 2 + T] the sums that an event is added to: of its item, its channel, its tags."""
+        rows = self._inputs[f"{kind}_channel_rows"][:, :, None]
+        ids = self._folded(torch.cat([rows, self._inputs[f"{kind}_tag_rows"]], dim=2))
+        begins = self._begins_of(torch.arange(ids.shape[0], device=ids.device)[:, None])
+        places = self._inputs[f"{kind}_place"][:, :, None]
+        return torch.cat([places + (self._places + ASIDE), ids.clamp(min=ASIDE) + begins], dim=2)
+
+    def looked_up(self) -> torch.Tensor:
+        """[2 + T, M] the sums that a candidate looks up."""
+        rows = self._inputs["channel_rows"][:, None]
+        ids = self._folded(torch.cat([rows, self._inputs["tag_rows"]], dim=1))
+        places = self._inputs["item_place"][None]
+        of_items = torch.where(places > 0, places + ASIDE, places) + self._places
+        begins = self._begins_of(self._inputs["request_index"])
+        return torch.cat([of_items, (ids * (ids > ASIDE) + begins).T])
+
+    def added(self, sums: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """[sums, V] of values [R, H, V] of events with `sums` [R, H, T]."""
+        of_ids = values[:, :, None].expand(*sums.shape, values.shape[2]).flatten(0, 2)
+        nothing = values.new_zeros(self.num_sums, values.shape[2])
+        return nothing.index_put((sums.flatten(),), of_ids, accumulate=True)
+
+    def least(self, sums: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """[sums] the least of values [R, H] of events with `sums` [R, H, T]; `NEVER_S` of none."""
+        of_ids = values[:, :, None].expand_as(sums).flatten()
+        never = values.new_full((self.num_sums,), NEVER_S)
+        return never.scatter_reduce(0, sums.flatten(), of_ids, "amin")
+
+    def _begins_of(self, requests: torch.Tensor) -> torch.Tensor:
+        return requests[..., None] * self._width + self._begins
+
+    def _folded(self, ids: torch.Tensor) -> torch.Tensor:
+        """The ids, those beyond the first `MOST_SUMS` in the places of these."""
+        if not self._folds:
+            return ids
+        return torch.where(ids > ASIDE, (ids - 2) % (MOST_SUMS - 1) + 2, ids)
 
 
 def query_features(inputs: Inputs) -> torch.Tensor:
     """[R, Fq]: the user's past as a whole, raw values; computed once per request."""
     filled = (inputs["history_rows"] > 0).float()
-    num_shown = (inputs["shown_rows"] > 0).float().sum(dim=1)
+    num_shown = (inputs["shown_rows"] > 0).float().sum(dim=1, keepdim=True)
+    done = torch.stack([filled, watch_share(inputs), inputs["history_watch_time_s"]], dim=1)
+    sums = (done * filled[:, None]).sum(dim=2)
+    num_watches = sums[:, :1]
+    # Adding `NEVER_S` to all others is exact, and in ONNX runtimes quicker than to choose.
+    ago_s = (inputs["history_age_s"] + (1.0 - filled) * NEVER_S).amin(dim=1, keepdim=True)
     features = [
-        filled.sum(dim=1),
-        _weighted_mean(filled, watch_share(inputs)),
-        _weighted_mean(filled, inputs["history_watch_time_s"]),
-        _since_last(filled, inputs["history_age_s"]),
+        num_watches,
+        sums[:, 1:] / num_watches.clamp(min=1e-6),
+        ago_s.clamp(max=NEVER_S),
         num_shown,
-        _by_impression(filled.sum(dim=1), num_shown),
+        _by_impression(num_watches, num_shown),
     ]
-    return torch.stack(features, dim=1)
+    return torch.cat(features, dim=1)
 
 
 def watch_share(inputs: Inputs) -> torch.Tensor:
@@ -209,14 +232,6 @@ def watch_share(inputs: Inputs) -> torch.Tensor:
     duration = inputs["history_duration_s"]
     share = inputs["history_watch_time_s"] / duration.clamp(min=1.0)
     return torch.where(duration > 0, share, torch.ones_like(share)).clamp(max=1.0)
-
-
-def _everybodys(counts: torch.Tensor) -> list[torch.Tensor]:
-    """Five features [M] of impressions, watches, seconds and shares [M, 4]."""
-    shown, watches, seconds, shares = counts.unbind(dim=1)
-    share = (shares + UNSEEN_WATCHES * USUAL_SHARE) / (watches + UNSEEN_WATCHES)
-    by_watch = seconds / watches.clamp(min=1.0)
-    return [shown, watches, _by_impression(watches, shown), by_watch, share]
 
 
 def _if_known(values: torch.Tensor, are_known: torch.Tensor) -> torch.Tensor:
@@ -227,35 +242,3 @@ def _if_known(values: torch.Tensor, are_known: torch.Tensor) -> torch.Tensor:
 def _by_impression(watches: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
     """The log of the share watched."""
     return torch.log((watches + UNSEEN_WATCHES) / (shown + UNSEEN_IMPRESSIONS))
-
-
-def _places(rows: torch.Tensor, num_sums: int) -> torch.Tensor:
-    """The sum that each id belongs to, from 1 on; 0 for pads and unknown ids."""
-    ids = rows.to(torch.int64)
-    return torch.where(ids > 1, (ids - 1) % (num_sums - 1) + 1, torch.zeros_like(ids))
-
-
-def _sums(places: torch.Tensor, values: torch.Tensor, num_sums: int) -> torch.Tensor:
-    """[R, num_sums] sums of values [R, H] over events with ids at places [R, H, T]."""
-    of_ids = values[:, :, None].expand_as(places).flatten(1)
-    nothing = values.new_zeros(values.shape[0], num_sums)
-    return nothing.scatter_add(1, places.flatten(1), of_ids)
-
-
-def _least(places: torch.Tensor, values: torch.Tensor, num_sums: int) -> torch.Tensor:
-    """[R, num_sums] the least of values [R, H] by id, `NEVER_S` without one."""
-    of_ids = values[:, :, None].expand_as(places).flatten(1)
-    never = values.new_full((values.shape[0], num_sums), NEVER_S)
-    return never.scatter_reduce(1, places.flatten(1), of_ids, "amin")
-
-
-def _weighted_mean(weights: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    return (weights * values).sum(dim=1) / weights.sum(dim=1).clamp(min=1e-6)
-
-
-def _since_last(matches: torch.Tensor, age_s: torch.Tensor) -> torch.Tensor:
-    """Seconds since the newest match, `NEVER_S` without one; matches are 0 or 1.
-
-    Adding `NEVER_S` to all others is exact, and in ONNX runtimes quicker than to choose.
-    """
-    return (age_s + (1.0 - matches) * NEVER_S).amin(dim=1).clamp(max=NEVER_S)

@@ -10,6 +10,8 @@ from upnext.schema import Floats
 LARGEST = 4.0
 STRIDE = 8
 """Of so many bounds one is looked at first."""
+TINY = 1e-30
+"""Beside numbers of which it changes none."""
 
 
 class Quantiles(nn.Module):
@@ -50,19 +52,22 @@ class Quantiles(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """x̃ of each value, 0 of nan."""
-        by_feature = values.T
+        return _if_known(values.T, self.by_feature(values.T)).T
+
+    def by_feature(self, values: torch.Tensor) -> torch.Tensor:
+        """x̃ of values [F, n], side by side what is compared with the same bounds; any of nan."""
         starts = self.bounds[:, STRIDE::STRIDE, None]
-        reached = (by_feature[:, None] >= starts).to(values.dtype)
-        num_reached = reached.new_ones(1, starts.shape[1]) @ reached
-        place = STRIDE * num_reached[:, 0].to(torch.int64)
+        reached = (values[:, None] >= starts).to(values.dtype)
+        by_strides = reached.new_full((1, starts.shape[1]), float(STRIDE))
+        place = (by_strides @ reached)[:, 0].to(torch.int64)
         step = STRIDE // 2
         while step:
-            is_reached = by_feature >= self.bounds.gather(1, place + step)
-            place = place + step * is_reached.to(torch.int64)
+            further = place + step
+            place = torch.where(values >= self.bounds.gather(1, further), further, place)
             step //= 2
         bound, width, level, rise = (part.gather(1, place) for part in self.bins)
-        levels = (level + rise * ((by_feature - bound) / width).clamp(0.0, 1.0)).T
-        return torch.where(values.isnan(), torch.zeros_like(levels), levels)
+        levels: torch.Tensor = level + rise * ((values - bound) / width).clamp(0.0, 1.0)
+        return levels
 
 
 class LogScale(nn.Module):
@@ -94,13 +99,17 @@ class LogScale(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """The scaled log of each value."""
-        logs = torch.sign(values) * _log1p(values.abs())
-        scaled = ((logs - self.mean) / self.deviation).clamp(-LARGEST, LARGEST)
-        return torch.where(values.isnan(), torch.zeros_like(scaled), scaled)
+        return _if_known(values.T, self.by_feature(values.T)).T
+
+    def by_feature(self, values: torch.Tensor) -> torch.Tensor:
+        """The scaled log of values [F, n]; any of nan."""
+        logs = _signed_log1p(values)
+        scaled = (logs - self.mean[:, None]) / self.deviation[:, None]
+        return scaled.clamp(-LARGEST, LARGEST)
 
 
 class Scaled(nn.Module):
-    """Quantiles and, with `logs`, scaled logs beside them: [.., F] → [.., F] or [.., 2 F]."""
+    """Quantiles and, with `logs`, scaled logs beside them: [n, F] → [n, F] or [n, 2 F]."""
 
     def __init__(self, num_features: int, *, logs: bool) -> None:
         super().__init__()
@@ -121,29 +130,42 @@ class Scaled(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Quantiles first."""
-        levels: torch.Tensor = self.quantiles(values)
-        return levels if self.logs is None else torch.cat([levels, self.logs(values)], dim=-1)
+        by_feature = values.T
+        scaled = [self.quantiles.by_feature(by_feature)]
+        if self.logs is not None:
+            scaled.append(self.logs.by_feature(by_feature))
+        levels = _if_known(by_feature, torch.stack(scaled))
+        return levels.flatten(0, 1).T
 
     def with_powers(self, scaled: torch.Tensor) -> torch.Tensor:
         """What `forward` gave, with powers of the quantiles beside it."""
         levels, others = scaled[..., : self.num_features], scaled[..., self.num_features :]
-        return torch.cat([with_powers(levels), others], dim=-1)
+        return torch.cat([levels, *_powers(levels), others], dim=-1)
 
 
 def with_powers(levels: torch.Tensor) -> torch.Tensor:
     """[.., F] → [.., 3 F]: x̃, x̃² and √x̃, for super- and sub-linear functions. Source: as above."""
+    return torch.cat([levels, *_powers(levels)], dim=-1)
+
+
+def _powers(levels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     # Rounding may leave a level a hair below 0, whose root is no number.
-    return torch.cat([levels, levels.square(), levels.clamp(min=0).sqrt()], dim=-1)
+    return levels.square(), levels.clamp(min=0).sqrt()
 
 
-def _log1p(sizes: torch.Tensor) -> torch.Tensor:
-    """log(1 + x) of x ≥ 0, exact for small x wherever it runs.
+def _if_known(values: torch.Tensor, scaled: torch.Tensor) -> torch.Tensor:
+    """What was made of the values, and 0 where a value is nan."""
+    return torch.where(values.isnan(), 0.0, scaled)
 
-    ONNX has no such operator. Exported as log of the rounded sum u = 1 + x, small values would
+
+def _signed_log1p(values: torch.Tensor) -> torch.Tensor:
+    """sign(x) log(1 + |x|), exact for small x wherever it runs.
+
+    ONNX has no such operator. Exported as log of the rounded sum u = 1 + |x|, small values would
     lose their last digits, and a small deviation multiplies that; log(u) / (u − 1) · x does not.
+    The slope is 1 where nothing is left of u − 1.
     Source: Kahan; see Higham 2002, "Accuracy and stability of numerical algorithms", 1.14.1.
     """
-    rounded = 1.0 + sizes
-    beyond = rounded - 1.0
-    slope = torch.log(rounded) / beyond.clamp(1e-30, 1e30)  # inf / inf would be nan
-    return torch.where(beyond > 0, slope, torch.ones_like(slope)) * sizes
+    rounded = 1.0 + values.abs()
+    beyond = (rounded - 1.0).clamp(TINY, 1 / TINY)  # inf / inf would be nan
+    return (torch.log(rounded) + TINY) / beyond * values

@@ -43,7 +43,7 @@ class Ranker:
             return np.zeros(0, np.float32)
         item_vectors = self.item_vectors
         vectors: Mapping[str, Callable[[], Floats]] = {
-            "item_vectors": lambda: item_vectors[raw["item_rows"]],
+            "item_vectors": lambda: item_vectors.take(raw["item_rows"], axis=0),
             "history_pooled": lambda: pooled_vectors(item_vectors, raw["history_rows"]),
             "shown_pooled": lambda: pooled_vectors(item_vectors, raw["shown_rows"]),
             "history_vectors": lambda: item_vectors[raw["history_rows"]],

@@ -8,17 +8,26 @@ from upnext.schema import UNKNOWN_ROW, Floats, Rows
 
 def mean_vectors(table: Floats, rows: Rows) -> Floats:
     """Mean vector of the known rows of each line: table [N, D], rows [B, H] → [B, D]."""
-    known = rows > UNKNOWN_ROW
-    summed = np.where(known[..., None], table[rows], np.float32(0)).sum(axis=1, dtype=np.float32)
-    means: Floats = summed / np.maximum(known.sum(axis=1, keepdims=True), 1).astype(np.float32)
-    return means
+    sums, num_known = _sums(table, rows)
+    return sums / np.maximum(num_known, 1).astype(np.float32)[:, None]
 
 
 def pooled_vectors(table: Floats, rows: Rows) -> Floats:
     """Sum over √n of the vectors of each line's n known rows: table [N, E], [B, H] → [B, E]."""
-    num_known = (rows > UNKNOWN_ROW).sum(axis=1, keepdims=True)
-    pooled: Floats = mean_vectors(table, rows) * np.sqrt(num_known).astype(np.float32)
-    return pooled
+    sums, num_known = _sums(table, rows)
+    return sums / np.sqrt(np.maximum(num_known, 1)).astype(np.float32)[:, None]
+
+
+def _sums(table: Floats, rows: Rows) -> tuple[Floats, Indices]:
+    """[B, D] sums of the vectors of the known rows of each line, and how many these are [B].
+
+    Line by line, so that only what is known is read, and a line's sum stays in the nearest memory.
+    """
+    sums = np.empty((len(rows), table.shape[1]), np.float32)
+    known = [line[line > UNKNOWN_ROW] for line in rows]
+    for place, line in enumerate(known):
+        np.add.reduce(table.take(line, axis=0), axis=0, out=sums[place])
+    return sums, np.array([len(line) for line in known], np.int64)
 
 
 def oldest_first(rows: Rows) -> tuple[Rows, Indices]:

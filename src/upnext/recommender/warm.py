@@ -5,6 +5,7 @@ take, code that is compiled on first use) is done here; and a release that canno
 out before a label points at it.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from upnext.errors import ReleaseError
 from upnext.recommender.recommender import Recommender
 from upnext.registry.memory import require_memory
 from upnext.registry.release import Release, open_release
+from upnext.registry.verified import verify_once
 from upnext.schema import (
     NUM_RESERVED_ROWS,
     ItemRules,
@@ -28,26 +30,54 @@ RECORDED = "warm_up/requests.json"
 """Where a release may keep requests to be tried: a JSON list of `RecommendationRequest`."""
 MAX_BATCH = 8
 """Requests that are answered at once, unless the server says otherwise."""
+REST = 2.0
+"""Seconds of rest for each second of trying, in a process that answers meanwhile."""
 
 _NUM_KNOWN = 8
 
 
+class OpensWarm:
+    """Opens the releases of one server process: the first at once, as nobody is answered yet, and
+    those after it with rests, in which answers have the process to themselves.
+    """
+
+    def __init__(self, registry: Path) -> None:
+        self._registry = registry
+        self._answers = False
+
+    def __call__(self, version: int) -> Recommender:
+        """As `open_warm`."""
+        opened = open_warm(self._registry, version, rest=REST if self._answers else 0.0)
+        self._answers = True
+        return opened
+
+
 def open_warm(
-    registry: Path, version: int, *, num_threads: int = 1, max_batch: int = MAX_BATCH
+    registry: Path,
+    version: int,
+    *,
+    num_threads: int = 1,
+    max_batch: int = MAX_BATCH,
+    rest: float = 0.0,
 ) -> Recommender:
     """A recommender that has answered requests of every kind.
+
+    Its files are hashed, unless another process of this machine has just done so.
 
     Args:
         num_threads: threads of each network.
         max_batch: requests that will be answered at once. Networks take memory for it and keep it.
+        rest: seconds of rest after each second of trying.
 
     Raises: ReleaseError: there is no such release, it does not fit into memory, it is damaged, or
         a stage fails on one of the requests.
     """
     release = open_release(registry, version, verify=False)
     require_memory(release, max_batch=max_batch)
-    recommender = Recommender.open(registry, version, num_threads=num_threads)
-    num_tried = warm_up(recommender, recorded_requests(release), max_batch=max_batch)
+    verify_once(registry, release)
+    recommender = Recommender.open(registry, version, verify=False, num_threads=num_threads)
+    recorded = recorded_requests(release)
+    num_tried = warm_up(recommender, recorded, max_batch=max_batch, rest=rest)
     return replace(recommender, num_tried=num_tried)
 
 
@@ -56,6 +86,7 @@ def warm_up(
     recorded: Sequence[RecommendationRequest] = (),
     *,
     max_batch: int = MAX_BATCH,
+    rest: float = 0.0,
 ) -> int:
     """Has recorded requests answered, and a set of every kind, made up from the release itself.
 
@@ -67,11 +98,11 @@ def warm_up(
     """
     requests = [*recorded, *made_up_requests(recommender)]
     for request in requests:
-        _answer(recommender, [request])
+        _answer(recommender, [request], rest)
     powers = (1 << power for power in range(1, max_batch.bit_length() + 1))
     sizes = sorted({min(power, max_batch) for power in powers})
     for size in sizes:
-        _answer(recommender, [requests[place % len(requests)] for place in range(size)])
+        _answer(recommender, [requests[place % len(requests)] for place in range(size)], rest)
     return len(requests) + sum(sizes)
 
 
@@ -115,8 +146,11 @@ def made_up_requests(recommender: Recommender) -> list[RecommendationRequest]:
     ]
 
 
-def _answer(recommender: Recommender, requests: Sequence[RecommendationRequest]) -> None:
+def _answer(
+    recommender: Recommender, requests: Sequence[RecommendationRequest], rest: float
+) -> None:
     live: list[LivePast | None] = [None] * len(requests)
+    began_s = time.monotonic()
     for answer in recommender.recommend_all(requests, live):
         if failures := [cause for cause in answer.degraded if " failed (" in cause]:
             raise ReleaseError(
@@ -125,3 +159,4 @@ def _answer(recommender: Recommender, requests: Sequence[RecommendationRequest])
                 got="; ".join(failures),
                 hint="the log says why.",
             )
+    time.sleep(rest * (time.monotonic() - began_s))

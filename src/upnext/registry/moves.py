@@ -35,6 +35,7 @@ from upnext.registry.servers import (
     take_back,
     take_back_lasting,
 )
+from upnext.registry.verified import open_verified, verify_once
 
 LOAD_TIMEOUT_S = 600.0
 """How long servers may take until a release is ready."""
@@ -90,7 +91,7 @@ def move_label(
     check_label(label)
     steps = _Steps()
     _check_now(registry, label, expected_previous)
-    open_release(registry, version)
+    open_verified(registry, version)
     steps.add(f"release {version}: every file is as it was published")
 
     def append() -> LabelMove:
@@ -129,7 +130,9 @@ def rollback(
     steps = _Steps()
     current, version = rollback_of(read_standings(registry), label)
     check_expected(label, expected_previous, current)
-    open_release(registry, version, verify=not read_servers(registry))
+    release = open_release(registry, version, verify=False)
+    if not read_servers(registry):  # which have it ready, or hash it as they load it
+        verify_once(registry, release)
 
     def append() -> LabelMove:
         return append_rollback(
@@ -151,7 +154,7 @@ def follow_moves(
     label, version = elsewhere[-1].label, elsewhere[-1].to_version
     check_label(label)
     steps = _Steps()
-    open_release(registry, version)
+    open_verified(registry, version)
     steps.add(f"release {version}: every file is as it was published")
 
     def append() -> LabelMove:
@@ -171,7 +174,7 @@ def load_release(
         server is asked for it any more then.
     """
     steps = _Steps()
-    open_release(registry, version)
+    open_verified(registry, version)
     steps.add(f"release {version}: every file is as it was published")
     ask = ask_for(registry, version)
     try:

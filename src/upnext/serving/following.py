@@ -4,7 +4,6 @@ A thread looks at the registry twenty times a second, which costs two looks at a
 loads, so that a rollback need not wait for a release that is just being loaded.
 """
 
-import contextlib
 import logging
 import os
 import queue
@@ -155,7 +154,6 @@ class Following:
                 logger.exception("the registry could not be followed")
 
     def _keep_loading(self) -> None:
-        _give_way()
         while (version := self._to_load.get()) is not None:
             try:
                 self.live.load(version)
@@ -234,12 +232,6 @@ class Following:
             self.live.forget(version)
         self._standings, self._wanted = standings, wanted
         return True
-
-
-def _give_way() -> None:
-    """Lets the threads that answer go before this one, where threads have priorities (Linux)."""
-    with contextlib.suppress(OSError, AttributeError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def _fingerprint(registry: Path) -> tuple[object, bool]:

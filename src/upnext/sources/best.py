@@ -42,15 +42,14 @@ def best_first(
            [-1, -1]], dtype=int32), array([[ 0.5,  0.5],
            [-inf, -inf]], dtype=float32))
     """
-    stands = scores > 0
-    if excluded_rows:
-        stands &= ~_are_excluded(request_index, item_rows, excluded_rows)
-    kept = np.flatnonzero(stands)
+    kept = np.flatnonzero(scores > 0)
     order = kept[np.argsort(pair_keys(falling(scores[kept]), item_rows[kept]))]
-    order = order[np.argsort(request_index[order], kind="stable")]
-    requests = request_index[order]
-    place = np.arange(len(order)) - np.searchsorted(requests, requests)
-    order, requests, place = (part[place < k] for part in (order, requests, place))
+    if num_requests > 1:
+        order = order[np.argsort(request_index[order], kind="stable")]
+    order, requests, place = _first(order, request_index, k + most_excluded(excluded_rows))
+    if excluded_rows:
+        stands = ~_are_excluded(requests, item_rows[order], excluded_rows)
+        order, requests, place = _first(order[stands], request_index, k)
     rows = np.full((num_requests, k), NO_ROW, np.int32)
     best = np.full((num_requests, k), -np.inf, np.float32)
     rows[requests, place] = item_rows[order]
@@ -61,6 +60,16 @@ def best_first(
 def most_excluded(excluded_rows: Sequence[Rows] | None) -> int:
     """How many rows the request with the most exclusions excludes: as many more are proposed."""
     return max((len(rows) for rows in excluded_rows or ()), default=0)
+
+
+def _first(
+    order: Places, request_index: NDArray[Any], k: int
+) -> tuple[Places, NDArray[Any], Places]:
+    """The first k of each request's proposals in order: which, whose, and at which place."""
+    requests = request_index[order]
+    place = np.arange(len(order)) - np.searchsorted(requests, requests)
+    is_first = place < k
+    return order[is_first], requests[is_first], place[is_first]
 
 
 def _are_excluded(
@@ -83,6 +92,15 @@ def falling(scores: Floats) -> Places:
     The bits of such floats are in the order of their values.
     """
     return -scores.view(np.int32).astype(np.int64)
+
+
+def rising(scores: Floats) -> Places:
+    """Whole numbers that rise as scores do, to sort and find scores by, each within its request.
+
+    The bits of floats are in the order of their values, but for those below 0, which run backwards.
+    """
+    bits = (scores + np.float32(0)).view(np.int32).astype(np.int64)
+    return bits ^ ((bits >> 63) & (2**31 - 1))
 
 
 def rows_of_keys(keys: Places) -> Rows:

@@ -16,7 +16,7 @@ from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows, TimesMs
 from upnext.sources.best import NO_ROW, ROW_BITS, pair_keys, rows_of_keys
 from upnext.sources.fresh import FreshUploads, Shown, fresh_uploads
 from upnext.sources.popular import MostWatched, most_watched_lately
-from upnext.sources.together import WatchedTogether, WatchedTogetherConfig, watched_together
+from upnext.sources.together import Heard, WatchedTogether, WatchedTogetherConfig, watched_together
 
 SourceName = Literal["together", "popular", "fresh"]
 Nominator = Literal["retrieval", "together", "popular", "fresh"]
@@ -84,12 +84,23 @@ class Moments:
     history_rows: Rows
     segment_rows: Rows
     at_ms: TimesMs
+    _heard: dict[WatchedTogether, Heard] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.at_ms)
 
+    def heard_by(self, together: WatchedTogether) -> Heard:
+        """What the watches say, worked out once: by it items are proposed, and scored once more."""
+        if together not in self._heard:
+            self._heard[together] = together.heard(self.history_rows)
+        return self._heard[together]
+
     def take(self, places: NDArray[np.int64]) -> "Moments":
         """Some of the requests, in the order given."""
+        if np.array_equal(places, np.arange(len(self))):
+            return self
         return Moments(self.history_rows[places], self.segment_rows[places], self.at_ms[places])
 
 
@@ -156,7 +167,9 @@ class Sources:
         """
         scores = np.zeros((len(item_rows), len(SOURCES)), np.float32)
         if self.together is not None:
-            scores[:, 0] = self.together.scores(moments.history_rows, item_rows, request_index)
+            scores[:, 0] = self.together.scores_of(
+                moments.heard_by(self.together), item_rows, request_index
+            )
         if self.popular is not None:
             scores[:, 1] = self.popular.scores(moments.segment_rows, item_rows, request_index)
         if self.fresh is not None:
@@ -202,8 +215,10 @@ class Sources:
         """Each source's own candidates, in the order of `SOURCES`; [B, 0] of one turned off."""
         together = popular = fresh = np.zeros((len(moments), 0), np.int32)
         if self.together is not None:
-            together, _ = self.together.candidates(
-                moments.history_rows, self.config.num_together, excluded_rows=excluded_rows
+            together, _ = self.together.candidates_of(
+                moments.heard_by(self.together),
+                self.config.num_together,
+                excluded_rows=excluded_rows,
             )
         if self.popular is not None:
             popular, _ = self.popular.candidates(

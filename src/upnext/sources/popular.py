@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -68,8 +69,9 @@ class MostWatched:
         places, own_requests = ranges(lo, np.minimum(lo + count, self.starts[segments + 1]))
         own = rows_of_keys(self.pairs[self.by_share[places]])
         head = self.by_share[: min(count, self.starts[1])]
-        requests = np.repeat(np.arange(len(segments)), len(head))
-        general = np.tile(rows_of_keys(self.pairs[head]), len(segments))
+        in_segments = np.flatnonzero(segments != EVERYBODY)
+        requests = np.repeat(in_segments, len(head))
+        general = np.tile(rows_of_keys(self.pairs[head]), len(in_segments))
         is_new = ~find(self.pairs, pair_keys(segments[requests], general))[1]
         requests = np.concatenate([own_requests, requests[is_new]])
         rows = np.concatenate([own, general[is_new]])
@@ -93,9 +95,14 @@ class MostWatched:
             request_index: [M] the request that each is for, from 0 to B − 1.
         """
         segments = self._segments(segment_rows)[request_index]
-        own, is_own = self._shares(pair_keys(segments, item_rows))
-        general, _ = self._shares(pair_keys(np.zeros(len(segments)), item_rows))
-        return np.where(is_own, own, self.general_weights[segments] * general)
+        shares: Floats = self._everybodys[np.minimum(item_rows, len(self._everybodys) - 1)]
+        in_segments = np.flatnonzero(segments != EVERYBODY)
+        if len(in_segments):
+            segments = segments[in_segments]
+            place, is_own = find(self.pairs, pair_keys(segments, item_rows[in_segments]))
+            general = self.general_weights[segments] * shares[in_segments]
+            shares[in_segments] = np.where(is_own, self.shares[place], general)
+        return shares
 
     def scores_of_all(self, num_rows: int, *, segment_row: int = EVERYBODY) -> Floats:
         """share_s(i) of every row of a catalogue, [N]."""
@@ -104,7 +111,7 @@ class MostWatched:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for a release."""
-        return dict(vars(self))
+        return {name: getattr(self, name) for name in type(self).__annotations__}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Self:
@@ -115,11 +122,13 @@ class MostWatched:
         known = (segment_rows >= NUM_RESERVED_ROWS) & (segment_rows < len(self.general_weights))
         return np.where(known, segment_rows, EVERYBODY).astype(np.int64)
 
-    def _shares(self, wanted: Places) -> tuple[Floats, NDArray[np.bool_]]:
-        if not len(self.pairs):
-            return np.zeros(len(wanted), np.float32), np.zeros(len(wanted), np.bool_)
-        place, is_there = find(self.pairs, wanted)
-        return np.where(is_there, self.shares[place], np.float32(0)), is_there
+    @cached_property
+    def _everybodys(self) -> Floats:
+        """share(i) by row, and 0 for the row after the last one that was watched."""
+        rows = rows_of_keys(self.pairs[: self.starts[1]])
+        shares = np.zeros(int(rows.max(initial=-1)) + 2, np.float32)
+        shares[rows] = self.shares[: self.starts[1]]
+        return shares
 
 
 def most_watched(

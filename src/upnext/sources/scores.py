@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
+from upnext.sources.best import pair_keys, rising
 from upnext.sources.blend import SOURCES, Moments, Sources
 
 SOURCE_FEATURES = (
@@ -55,7 +56,8 @@ class SourceScorer:
         """
         told = np.zeros((len(item_rows), len(SOURCE_FEATURES)), np.float32)
         of_yardstick = np.sort(user_vectors @ self._yardstick_vectors, axis=1)
-        products = np.einsum("md,md->m", user_vectors[request_index], self.item_vectors[item_rows])
+        vectors = self.item_vectors.take(item_rows, axis=0)
+        products = np.einsum("md,md->m", user_vectors[request_index], vectors)
         deviation = np.maximum(of_yardstick.std(axis=1), 1e-6)[request_index]
         told[:, 0] = (products - of_yardstick.mean(axis=1)[request_index]) / deviation
         # An item of the yardstick is not below itself, however its product was rounded.
@@ -79,13 +81,10 @@ def yardstick(num_watches: NDArray[Any]) -> Rows:
 
 def _share_below(sorted_scores: Floats, scores: Floats, request_index: NDArray[Any]) -> Floats:
     """[M] share of each request's sorted scores [R, Y] that are below its candidate's."""
-    below = np.zeros(len(scores), np.int64)
-    ends = np.full(len(scores), sorted_scores.shape[1])
-    while (open_ := below < ends).any():
-        middle = (below + ends) // 2
-        inside = np.minimum(middle, sorted_scores.shape[1] - 1)
-        is_above = sorted_scores[request_index, inside] < scores
-        below = np.where(open_ & is_above, middle + 1, below)
-        ends = np.where(open_ & ~is_above, middle, ends)
-    shares: Floats = (below / max(1, sorted_scores.shape[1])).astype(np.float32)
+    num_requests, num_scores = sorted_scores.shape
+    requests = np.arange(num_requests)[:, None]
+    of_all = pair_keys(requests, rising(sorted_scores)).ravel()
+    found = np.searchsorted(of_all, pair_keys(request_index, rising(scores)))
+    below = found - num_scores * request_index
+    shares: Floats = (below / max(1, num_scores)).astype(np.float32)
     return shares

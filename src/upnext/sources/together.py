@@ -60,6 +60,18 @@ class WatchedTogetherConfig:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """What the last watches of B requests say: `scores` [P] of the items that stand beside them.
+
+    `pairs` [P] int64 are ascending keys of a request and a row.
+    """
+
+    num_requests: int
+    pairs: Places
+    scores: Floats
+
+
+@dataclass(frozen=True, eq=False)
 class WatchedTogether:
     """Item-to-item neighbours, and how their items are scored for a history.
 
@@ -94,20 +106,23 @@ class WatchedTogether:
 
         Returns: rows and scores, [B, k] each; -1 and -inf where too few items score above 0.
         """
-        requests, rows, heard = self._heard(history_rows)
+        return self.candidates_of(self.heard(history_rows), k, excluded_rows=excluded_rows)
+
+    def candidates_of(
+        self, heard: "Heard", k: int, *, excluded_rows: Sequence[Rows] | None = None
+    ) -> Found:
+        """`candidates`, where it is known what the last watches say."""
         head = self.popular_rows[: k + most_excluded(excluded_rows)]
-        everyone = np.repeat(np.arange(len(history_rows)), len(head))
-        requests = np.concatenate([requests, everyone])
-        rows = np.concatenate([rows, np.tile(head, len(history_rows))])
-        pairs, pair_of = np.unique(pair_keys(requests, rows), return_inverse=True)
-        scores = self._popularity(rows_of_keys(pairs))
-        np.add.at(scores, pair_of[: len(heard)], heard)
+        everyone = np.repeat(np.arange(heard.num_requests), len(head))
+        pairs = pair_keys(everyone, np.tile(head, heard.num_requests))
+        unheard = pairs[~find(heard.pairs, pairs)[1]]
+        pairs = np.concatenate([heard.pairs, unheard])
         return best_first(
             pairs >> ROW_BITS,
             rows_of_keys(pairs),
-            scores,
+            np.concatenate([heard.scores, self._popularity(rows_of_keys(unheard))]),
             k,
-            num_requests=len(history_rows),
+            num_requests=heard.num_requests,
             excluded_rows=excluded_rows,
         )
 
@@ -121,25 +136,31 @@ class WatchedTogether:
             item_rows: [M] the candidates, of all requests.
             request_index: [M] the request that each is for, from 0 to B − 1.
         """
-        entries, list_of = self._neighbours(history_rows)
-        places = np.arange(self.config.num_last_watches)
-        lists = request_index[:, None] * len(places) + places
+        return self.scores_of(self.heard(history_rows), item_rows, request_index)
+
+    def scores_of(
+        self, heard: "Heard", item_rows: NDArray[Any], request_index: NDArray[Any]
+    ) -> Floats:
+        """`scores`, where it is known what the last watches say."""
         rows = np.where(are_items(item_rows, len(self.num_watches)), item_rows, PAD_ROW)
-        found, is_there = find(
-            pair_keys(list_of, self.neighbour_rows[entries]),
-            pair_keys(lists, rows[:, None]).ravel(),
-        )
-        candidates, places = np.divmod(np.flatnonzero(is_there), len(places))
         scores = self._popularity(rows)
-        heard = self._loudness[places] * self.similarities[entries[found[is_there]]]
-        np.add.at(scores, candidates, heard)
+        found, is_there = find(heard.pairs, pair_keys(request_index, rows))
+        scores[is_there] = heard.scores[found[is_there]]
         return scores
+
+    def heard(self, history_rows: Rows) -> "Heard":
+        """What the last watches [B, H] say."""
+        requests, rows, heard = self._spoken(history_rows)
+        pairs, pair_of = np.unique(pair_keys(requests, rows), return_inverse=True)
+        scores = self._popularity(rows_of_keys(pairs))
+        np.add.at(scores, pair_of, heard)
+        return Heard(len(history_rows), pairs, scores)
 
     def scores_of_all(self, history_rows: Rows) -> Floats:
         """The scores of every row, [B, N]. `history_rows` [B, H]: newest last, 0 pads."""
         num_rows = len(self.num_watches)
         scores = np.tile(self._popularity(np.arange(num_rows)), len(history_rows))
-        requests, rows, heard = self._heard(history_rows)
+        requests, rows, heard = self._spoken(history_rows)
         np.add.at(scores, requests * num_rows + rows, heard)
         return scores.reshape(len(history_rows), num_rows)
 
@@ -160,7 +181,7 @@ class WatchedTogether:
         loudness: Floats = np.exp2(-places / self.config.half_life_watches).astype(np.float32)
         return loudness
 
-    def _heard(self, history_rows: Rows) -> tuple[Places, Rows, Floats]:
+    def _spoken(self, history_rows: Rows) -> tuple[Places, Rows, Floats]:
         """Request, row and loudness times similarity of all that the last watches say.
 
         Sums add them in this order, so that they are the same to the bit in whatever batch.

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from upnext.config import config_from_table
-from upnext.recommender.warm import open_warm
+from upnext.recommender.warm import OpensWarm
 from upnext.serving.config import ServingConfig
 from upnext.serving.server import serve
 
@@ -20,7 +20,7 @@ def main() -> None:
     registry = Path(sys.argv[1])
     table = msgspec.json.decode(sys.stdin.buffer.read())
     config = config_from_table(table, ServingConfig, where="the front's settings")
-    serve(registry, lambda version: open_warm(registry, version), config, command=(), say=_say)
+    serve(registry, OpensWarm(registry), config, command=(), say=_say)
 
 
 def _say(text: str) -> None:
