@@ -239,5 +239,6 @@ def test_several_servers_follow_together_and_leave_no_trace(
     assert read_servers(registry) == []
     assert sorted(path.name for path in servers_path(registry).iterdir()) == [
         "lock",
+        "verified.lock",
         "wanted.json",
     ]
