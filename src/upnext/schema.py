@@ -313,6 +313,8 @@ class Recommendation:
     """One recommended item and what each stage thought of it.
 
     `expected_watch_time_s` is seconds per impression; None where the release has no ranker.
+    `retrieval_score`: the inner product of the user's and the item's vector, and the release's
+    bonus where the user has watched the item and may watch it again; a cosine of similar items.
     `retrieval_rank` counts from 1; None where retrieval did not propose the item. `sources`: who
     did, such as "retrieval" and "fresh". `reasons`: why so long, if that was asked.
     `explored`: the item was drawn by chance. `propensity`: the probability that it came to this

@@ -75,6 +75,9 @@ def test_a_refit_learns_from_validation_too_for_as_long_as_was_best(
     recalls = [epoch["metrics"]["recall_at_50"] for epoch in facts["retrieval_epochs"]]
     assert len(learned.retrieval.epochs) == int(np.argmax(recalls)) + 1
     assert any(line.startswith("refit") for line in retrieval_release.said)
+    (told,) = (one for one in retrieval_release.said if "what was watched before" in one)
+    assert told.startswith(f"retrieval: {learned.retrieval.repeat_bonus:+.2f} ")
+    assert learned.retrieval.repeat_bonus != 0.0
 
 
 def test_a_day_that_is_cut_short_goes_on_where_the_same_logs_and_settings_left_it(

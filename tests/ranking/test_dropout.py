@@ -32,3 +32,9 @@ def test_nothing_is_left_out_when_asked_and_draws_follow_the_seed() -> None:
     assert not thinned[0].equal(thinned[2])
     assert Dropout(0.0)(values) is values
     assert thinning.eval()(values) is values
+
+
+def test_a_share_that_is_next_to_all_still_leaves_a_mean() -> None:
+    thinned = Dropout(1 - 1e-9)(torch.ones(1_000, 1_000))
+    assert thinned.isfinite().all()
+    assert thinned.max() in (0.0, 2.0**16)

@@ -46,6 +46,10 @@ def with_index(recommender: Recommender, index: Any) -> Recommender:
     return replace(recommender, retriever=replace(recommender.retriever, index=index))
 
 
+def with_bonus(recommender: Recommender, bonus: float) -> Recommender:
+    return replace(recommender, retriever=replace(recommender.retriever, repeat_bonus=bonus))
+
+
 def missing(recommender: Recommender, missed: Rows, removed: Rows | None = None) -> Recommender:
     exact = ExactIndex.build(recommender.retriever.item_vectors)
     gone = np.zeros(0, np.int32) if removed is None else removed
@@ -58,10 +62,14 @@ def directly(
     live: LivePast | None,
     missed: Rows,
     never: Rows,
+    again: Rows | None = None,
 ) -> float:
-    """The same share by sorting all products."""
+    """The same share by sorting all products; what may come `again` is scored beside the index."""
     vector = recommender.user_vectors([request], [live])[0]
     scores = recommender.retriever.item_vectors @ vector
+    if again is not None:
+        scores[again] += np.float32(recommender.retriever.repeat_bonus)
+        missed = np.setdiff1d(missed, again)
     allowed = [row for row in range(NUM_RESERVED_ROWS, len(scores)) if row not in set(never)]
     best = sorted(allowed, key=lambda row: (-scores[row], row))
     k = max(request.k, recommender.config.num_candidates)
@@ -73,16 +81,19 @@ def rows_of(recommender: Recommender, ids: Any) -> Rows:
     return np.array([recommender.encoder.catalogue.items.row(one) for one in ids], np.int32)
 
 
+@pytest.mark.parametrize("bonus", [0.0, 0.7, -3.0])
 @pytest.mark.parametrize("k", [5, 60])
 @pytest.mark.parametrize("user_id", ["u00003", "u00017", "nobody"])
 def test_recall_is_what_a_direct_comparison_says(
-    tiny_release: TrainedRelease, user_id: str, k: int
+    tiny_release: TrainedRelease, user_id: str, k: int, bonus: float
 ) -> None:
-    trained = tiny_release.recommender
+    trained = with_bonus(tiny_release.recommender, bonus)
     missed = np.arange(NUM_RESERVED_ROWS, trained.encoder.catalogue.num_rows, 3, dtype=np.int32)
     request = RecommendationRequest(user_id=user_id, k=k, at_ms=AT_MS, exclude_watched=False)
     told = missing(trained, missed).index_recall(request, None)
-    assert told == pytest.approx(directly(trained, request, None, missed, missed[:0]))
+    batch = trained.batch([request], [None])
+    again = batch.history.watches.all_before(batch.user_rows, batch.at_ms)[1] if bonus else None
+    assert told == pytest.approx(directly(trained, request, None, missed, missed[:0], again))
     assert told is not None
     assert 0 < told < 1
 

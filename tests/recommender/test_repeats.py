@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upnext.examples.watches import WatchTargets
+from upnext.index import Index
+from upnext.index.search import Found
 from upnext.pipeline.measuring.targets import TargetRanks
 from upnext.recommender import Recommender
 from upnext.recommender.repeats import with_repeats
-from upnext.schema import NUM_RESERVED_ROWS, ItemRules, RecommendationRequest, Rows
+from upnext.recommender.retriever import Retriever
+from upnext.schema import NUM_RESERVED_ROWS, Floats, ItemRules, RecommendationRequest, Rows
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
@@ -35,8 +38,9 @@ def test_they_are_the_best_of_all_scores(
     scores = rng.normal(size=num_items + 2).astype(np.float32)
     rows = np.arange(NUM_RESERVED_ROWS, num_items + 2, dtype=np.int32)
     again = np.sort(rng.permutation(rows)[:num_again])
-    best = rows[np.argsort(-scores[rows], kind="stable")][: count + len(again)]
-    found = np.pad(best, (0, count + len(again) - len(best)), constant_values=-1)
+    others = np.setdiff1d(rows, again)
+    best = others[np.argsort(-scores[others], kind="stable")][:count]
+    found = np.pad(best, (0, count - len(best)), constant_values=-1)
     of_found = np.where(found >= 0, scores[found], -np.inf).astype(np.float32)
     told = with_repeats((found, of_found), count, again=again, of_again=scores[again], bonus=bonus)
     raised = scores.copy()
@@ -112,6 +116,37 @@ def test_what_is_excluded_or_not_allowed_does_not_come_again(
     assert items.id(int(watched[1])) not in shown
 
 
+@dataclass(frozen=True)
+class Asked:
+    """An index that remembers how many items it was asked for."""
+
+    index: Index
+    counts: list[int]
+
+    @property
+    def removed_rows(self) -> Rows:
+        return self.index.removed_rows
+
+    def search(self, user_vectors: Floats, k: int, **filters: Any) -> Found:
+        self.counts.append(k)
+        return self.index.search(user_vectors, k, **filters)
+
+
+def test_who_has_watched_much_asks_the_index_for_no_more_than_others(
+    tiny_release: TrainedRelease,
+) -> None:
+    retriever = with_bonus(tiny_release.recommender, 1.0).retriever
+    asked: Any = Asked(retriever.index, [])
+    user = retriever.item_vectors[5:6]
+    again = np.arange(NUM_RESERVED_ROWS, len(retriever.item_vectors), 2, dtype=np.int32)
+    rows, scores = replace(retriever, index=asked).nearest(user, 7, None, again_rows=[again])
+    assert asked.counts == [7]
+    raised = (retriever.item_vectors @ user[0]).astype(np.float32)
+    raised[again] += np.float32(1.0)
+    np.testing.assert_allclose(scores[0], np.sort(raised[NUM_RESERVED_ROWS:])[::-1][:7], rtol=1e-5)
+    np.testing.assert_allclose(raised[rows[0]], scores[0], rtol=1e-5)
+
+
 @pytest.mark.parametrize("bonus", [2.0, -3.0])
 def test_evaluation_ranks_as_pages_are_ordered(tiny_release: TrainedRelease, bonus: float) -> None:
     recommender = with_bonus(tiny_release.recommender, bonus)
@@ -126,3 +161,20 @@ def test_evaluation_ranks_as_pages_are_ordered(tiny_release: TrainedRelease, bon
     vectors = recommender.retriever.user_vectors(history, user_rows, at_ms)
     found, _ = recommender.retriever.nearest(vectors, 10, None, again_rows=watched)
     np.testing.assert_array_equal(found, measured["top_rows"][:, 0, :10])
+
+
+def test_a_release_of_before_knows_of_no_bonus(tiny_release: TrainedRelease) -> None:
+    release, recommender = tiny_release.release, tiny_release.recommender
+    name = "retrieval/repeat_bonus.npy"
+    told = float(release.array(name)[0])
+    assert (
+        recommender.retriever.repeat_bonus
+        == told
+        == np.float32(tiny_release.learned.retrieval.repeat_bonus)
+    )
+    assert np.isfinite(told)
+    files = {one: entry for one, entry in release.files.items() if one != name}
+    before = Retriever.open(
+        replace(release, files=files), recommender.encoder, example_age_days=0.0, num_threads=1
+    )
+    assert before.repeat_bonus == 0.0

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from upnext.examples.encoder import ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.watches import WatchTargets, watch_targets
+from upnext.retrieval import repeats
 from upnext.retrieval.config import RetrievalConfig
-from upnext.retrieval.repeats import fit_repeat_bonus, repeat_bonus_of
+from upnext.retrieval.repeats import fit_repeat_bonus, repeat_bonus_of, repeat_log_odds
 from upnext.retrieval.train import train_retrieval
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS, Logs
@@ -51,6 +52,33 @@ def test_where_nobody_comes_back_it_is_low_but_finite() -> None:
     assert 5 < fit_repeat_bonus(log_odds, np.ones(10_000, bool)) < 20
 
 
+@given(
+    seed=st.integers(0, 10_000),
+    num_events=st.integers(1, 5),
+    num_items=st.integers(1, 9),
+    spread=st.sampled_from([1.0, 30.0, 1_000.0]),
+)
+def test_odds_are_those_of_the_softmax_however_far_apart_scores_are(
+    seed: int, num_events: int, num_items: int, spread: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(0, spread, (num_events, num_items + NUM_RESERVED_ROWS)).astype(np.float32)
+    is_watched = rng.random(scores.shape) < 0.4
+    is_watched[:, :NUM_RESERVED_ROWS] = False
+    is_other = ~is_watched
+    is_other[:, :NUM_RESERVED_ROWS] = False
+    log_sums = [
+        np.logaddexp.reduce(np.where(chosen, scores.astype(np.float64), -np.inf), axis=1)
+        for chosen in (is_watched, is_other)
+    ]
+    told = repeat_log_odds(scores, *np.nonzero(is_watched))
+    has_both = is_watched.any(axis=1) & is_other.any(axis=1)
+    np.testing.assert_array_equal(np.isfinite(told), has_both)
+    np.testing.assert_allclose(
+        told[has_both], (log_sums[0] - log_sums[1])[has_both], rtol=1e-5, atol=1e-5
+    )
+
+
 @pytest.fixture(scope="module")
 def trained(tiny_logs: Logs) -> tuple[TrainedRetrieval, WatchTargets]:
     """After one epoch, and all watches as targets."""
@@ -88,9 +116,21 @@ def test_it_is_the_likeliest_of_the_full_softmax(
     assert all(log_probability(bonus + other) < best for other in (-0.05, 0.05))
 
 
+def test_it_is_the_same_however_many_are_scored_at_once(
+    trained: tuple[TrainedRetrieval, WatchTargets], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    retrieval, every = trained
+    targets = every.sample(50, seed=2)
+    at_once = repeat_bonus_of(retrieval, targets)
+    for num_scores in (1, 7 * len(retrieval.item_vectors())):
+        monkeypatch.setattr(repeats, "SCORES_AT_ONCE", num_scores)
+        assert repeat_bonus_of(retrieval, targets) == pytest.approx(at_once, abs=1e-5)
+
+
 def test_where_nothing_was_watched_there_is_none(
     trained: tuple[TrainedRetrieval, WatchTargets],
 ) -> None:
     retrieval, every = trained
     first = np.unique(every.user_rows, return_index=True)[1]
     assert repeat_bonus_of(retrieval, every[first]) == 0.0
+    assert repeat_bonus_of(retrieval, every[:0]) == 0.0

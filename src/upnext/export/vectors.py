@@ -29,6 +29,8 @@ def export_vectors(
 ) -> None:
     """Writes user and item vectors whose inner products are the scores of retrieval.
 
+    A bonus of what was watched before, which pages add where it may come again, is not in them.
+
     For users, and likewise for items:
 
         user_vectors.parquet   user_id in the owner's type; vector, D float32 numbers

@@ -15,7 +15,7 @@ class Dropout(nn.Module):
 
     def __init__(self, share: float) -> None:
         super().__init__()
-        self.num_dropped = round(share * 2**BITS)
+        self.num_dropped = min(round(share * 2**BITS), 2**BITS - 1)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Values of any shape, in float32."""

@@ -16,7 +16,8 @@ def index_recall(
 
         recall@K = |found ∩ nearest| / |nearest|
 
-    of the K items that the index finds for this very request, and the K that are truly nearest.
+    of the K items that the index finds for this very request, and the K that are truly nearest;
+    what may come again with its bonus, as in the request's page.
     """
     retriever = release.retriever
     if isinstance(retriever.index, ExactIndex):
@@ -29,11 +30,11 @@ def index_recall(
     batch = release.batch([request], [live])
     vectors = retriever.user_vectors(batch.history, batch.user_rows, batch.at_ms)
     watched = batch.history.watches.all_before(batch.user_rows, batch.at_ms)[1]
-    excluded = [watched if request.exclude_watched else watched[:0]]
+    excluded, again = ([watched], None) if request.exclude_watched else (None, [watched])
     allowed = allowed_by(request.rules, release.encoder.catalogue).rows
     count = release.num_found(request.k)
-    nearest, _ = exactly.nearest(vectors, count, excluded, allowed)
+    nearest, _ = exactly.nearest(vectors, count, excluded, allowed, again_rows=again)
     if (nearest < 0).all():
         return None
-    found, _ = retriever.nearest(vectors, count, excluded, allowed)
+    found, _ = retriever.nearest(vectors, count, excluded, allowed, again_rows=again)
     return recall_of(found, nearest)

@@ -102,13 +102,12 @@ class Retriever:
             again_rows: what each user has watched and may be found again, whose scores are higher
                 by `repeat_bonus`.
         """
-        excluded = None if excluded_rows is None else [np.unique(rows) for rows in excluded_rows]
         again = self._again(again_rows, allowed_rows, len(user_vectors))
-        num_again = max((len(rows) for rows in again), default=0)
+        apart = again if excluded_rows is None else map(np.union1d, excluded_rows, again)
         found = self.index.search(
-            user_vectors, count + num_again, excluded_rows=excluded, allowed_rows=allowed_rows
+            user_vectors, count, excluded_rows=list(apart), allowed_rows=allowed_rows
         )
-        if not num_again:
+        if not any(map(len, again)):
             return found
         lines = [
             with_repeats(

@@ -7,7 +7,10 @@ from upnext.examples.watches import WatchTargets
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS, Floats
 
-SCORES_AT_ONCE = 8_000_000
+SCORES_AT_ONCE = 64_000_000
+"""Held in 256 MB: some dozens of users read a million items together, not each for itself."""
+EVENTS_AT_ONCE = 512
+"""At most, as all that their users had watched is held beside the scores."""
 MAX_STEPS = 100
 SMALLEST_STEP = 1e-9
 
@@ -23,7 +26,7 @@ def repeat_bonus_of(trained: TrainedRetrieval, targets: WatchTargets) -> float:
     return fit_repeat_bonus(log_odds, is_repeat)
 
 
-def fit_repeat_bonus(log_odds: Floats, is_repeat: NDArray[np.bool_]) -> float:
+def fit_repeat_bonus(log_odds: NDArray[np.floating], is_repeat: NDArray[np.bool_]) -> float:
     """The bonus ρ of greatest likelihood, by Newton's steps on a convex function.
 
         P(i) ∝ e^{s_i + ρ [i watched before]}    ⇒    P(a repeat) = σ(ρ + Δ)
@@ -55,28 +58,47 @@ def fit_repeat_bonus(log_odds: Floats, is_repeat: NDArray[np.bool_]) -> float:
     return bonus
 
 
-def _repeats(trained: TrainedRetrieval, targets: WatchTargets) -> tuple[Floats, NDArray[np.bool_]]:
+def repeat_log_odds(
+    scores: Floats, events: NDArray[np.int64], rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Δ [B] of scores [B, N], which are used up; not finite where a side has no item.
+
+    Row rows[p] was watched before event events[p], which rise. Each side is summed from its own
+    greatest score, as one may be next to nothing beside the other.
+    """
+    log_watched = np.full(len(scores), -np.inf)
+    present, first = np.unique(events, return_index=True)
+    of_watched = scores[events, rows].astype(np.float64)
+    log_watched[present] = np.logaddexp.reduceat(of_watched, first)
+    scores[events, rows] = -np.inf
+    scores[:, :NUM_RESERVED_ROWS] = -np.inf
+    greatest = scores.max(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.exp(np.subtract(scores, greatest, out=scores), out=scores)
+        log_others = greatest[:, 0] + np.log(scores.sum(axis=1, dtype=np.float64))
+    log_odds: NDArray[np.float64] = log_watched - log_others
+    return log_odds
+
+
+def _repeats(
+    trained: TrainedRetrieval, targets: WatchTargets
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Of targets whose item is known, and whose user had watched one: Δ, and which are repeats."""
     queries = trained.query_encoder.queries(targets.history, targets.user_rows, targets.at_ms)
     of_users, of_items = trained.user_vectors(targets.history, queries), trained.item_vectors()
     starts, watched = targets.watched_before()
-    log_odds = np.full(len(targets), np.nan, np.float32)
+    log_odds = np.full(len(targets), np.nan)
     is_repeat = np.zeros(len(targets), bool)
-    at_once = max(1, SCORES_AT_ONCE // len(of_items))
+    num_rows = len(of_items)
+    at_once = max(1, min(EVENTS_AT_ONCE, SCORES_AT_ONCE // num_rows))
     for start in range(0, len(targets), at_once):
         part = slice(start, min(start + at_once, len(targets)))
-        rows = watched[starts[part.start] : starts[part.stop]]
+        rows = watched[starts[part.start] : starts[part.stop]].astype(np.int64)
         events = np.repeat(np.arange(part.stop - start), np.diff(starts[start : part.stop + 1]))
         is_known = rows >= NUM_RESERVED_ROWS
-        is_watched = np.zeros((part.stop - start, len(of_items)), bool)
-        is_watched[events[is_known], rows[is_known]] = True
-        scores = (of_users[part] @ of_items.T).astype(np.float64)
-        scores[:, :NUM_RESERVED_ROWS] = -np.inf
-        scores -= scores.max(axis=1, keepdims=True)
-        odds = np.exp(scores)
-        of_watched, of_all = (odds * is_watched).sum(axis=1), odds.sum(axis=1)
-        with np.errstate(divide="ignore"):
-            log_odds[part] = np.log(of_watched) - np.log(of_all - of_watched)
-        is_repeat[part] = is_watched[np.arange(len(scores)), targets.item_rows[part]]
+        pairs = np.unique(events[is_known] * num_rows + rows[is_known])
+        log_odds[part] = repeat_log_odds(of_users[part] @ of_items.T, *np.divmod(pairs, num_rows))
+        asked = np.arange(part.stop - start) * num_rows + targets.item_rows[part]
+        is_repeat[part] = np.isin(asked, pairs)
     counts = np.isfinite(log_odds) & (targets.item_rows >= NUM_RESERVED_ROWS)
     return log_odds[counts], is_repeat[counts]

@@ -14,7 +14,7 @@ from upnext.pipeline.measuring.bench import Bench
 from upnext.pipeline.measuring.first_slot import POWERS, FirstSlotChoices, FirstSlots
 from upnext.pipeline.measuring.oracle import Oracle
 from upnext.pipeline.measuring.parts import measure_part
-from upnext.schema import Impressions
+from upnext.schema import NUM_RESERVED_ROWS, Impressions
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
@@ -123,6 +123,34 @@ def test_weights_are_one_on_average_over_what_the_logging_policy_could_choose(
     for value in values_of(bench, uniform, masks_watched=False, oracle=None):
         assert value.mean_weight.low < 1 < value.mean_weight.high
         assert np.isnan(value.truth_s)
+
+
+@pytest.mark.parametrize("bonus", [50.0, -50.0])
+def test_choices_are_those_that_would_be_served(
+    bench: Bench, slots: FirstSlots, bonus: float
+) -> None:
+    """What was watched has its bonus where it may come again, and is left out where it may not."""
+    retriever = replace(bench.recommender.retriever, repeat_bonus=bonus)
+    choices = FirstSlotChoices(
+        recommender=replace(bench.recommender, retriever=retriever),
+        history=bench.history,
+        slots=slots,
+        masks_watched=False,
+        oracle=None,
+    )
+    last = slice(len(slots.at_ms) - 20, None)
+    starts, seen = bench.history.watches.all_before(slots.user_rows[last], slots.at_ms[last])
+    again = choices.measure(last)["item_rows"]
+    others = replace(choices, masks_watched=True).measure(last)["item_rows"]
+    num_found = bench.recommender.num_found()
+    for place, rows in enumerate(np.split(seen, starts[1:-1])):
+        assert not np.isin(others[place], rows).any()
+        known = np.unique(rows[rows >= NUM_RESERVED_ROWS])
+        assert len(known)
+        if bonus > 0:
+            assert np.isin(known, again[place, :num_found]).all()
+        else:
+            assert not np.isin(again[place, :num_found], known).any()
 
 
 def test_a_release_without_a_ranker_has_no_such_choice(

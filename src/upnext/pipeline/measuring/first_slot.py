@@ -120,8 +120,9 @@ class FirstSlotChoices:
         """
         users, times = self.slots.user_rows[batch], self.slots.at_ms[batch]
         starts, seen = self.history.watches.all_before(users, times)
-        excluded = np.split(seen, starts[1:-1]) if self.masks_watched else None
-        candidates = self.recommender.candidates_of(self.history, users, times, excluded)
+        watched = np.split(seen, starts[1:-1])
+        excluded, again = (watched, None) if self.masks_watched else (None, watched)
+        candidates = self.recommender.candidates_of(self.history, users, times, excluded, again)
         rows = np.concatenate([candidates, self.slots.item_rows[batch, None]], axis=1)
         moments, places = np.nonzero(rows >= UNKNOWN_ROW)
         seconds = np.zeros(rows.shape, np.float32)
