@@ -17,7 +17,7 @@ from upnext.training.group import ALONE, Group
 from upnext.training.sharded import own_rows
 from upnext.training.state import Arrays, array_json, json_array
 
-FORMAT = 2
+FORMAT = 3
 """Goes up when older checkpoints can no longer be read."""
 NUM_KEPT = 2
 """The newest, and the one before it in case a disk damages the newest."""
