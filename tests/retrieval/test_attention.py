@@ -17,7 +17,6 @@ from upnext.retrieval.attention import (
     BLOCK_CELLS,
     AttentionConfig,
     CausalAttention,
-    FastDropout,
     attend_to_windows,
     pack_windows,
 )
@@ -226,27 +225,6 @@ def test_an_accelerator_is_given_all_lengths_at_once() -> None:
         log, np.arange(300), lo, hi, max_watches=200, min_watches=200, for_accelerator=True
     )
     assert len(packed.blocks) == 1
-
-
-def test_dropout_keeps_the_mean_and_drops_its_share() -> None:
-    torch.manual_seed(6)
-    dropout = FastDropout(0.25).train()
-    kept = dropout(torch.ones(400, 501))
-    share = float((kept == 0).float().mean())
-    standard_error = np.sqrt(0.25 * 0.75 / kept.numel())
-    assert abs(share - 0.25) < 5 * standard_error
-    torch.testing.assert_close(kept[kept > 0], torch.full_like(kept[kept > 0], 1 / 0.75))
-    vectors = torch.randn(3, 3)
-    assert torch.equal(dropout.eval()(vectors), vectors)
-
-
-def test_dropout_draws_what_the_seed_says() -> None:
-    dropout = FastDropout(0.5).train()
-    torch.manual_seed(7)
-    first = dropout(torch.ones(3, 7))
-    torch.manual_seed(7)
-    assert torch.equal(dropout(torch.ones(3, 7)), first)
-    assert not torch.equal(dropout(torch.ones(3, 7)), first)
 
 
 def test_learns_to_name_the_watch_before_the_last() -> None:

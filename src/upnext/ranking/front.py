@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from upnext.ranking.config import RankingNetworkConfig
-from upnext.ranking.dropout import Dropout
 from upnext.ranking.features import (
     CANDIDATE_FEATURES,
     QUERY_FEATURES,
@@ -18,6 +17,7 @@ from upnext.ranking.features import (
 )
 from upnext.ranking.quantiles import Scaled
 from upnext.schema import Floats
+from upnext.training.dropout import Dropout
 
 QUERY_LEVELS, CANDIDATE_LEVELS = "query_levels", "candidate_levels"
 """Inputs that stand for the features where these were computed before, as training does once."""

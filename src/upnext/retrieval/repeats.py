@@ -43,13 +43,12 @@ def fit_repeat_bonus(log_odds: NDArray[np.floating], is_repeat: NDArray[np.bool_
     0.511
     """
     offsets = np.append(log_odds.astype(np.float64), 0.0)
-    weights = np.ones(len(offsets))
     num_repeats = is_repeat.sum() + 0.5
     bonus = 0.0
     for _ in range(MAX_STEPS):
         chances = 0.5 + 0.5 * np.tanh(0.5 * (bonus + offsets))
-        slope = num_repeats - weights @ chances
-        curvature = weights @ (chances * (1 - chances))
+        slope = num_repeats - chances.sum()
+        curvature = (chances * (1 - chances)).sum()
         # Far from the optimum a quadratic says little, and Newton's step would overshoot.
         step = float(np.clip(slope / max(curvature, 1e-12), -1.0, 1.0))
         bonus += step

@@ -7,10 +7,8 @@ BITS = 16
 
 
 class Dropout(nn.Module):
-    """In training each entry is 0 with probability `share`, to 1/65,536, and the others grow.
-
-    So that the mean stays. As `nn.Dropout`, which draws a number of its own kind for each entry,
-    and on a CPU takes several times as long.
+    """In training each entry is 0 with probability `share`, to 1/65,536; the others grow, so that
+    means stay. `nn.Dropout`, which draws each entry apart, takes several times as long on a CPU.
     """
 
     def __init__(self, share: float) -> None:
@@ -18,7 +16,7 @@ class Dropout(nn.Module):
         self.num_dropped = min(round(share * 2**BITS), 2**BITS - 1)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Values of any shape, in float32."""
+        """Values of any shape and precision; unchanged outside of training."""
         if not (self.training and self.num_dropped):
             return values
         num_words = -(-values.numel() // (64 // BITS))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from upnext.ranking.dropout import Dropout
+from upnext.training.dropout import Dropout
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
