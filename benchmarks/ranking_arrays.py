@@ -22,7 +22,7 @@ from benchmarks.upnext_ranking import Encoded
 from upnext.examples.encoder import Encoder
 from upnext.examples.impressions import ImpressionExamples, RankingInputs
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
-from upnext.ranking.levels import FEATURE_INPUTS, fit_quantiles
+from upnext.ranking.levels import FEATURE_INPUTS, fit_features
 from upnext.ranking.model import RankingModel
 from upnext.schema import UNKNOWN_ROW, Floats, Rows
 
@@ -33,7 +33,7 @@ def write_arrays(task: Path, encoded: Encoded) -> None:
     """All parts, and the sizes of the embedding tables."""
     write_tables(task, tables(encoded.encoder))
     model = RankingModel(encoded.encoder, RankingConfig(), num_sources=0, num_outputs=1)
-    fit_quantiles(model, encoded.encoder, encoded.train, np.random.default_rng(0))
+    fit_features(model, encoded.encoder, encoded.train, np.random.default_rng(0))
     for part in get_args(Part):
         written = written_out(encoded.encoder, encoded.part(part), model)
         write_impressions(task, part, written)

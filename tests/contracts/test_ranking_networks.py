@@ -15,7 +15,7 @@ from upnext.examples.impressions import (
 )
 from upnext.pipeline.releasing import _write_ranking
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
-from upnext.ranking.levels import fit_quantiles
+from upnext.ranking.levels import fit_features
 from upnext.ranking.model import RankingModel
 from upnext.ranking.objectives import new_objective
 from upnext.ranking.step import outcomes_of
@@ -102,7 +102,7 @@ def models(world: World) -> dict[str, RankingModel]:
             encoder, config, num_sources=NUM_SOURCES, num_outputs=num_outputs
         ).eval()
         model.scoring.objective.count(outcomes)
-        fit_quantiles(model, encoder, examples, np.random.default_rng(3))
+        fit_features(model, encoder, examples, np.random.default_rng(3))
         with torch.no_grad():
             for weight_name, weight in model.scoring.network.named_parameters():
                 if weight_name == "wide":

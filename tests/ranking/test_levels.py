@@ -8,7 +8,7 @@ import upnext.ranking.levels
 from upnext.examples.encoder import Encoder
 from upnext.examples.impressions import ImpressionExamples
 from upnext.ranking.config import NetworkKind, RankingConfig, RankingNetworkConfig
-from upnext.ranking.levels import Levels, fit_quantiles
+from upnext.ranking.levels import Levels, fit_features
 from upnext.ranking.model import RankingModel
 
 KINDS: list[NetworkKind] = ["mlp", "wide-and-deep", "din"]
@@ -28,7 +28,7 @@ def fitted_model(
     network = RankingNetworkConfig(kind=kind, hidden_sizes=(8,), embedding_scale=1.0)
     config = RankingConfig(network=network)
     model = RankingModel(encoder, config, num_sources=2, num_outputs=1).eval()
-    fit_quantiles(model, encoder, examples, np.random.default_rng(2))
+    fit_features(model, encoder, examples, np.random.default_rng(2))
     return model
 
 
@@ -87,7 +87,7 @@ def test_quantiles_are_of_a_sample_of_requests(
     """Of all where there are few; else of so many, drawn once each."""
     all_at_once, in_pieces = fitted_model(encoder, scored), fitted_model(encoder, scored)
     monkeypatch.setattr(upnext.ranking.levels, "REQUESTS_AT_ONCE", 17)
-    fit_quantiles(in_pieces, encoder, scored, np.random.default_rng(9))
+    fit_features(in_pieces, encoder, scored, np.random.default_rng(9))
     for name, value in all_at_once.state_dict().items():
         assert in_pieces.state_dict()[name].equal(value), name
     monkeypatch.setattr(upnext.ranking.levels, "REQUESTS_FOR_QUANTILES", 60)

@@ -40,6 +40,10 @@ class RankingNetworkConfig:
     factors: int = 32
     """Length of the vectors of request and candidate whose product is added to what the layers
     say; 0 leaves the paper's network."""
+    manner_size: int = 8
+    """Length of the vectors that tell a channel's manner, learned from who watched what of it: a
+    user's liking of manners and of tags, estimated from his past, are features of a candidate; 0
+    leaves them out."""
     dropout: float = 0.1
     """Share of the vectors' entries that a training step leaves out."""
     attended_watches: int = 50
@@ -61,7 +65,9 @@ class RankingNetworkConfig:
 
     def __post_init__(self) -> None:
         sizes = ("hidden_sizes", "context_embedding_size", "attended_watches", "attention_size")
-        least = dict.fromkeys(sizes, 1) | dict.fromkeys(("factors", "dropout", "wide_l1"), 0)
+        least = dict.fromkeys(sizes, 1) | dict.fromkeys(
+            ("factors", "manner_size", "dropout", "wide_l1"), 0
+        )
         require(
             "ranking.network",
             self,

@@ -15,6 +15,7 @@ from upnext.ranking.features import (
     candidate_features,
     query_features,
 )
+from upnext.ranking.liking import LIKING_FEATURES, Liking
 from upnext.ranking.quantiles import Scaled
 from upnext.schema import Floats
 from upnext.training.dropout import Dropout
@@ -62,6 +63,12 @@ class Front(nn.Module):
             nn.Embedding(size, config.context_embedding_size) for size in sizes.contexts
         )
         num_of_candidates = len(CANDIDATE_FEATURES) + sizes.sources
+        self.liking: Liking | None = None
+        if config.manner_size:
+            self.liking = Liking(
+                config.manner_size, num_channels=sizes.channels, num_tags=sizes.tags
+            )
+            num_of_candidates += len(LIKING_FEATURES)
         self.candidate_scale = Scaled(num_of_candidates, logs=config.logs)
         self.query_scale = Scaled(len(QUERY_FEATURES), logs=config.logs)
         self.dropout = Dropout(config.dropout)
@@ -79,9 +86,12 @@ class Front(nn.Module):
 
     def features(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """Raw values of all features: of requests [R, Fq] and of candidates [M, F]."""
-        return query_features(inputs), candidate_features(
+        of_candidates = candidate_features(
             inputs, num_channels=self.num_channels, num_tags=self.num_tags
         )
+        if self.liking is not None:
+            of_candidates = torch.cat([of_candidates, self.liking(inputs)], dim=1)
+        return query_features(inputs), of_candidates
 
     def levels(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """All features made comparable, with powers: of requests [R, ·], of candidates [M, ·]."""

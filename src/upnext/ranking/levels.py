@@ -9,6 +9,7 @@ from upnext.examples.encoder import Encoder
 from upnext.examples.history import Indices
 from upnext.examples.impressions import RANKING_INPUTS, ImpressionExamples, RankingInputs
 from upnext.ranking.front import CANDIDATE_LEVELS, QUERY_LEVELS
+from upnext.ranking.manners import Seen, learn_manners
 from upnext.ranking.model import RankingModel
 
 REQUESTS_AT_ONCE = 128
@@ -87,13 +88,28 @@ def _lines(array: torch.Tensor, places: Indices) -> torch.Tensor:
     return array.index_select(0, torch.from_numpy(places))
 
 
-def fit_quantiles(
+def fit_features(
     model: RankingModel,
     encoder: Encoder,
     examples: ImpressionExamples,
     generator: np.random.Generator,
 ) -> None:
-    """Takes the quantiles of a sample of the requests, in one pass."""
+    """Learns channels' manners, and then the quantiles of all features on a sample of requests."""
+    liking = model.scoring.front.liking
+    if liking is not None:
+        sizes = {"num_channels": liking.num_channels, "num_tags": liking.num_tags}
+        seen = Seen.of(examples, encoder.catalogue, **sizes)
+        if len(seen.watched):
+            liking.fit(learn_manners(seen, liking.size, **sizes))
+    _fit_quantiles(model, encoder, examples, generator)
+
+
+def _fit_quantiles(
+    model: RankingModel,
+    encoder: Encoder,
+    examples: ImpressionExamples,
+    generator: np.random.Generator,
+) -> None:
     count = min(REQUESTS_FOR_QUANTILES, examples.num_requests)
     sample = np.sort(generator.choice(examples.num_requests, count, replace=False))
     of_queries, of_candidates = [], []

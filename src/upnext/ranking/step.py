@@ -15,7 +15,7 @@ from upnext.examples.history import Indices
 from upnext.examples.impressions import ImpressionExamples
 from upnext.ranking.config import RankingConfig
 from upnext.ranking.front import fit_bias
-from upnext.ranking.levels import Levels, fit_quantiles
+from upnext.ranking.levels import Levels, fit_features
 from upnext.ranking.loss import watch_time_weights
 from upnext.ranking.model import RankingModel
 from upnext.ranking.objectives import Objective, Outcomes, new_objective
@@ -60,7 +60,7 @@ class RankingTask:
         self.objective.count(outcomes)
         fit_bias(self.model.scoring.network.output_bias, start)
         self.model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-        fit_quantiles(self.model, encoder, examples, generator)
+        fit_features(self.model, encoder, examples, generator)
         self.precision = precision_on(config.precision, self.model.device, group)
         dtype = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
         self.levels = Levels(self.model, encoder, examples, dtype=dtype)

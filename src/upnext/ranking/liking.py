@@ -1,0 +1,178 @@
+"""What a user likes beyond what was counted: how he takes to channels' manners, and to tags."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from upnext.ranking.features import Inputs
+from upnext.ranking.manners import Manners
+from upnext.schema import UNKNOWN_ROW
+
+MOST_IDS = 4_096
+"""Rows of channels, and of tags, that can be liked: those of the most frequent ones."""
+UNMOVED = 1e300
+"""Precision of a liking that no past can move from 0."""
+NUM_STEPS = 2
+"""Beyond two, likings change no page."""
+LIKING_FEATURES = ("liking of the channel's manner", "liking of the tags")
+
+
+class Liking(nn.Module):
+    """Raw inputs → [M, 2], the log-odds that a candidate gains by what its user likes.
+
+    The posterior under the model of `manners`, of this user's past alone and in closed form: no
+    weight is learned of a user, so that it holds of one who came after training. Each step moves
+
+        t by (Σ share (watched − p) − precision t) / (Σ share p (1 − p) + precision)   of each tag
+        z to (Σ p (1 − p) E[s s'] + precision)⁻¹ Σ (watched − p + p (1 − p) z s) s     of manners
+
+    from 0 on. Sums are over the impressions that are told, p being the probability of a watch by
+    the channel's log-odds and the likings so far. Watches count if no older than the oldest of
+    these impressions, for what else was shown before is not known; if nothing was shown, none does.
+    As it is made, nobody likes anything.
+
+    In double precision, so that whoever adds up in another order rounds to the same features.
+    """
+
+    log_odds: torch.Tensor
+    vectors: torch.Tensor
+    moments: torch.Tensor
+    precision: torch.Tensor
+    tag_precision: torch.Tensor
+
+    def __init__(self, size: int, *, num_channels: int, num_tags: int) -> None:
+        super().__init__()
+        self.size = size
+        self.num_channels, self.num_tags = (min(n, MOST_IDS) for n in (num_channels, num_tags))
+        width, double = size + 1, torch.float64
+        for name, start in (
+            ("log_odds", torch.zeros(self.num_channels, dtype=double)),
+            ("vectors", torch.zeros(self.num_channels, width, dtype=double)),
+            ("moments", torch.zeros(self.num_channels, width**2, dtype=double)),
+            ("precision", torch.ones(width, dtype=double)),
+            ("tag_precision", torch.full((1,), UNMOVED, dtype=double)),
+        ):
+            self.register_buffer(name, start)
+
+    def fit(self, manners: Manners) -> None:
+        """Takes what training learned of its channels."""
+        vectors = manners.vectors.copy()
+        vectors[: UNKNOWN_ROW + 1] = 0
+        for buffer, values in (
+            (self.log_odds, manners.log_odds),
+            (self.vectors, vectors),
+            (self.moments, manners.moments.reshape(len(vectors), -1)),
+            (self.precision, manners.precision),
+            (self.tag_precision, np.array([manners.tag_precision])),
+        ):
+            buffer.copy_(torch.from_numpy(values))
+
+    def forward(self, inputs: Inputs) -> torch.Tensor:
+        """[M, 2] as `LIKING_FEATURES` names them; 0 of what nothing is known of."""
+        past = _Past(inputs, self.num_channels, self.num_tags)
+        log_odds, vectors = self.log_odds[past.shown], self.vectors[past.shown]
+        of_tags = log_odds.new_zeros(past.num_requests * past.tags)
+        manners = log_odds.new_zeros(past.num_requests, self.size + 1)
+        for _ in range(NUM_STEPS):
+            own = (vectors @ manners[:, :, None])[:, :, 0]
+            of_tags = of_tags + self._step_of_tags(past, of_tags, log_odds + own)
+            probability = torch.sigmoid(log_odds + own + past.of_tags(of_tags))
+            manners = self._of_manners(past, probability, own)
+        request, channels = inputs["request_index"], _within(inputs["channel_rows"], past.channels)
+        liked = manners[request, : self.size] * self.vectors[channels, : self.size]
+        tags = _within(inputs["tag_rows"], past.tags)
+        of_candidate = of_tags[tags + (request * past.tags)[:, None]]
+        liked_tags = of_candidate * _shares(tags)
+        return torch.stack([liked.sum(dim=1), liked_tags.sum(dim=1)], dim=1).float()
+
+    def _step_of_tags(
+        self, past: "_Past", of_tags: torch.Tensor, log_odds: torch.Tensor
+    ) -> torch.Tensor:
+        """[R · tags] how t of each request moves, one request after the other."""
+        probability = torch.sigmoid(log_odds + past.of_tags(of_tags))
+        values = torch.stack([-probability, probability * (1 - probability)], dim=2)
+        of_shown = past.shown_shares[:, :, :, None] * values[:, :, None]
+        of_watched = past.watched_shares[:, :, :, None] * values.new_tensor([1.0, 0.0])
+        sums = _added_up(
+            torch.cat([past.shown_tags, past.watched_tags], dim=1),
+            torch.cat([of_shown, of_watched], dim=1),
+            past.num_requests * past.tags,
+        )
+        return (sums[:, 0] - of_tags * self.tag_precision) / (sums[:, 1] + self.tag_precision)
+
+    def _of_manners(
+        self, past: "_Past", probability: torch.Tensor, own: torch.Tensor
+    ) -> torch.Tensor:
+        """[R, D + 1] z of each request."""
+        certainty = probability * (1 - probability)
+        values = torch.stack([certainty * own - probability, certainty], dim=2)
+        of_shown = past.shown_counts[:, :, None] * values
+        of_watched = past.watched_counts[:, :, None] * values.new_tensor([1.0, 0.0])
+        begins = torch.arange(past.num_requests, device=values.device)[:, None] * past.channels
+        sums = _added_up(
+            torch.cat([past.shown, past.watched], dim=1) + begins,
+            torch.cat([of_shown, of_watched], dim=1),
+            past.num_requests * past.channels,
+        ).view(past.num_requests, past.channels, 2)
+        width = self.size + 1
+        information = (sums[:, :, 1] @ self.moments).view(-1, width, width)
+        towards = sums[:, :, 0] @ self.vectors
+        return solved(information + torch.diag(self.precision), towards)
+
+
+class _Past:
+    """Which channels and tags the events that are told are of, and how much each counts."""
+
+    def __init__(self, inputs: Inputs, channels: int, tags: int) -> None:
+        self.channels, self.tags = channels, tags
+        self.num_requests = inputs["shown_rows"].shape[0]
+        self.shown = _within(inputs["shown_channel_rows"], channels)
+        self.watched = _within(inputs["history_channel_rows"], channels)
+        oldest_s = inputs["shown_age_s"].amax(dim=1, keepdim=True)
+        is_told = (self.watched > UNKNOWN_ROW) & (inputs["history_age_s"] <= oldest_s)
+        self.shown_counts = (self.shown > UNKNOWN_ROW).double()
+        self.watched_counts = is_told.double()
+        shown_tags = _within(inputs["shown_tag_rows"], tags)
+        watched_tags = _within(inputs["history_tag_rows"], tags)
+        self.shown_shares = _shares(shown_tags) * self.shown_counts[:, :, None]
+        self.watched_shares = _shares(watched_tags) * self.watched_counts[:, :, None]
+        begins = torch.arange(self.num_requests, device=oldest_s.device)[:, None, None] * tags
+        self.shown_tags, self.watched_tags = shown_tags + begins, watched_tags + begins
+
+    def of_tags(self, likings: torch.Tensor) -> torch.Tensor:
+        """[R, H] what the likings of all tags [R · tags] make of each impression's."""
+        return (likings[self.shown_tags] * self.shown_shares).sum(dim=2)
+
+
+def solved(matrices: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:
+    """[R, d] x of A x = b, of symmetric positive definite A [R, d, d] and b [R, d].
+
+    Gauss and Jordan's elimination, which needs no pivots here: few operations of a fixed number,
+    as ONNX has none that solves.
+    """
+    size = towards.shape[1]
+    whole = torch.cat([matrices, towards[:, :, None]], dim=2)
+    units = torch.eye(size, dtype=towards.dtype, device=towards.device)
+    for pivot in range(size):
+        line = whole[:, pivot : pivot + 1] / whole[:, pivot : pivot + 1, pivot : pivot + 1]
+        whole = whole - (whole[:, :, pivot : pivot + 1] - units[:, pivot : pivot + 1]) * line
+    return whole[:, :, size]
+
+
+def _within(rows: torch.Tensor, num_rows: int) -> torch.Tensor:
+    """The rows, and 0 in place of those beyond the ones that can be liked."""
+    ids = rows.to(torch.int64)
+    return ids * (ids < num_rows)
+
+
+def _shares(tags: torch.Tensor) -> torch.Tensor:
+    """How much of an item each of its known tags is, the tags [.., T] being rows: together 1."""
+    are_known = (tags > UNKNOWN_ROW).double()
+    return are_known / are_known.sum(dim=-1, keepdim=True).clamp(min=1.0)
+
+
+def _added_up(places: torch.Tensor, values: torch.Tensor, num_sums: int) -> torch.Tensor:
+    """[sums, V] of values [.., V] at places [..]."""
+    nothing = values.new_zeros(num_sums, values.shape[-1])
+    flat = values.flatten(0, -2)
+    return nothing.index_put((places.flatten(),), flat, accumulate=True)

@@ -1,0 +1,172 @@
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+import upnext.ranking.liking
+from upnext.ranking.features import Inputs
+from upnext.ranking.liking import Liking, solved
+from upnext.ranking.manners import Manners
+
+RandomInputs = Callable[..., dict[str, torch.Tensor]]
+Numbers = NDArray[np.float64]
+
+NUM_IDS, SIZE = 6, 3
+"""Rows of each vocabulary in `random_inputs`; numbers that tell a manner."""
+
+
+def some_manners(seed: int = 0) -> Manners:
+    rng = np.random.default_rng(seed)
+    vectors = np.ones((NUM_IDS, SIZE + 1))
+    vectors[:, :SIZE] = rng.standard_normal((NUM_IDS, SIZE))
+    unsure = np.zeros((SIZE + 1, SIZE + 1))
+    unsure[:SIZE, :SIZE] = 0.3 * np.eye(SIZE)
+    return Manners(
+        log_odds=rng.normal(-1.5, 0.5, NUM_IDS),
+        vectors=vectors,
+        moments=vectors[:, :, None] * vectors[:, None] + unsure,
+        precision=rng.uniform(2, 6, SIZE + 1),
+        tag_precision=3.0,
+    )
+
+
+def fitted(manners: Manners) -> Liking:
+    liking = Liking(SIZE, num_channels=NUM_IDS, num_tags=NUM_IDS)
+    liking.fit(manners)
+    return liking
+
+
+def probability(
+    manners: Manners, likings: dict[int, float], z: Numbers, channel: int, tags: list[int]
+) -> float:
+    of_tags = sum(likings[tag] for tag in tags) / max(1, len(tags))
+    odds = manners.log_odds[channel] + z @ manners.vectors[channel] + of_tags
+    return float(1 / (1 + np.exp(-odds)))
+
+
+def known(ids: NDArray[np.int32]) -> list[int]:
+    return [int(one) for one in ids if one > 1]
+
+
+def told(inputs: Inputs, manners: Manners, request: int) -> tuple[dict[int, float], Numbers]:
+    """What the docstring of `Liking` says of one request, an event at a time: t by tag, and z."""
+    events: list[tuple[int, list[int], bool]] = []
+    oldest_s = float(inputs["shown_age_s"][request].max())
+    for kind in ("shown", "history"):
+        for slot, channel in enumerate(inputs[f"{kind}_channel_rows"][request].tolist()):
+            is_new = kind == "shown" or float(inputs["history_age_s"][request, slot]) <= oldest_s
+            if channel > 1 and is_new:
+                tags = known(inputs[f"{kind}_tag_rows"][request, slot].numpy())
+                events.append((channel, tags, kind == "shown"))
+    likings = dict.fromkeys(range(NUM_IDS), 0.0)
+    z: Numbers = np.zeros(SIZE + 1)
+    for _ in range(2):
+        surprise = {tag: -manners.tag_precision * liking for tag, liking in likings.items()}
+        certainty = dict.fromkeys(likings, manners.tag_precision)
+        for channel, tags, was_shown in events:
+            p = probability(manners, likings, z, channel, tags)
+            for tag in tags:
+                surprise[tag] += (-p if was_shown else 1.0) / len(tags)
+                certainty[tag] += p * (1 - p) / len(tags) if was_shown else 0.0
+        likings = {tag: likings[tag] + surprise[tag] / certainty[tag] for tag in likings}
+        information, towards = np.diag(manners.precision), np.zeros(SIZE + 1)
+        for channel, tags, was_shown in events:
+            p, s = probability(manners, likings, z, channel, tags), manners.vectors[channel]
+            towards += (p * (1 - p) * (z @ s) - p if was_shown else 1.0) * s
+            information += p * (1 - p) * manners.moments[channel] if was_shown else 0.0
+        z = np.linalg.solve(information, towards)
+    return likings, z
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_likings_are_those_of_the_formula(random_inputs: RandomInputs, seed: int) -> None:
+    inputs, manners = random_inputs(seed), some_manners(seed)
+    found = fitted(manners)(inputs)
+    for place, request in enumerate(inputs["request_index"].tolist()):
+        likings, z = told(inputs, manners, request)
+        channel, tags = int(inputs["channel_rows"][place]), known(inputs["tag_rows"][place].numpy())
+        liked = float(z[:SIZE] @ manners.vectors[channel, :SIZE]) if channel > 1 else 0.0
+        of_tags = sum(likings[tag] for tag in tags) / max(1, len(tags))
+        assert found[place].tolist() == pytest.approx([liked, of_tags], abs=1e-5)
+    assert (found.std(dim=0) > 0).all()
+
+
+def test_a_liking_is_carried_to_channels_of_a_like_manner(random_inputs: RandomInputs) -> None:
+    """Whoever watched all he was shown of channel 2 is to like 3, of its manner, and not 4."""
+    vectors = np.array([[0, 0], [0, 0], [1, 0], [1, 0], [-1, 0], [0, 1]], np.float64)
+    vectors = np.column_stack([vectors, np.zeros(NUM_IDS), np.ones(NUM_IDS)])
+    manners = Manners(
+        log_odds=np.full(NUM_IDS, -2.0),
+        vectors=vectors,
+        moments=vectors[:, :, None] * vectors[:, None],
+        precision=np.ones(SIZE + 1),
+        tag_precision=1.0,
+    )
+    inputs = random_inputs(1, num_requests=1, num_candidates=4)
+    for name in ("shown", "history"):
+        inputs[f"{name}_channel_rows"] = torch.full_like(inputs[f"{name}_channel_rows"], 2)
+        inputs[f"{name}_age_s"] = torch.ones_like(inputs[f"{name}_age_s"])
+    inputs["channel_rows"] = torch.tensor([2, 3, 4, 5], dtype=torch.int32)
+    same, like, unlike, other = fitted(manners)(inputs)[:, 0].tolist()
+    assert same == like > 0.5
+    assert unlike == pytest.approx(-like, rel=1e-5)
+    assert other == 0
+
+
+def test_a_watch_from_before_the_oldest_impression_is_not_told(
+    random_inputs: RandomInputs,
+) -> None:
+    """What else was shown then is not known, so that it would look like eagerness."""
+    inputs, liking = random_inputs(3), fitted(some_manners())
+    oldest_s = inputs["shown_age_s"].amax(dim=1, keepdim=True)
+    is_old = inputs["history_age_s"] > oldest_s
+    assert is_old.any()
+    without = inputs | {
+        "history_channel_rows": torch.where(is_old, 0, inputs["history_channel_rows"]),
+        "history_tag_rows": torch.where(is_old[..., None], 0, inputs["history_tag_rows"]),
+    }
+    assert liking(inputs).equal(liking(without))
+
+
+def test_who_was_never_shown_anything_likes_nothing(random_inputs: RandomInputs) -> None:
+    inputs = random_inputs(2)
+    inputs |= {name: torch.zeros_like(inputs[name]) for name in inputs if "shown_" in name}
+    assert not fitted(some_manners())(inputs).any()
+
+
+def test_before_manners_are_learned_nobody_likes_anything(random_inputs: RandomInputs) -> None:
+    assert not Liking(SIZE, num_channels=NUM_IDS, num_tags=NUM_IDS)(random_inputs(0)).any()
+
+
+def test_what_is_beyond_the_most_frequent_ids_is_as_if_unknown(
+    monkeypatch: pytest.MonkeyPatch, random_inputs: RandomInputs
+) -> None:
+    monkeypatch.setattr(upnext.ranking.liking, "MOST_IDS", 4)
+    inputs, whole = random_inputs(4), some_manners()
+    first = Manners(
+        log_odds=whole.log_odds[:4],
+        vectors=whole.vectors[:4],
+        moments=whole.moments[:4],
+        precision=whole.precision,
+        tag_precision=whole.tag_precision,
+    )
+    unknown = {
+        name: torch.where(rows < 4, rows, 1)
+        for name, rows in inputs.items()
+        if name.endswith(("channel_rows", "tag_rows"))
+    }
+    found = fitted(first)(inputs)
+    assert found.equal(fitted(first)(inputs | unknown))
+    assert found.any()
+
+
+@pytest.mark.parametrize("size", [1, 2, 9])
+def test_solved_is_the_solution(size: int) -> None:
+    rng = np.random.default_rng(size)
+    roots = rng.standard_normal((20, size, size + 2))
+    matrices = roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(size)
+    towards = rng.standard_normal((20, size))
+    found = solved(torch.from_numpy(matrices), torch.from_numpy(towards)).numpy()
+    np.testing.assert_allclose(found, np.linalg.solve(matrices, towards[:, :, None])[:, :, 0])
