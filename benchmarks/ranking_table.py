@@ -3,10 +3,11 @@
     python -m benchmarks.ranking_table [--num-users 1000 --num-days 14] [--results FILE.jsonl]
 
 One process reads the logs and builds the examples once, then trains a ranker after another:
-the paper's Table 1 in its own setting (no factors, no logs, weights of the paper's variant), and
-today's networks and objectives beside each other. Each is measured on the next day, on a simulated
-platform also by the truth of the best ten of fixed candidates. With UPNEXT_DATA (or --data) naming
-a folder that holds `kuairand`, the same on that excerpt. Sources' scores are not told to anyone.
+the paper's Table 1 in its own setting (no factors, no manners, no logs, weights of the paper's
+variant), and today's networks and objectives beside each other. Each is measured on the next day,
+on a simulated platform also by the truth of the best ten of fixed candidates. With UPNEXT_DATA (or
+--data) naming a folder that holds `kuairand`, the same on that excerpt. Nobody is told the scores
+of sources.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from upnext.logs.simulation.world import SimulationConfig
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
 
 DEEPEST = (1024, 512, 256)
-PAPERS_NETWORK = RankingNetworkConfig(factors=0, logs=False, hidden_sizes=DEEPEST)
+PAPERS_NETWORK = RankingNetworkConfig(factors=0, manner_size=0, logs=False, hidden_sizes=DEEPEST)
 MLP, WIDE_AND_DEEP, DIN = "mlp", "wide-and-deep", "din"
 PAPER, CLICK = "mlp, weighted logistic of the paper", "mlp, click"
 Line = dict[str, object]

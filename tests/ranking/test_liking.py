@@ -71,12 +71,13 @@ def told(inputs: Inputs, manners: Manners, request: int) -> tuple[dict[int, floa
                 surprise[tag] += (-p if was_shown else 1.0) / len(tags)
                 certainty[tag] += p * (1 - p) / len(tags) if was_shown else 0.0
         likings = {tag: likings[tag] + surprise[tag] / certainty[tag] for tag in likings}
-        information, towards = np.diag(manners.precision), np.zeros(SIZE + 1)
+        information: Numbers = np.diag(manners.precision)
+        towards: Numbers = np.zeros(SIZE + 1)
         for channel, tags, was_shown in events:
             p, s = probability(manners, likings, z, channel, tags), manners.vectors[channel]
             towards += (p * (1 - p) * (z @ s) - p if was_shown else 1.0) * s
             information += p * (1 - p) * manners.moments[channel] if was_shown else 0.0
-        z = np.linalg.solve(information, towards)
+        z = np.linalg.solve(information, towards).astype(np.float64)
     return likings, z
 
 
