@@ -13,7 +13,7 @@ MOST_IDS = 4_096
 UNMOVED = 1e300
 """Precision of a liking that no past can move from 0."""
 NUM_STEPS = 2
-"""Beyond two, likings change no page."""
+"""A third changes next to nothing."""
 LIKING_FEATURES = ("liking of the channel's manner", "liking of the tags")
 
 
@@ -79,7 +79,7 @@ class Liking(nn.Module):
             probability = torch.sigmoid(log_odds + own + past.of_tags(of_tags))
             manners = self._of_manners(past, probability, own)
         request, channels = inputs["request_index"], _within(inputs["channel_rows"], past.channels)
-        liked = manners[request, : self.size] * self.vectors[channels, : self.size]
+        liked = (manners.index_select(0, request) * self.vectors[channels])[:, : self.size]
         tags = _within(inputs["tag_rows"], past.tags)
         of_candidate = of_tags[tags + (request * past.tags)[:, None]]
         liked_tags = of_candidate * _shares(tags)
