@@ -91,7 +91,7 @@ class Liking(nn.Module):
         """[R · tags] how t of each request moves, one request after the other."""
         probability = torch.sigmoid(log_odds + past.of_tags(of_tags))[:, :, None]
         unexpected = -past.shown_shares * probability
-        num_sums = len(of_tags)
+        num_sums = past.num_requests * past.tags
         surprise = _added_up(
             torch.cat([past.shown_tags, past.watched_tags], dim=1),
             torch.cat([unexpected, past.watched_shares], dim=1),
