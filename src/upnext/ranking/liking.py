@@ -12,6 +12,9 @@ MOST_IDS = 4_096
 """Rows of channels, and of tags, that can be liked: those of the most frequent ones."""
 UNMOVED = 1e300
 """Precision of a liking that no past can move from 0."""
+GRID = 2.0**-20
+"""Likings are multiples of it, so that what is nothing but for rounding is nothing everywhere:
+quantiles jump at 0, where many likings are."""
 NUM_STEPS = 2
 """A third changes next to nothing."""
 LIKING_FEATURES = ("liking of the channel's manner", "liking of the tags")
@@ -83,7 +86,8 @@ class Liking(nn.Module):
         tags = _within(inputs["tag_rows"], past.tags)
         of_candidate = _found(of_tags, tags + (request * past.tags)[:, None])
         liked_tags = of_candidate * _shares(tags)
-        return torch.stack([liked.sum(dim=1), liked_tags.sum(dim=1)], dim=1).float()
+        both = torch.stack([liked.sum(dim=1), liked_tags.sum(dim=1)], dim=1)
+        return (torch.round(both / GRID) * GRID).float()
 
     def _step_of_tags(
         self, past: "_Past", of_tags: torch.Tensor, log_odds: torch.Tensor
