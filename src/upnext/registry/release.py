@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from upnext.registry.files import (
     make_read_only,
     map_array,
 )
+from upnext.registry.mapped import let_go
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -63,6 +64,9 @@ class Release:
     created_at: str
     metadata: Mapping[str, Any]
     files: Mapping[str, FileEntry]
+    _mapped: dict[str, NDArray[Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def size_bytes(self) -> int:
@@ -80,8 +84,18 @@ class Release:
         return self.path / name
 
     def array(self, name: str) -> NDArray[Any]:
-        """A memory-mapped, read-only array. Raises ReleaseError where it is not a plain array."""
-        return map_array(self.file(name))
+        """A memory-mapped, read-only array, mapped once however often it is asked for.
+
+        Raises: ReleaseError: it is not a plain array.
+        """
+        if name not in self._mapped:
+            self._mapped[name] = map_array(self.file(name))
+        return self._mapped[name]
+
+    def let_go(self, *, rest: float) -> None:
+        """Takes what its arrays hold of this process's memory away from it, as `mapped.let_go`."""
+        for array in self._mapped.values():
+            let_go(array, rest=rest)
 
     def json(self, name: str) -> Any:
         """The plain values in a JSON file. Raises ReleaseError where it is not JSON."""
