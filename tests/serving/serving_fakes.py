@@ -14,6 +14,7 @@ from tests.serving.conftest import FakeReleases
 from upnext.serving.config import HttpConfig, ServingConfig
 from upnext.serving.server import serve
 
+
 def main() -> None:
     registry, num_processes = Path(sys.argv[1]), int(sys.argv[2])
 

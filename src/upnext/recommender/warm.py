@@ -57,8 +57,14 @@ class OpensWarm:
         return opened
 
     def _turn(self) -> contextlib.AbstractContextManager[None]:
-        at_once = max(1, len(os.sched_getaffinity(0)) // 2)
+        at_once = max(1, _num_cores() // 2)
         return alone(self._registry, f"loading{os.getpid() % at_once}")
+
+
+def _num_cores() -> int:
+    """That this process may use, where the system tells (Linux), or that there are."""
+    may_use = getattr(os, "sched_getaffinity", None)
+    return len(may_use(0)) if may_use else os.cpu_count() or 1
 
 
 def open_warm(
