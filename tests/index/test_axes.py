@@ -47,7 +47,7 @@ def test_an_axis_that_matters_to_a_single_user_stays() -> None:
     rng = np.random.default_rng(0)
     items = rng.standard_normal((3000, 4)).astype(np.float32)
     items[:, 3] = np.arange(3000) < 30
-    users = rng.standard_normal((2000, 4)).astype(np.float32) * [5, 5, 5, 0]
+    users = (rng.standard_normal((2000, 4)) * [5, 5, 5, 0]).astype(np.float32)
     users[7] = [0.1, 0.1, 0.1, 3]
     assert score_axes(users).that_matter(items, users).items.shape == (4, 4)
     everybody_else = np.delete(users, 7, axis=0)

@@ -216,11 +216,10 @@ class ApproximateIndex:
         points = self.cells.nearest_points(
             queries @ self.axes.users, min(NUMS_SCORED[-1], self.cells.num_points), num_cells
         )
+        rows = (points + NUM_RESERVED_ROWS).astype(np.int32)
         enough = 1 - SHARE_LOST_BY_CODES * (1 - min_recall)
         place = bisect.bisect_left(
-            NUMS_SCORED,
-            enough,
-            key=lambda num: recall_of(points[:, :num] + NUM_RESERVED_ROWS, truth),
+            NUMS_SCORED, enough, key=lambda num: recall_of(rows[:, :num], truth)
         )
         num_scored = NUMS_SCORED[min(place, len(NUMS_SCORED) - 1)]
         index = replace(self, facts=replace(self.facts, num_scored=num_scored))
