@@ -74,7 +74,7 @@ def test_one_corrupt_file_among_many_is_named(
 
 def test_logs_that_are_not_there(upnext: Upnext, tmp_path: Path) -> None:
     said = refused(upnext, 1, "check", tmp_path / "nowhere")
-    assert_tells(said, "nowhere: expected watches/ or impressions/", "got nothing")
+    assert_tells(said, "nowhere: expected a directory of logs, got no such directory")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,12 @@ def test_logs_that_are_not_there(upnext: Upnext, tmp_path: Path) -> None:
     [
         ("[retrieval]\nnum_epoch = 3", "run.toml retrieval:", "'num_epoch'", "'num_epochs'"),
         ("[logs]\nmax_watch_times = 3", "logs", "'max_watch_times'", "'max_watch_time_s'"),
-        ("[logs.watches]\ncolumns = { user = 'u' }", "watches.columns", "'user'", "'user_id'"),
+        (
+            "[logs.watches]\ncolumns = { user = 'u' }",
+            "[logs.watches] columns",
+            "'user'",
+            "'user_id'",
+        ),
     ],
 )
 def test_an_unknown_setting_is_wrong_usage(
