@@ -11,8 +11,9 @@ from upnext.examples.history import History
 from upnext.examples.impressions import ImpressionExamples, build_impression_examples
 from upnext.examples.vocabulary import Vocabulary
 from upnext.index import build_index
+from upnext.pipeline.alone import alone_in
 from upnext.pipeline.config import RunConfig
-from upnext.pipeline.learning_logs import LearningData, open_learning_logs
+from upnext.pipeline.learning_logs import LearningData, LearningLogs, open_learning_logs
 from upnext.pipeline.nominating import (
     counted_sources,
     scored_in_their_time,
@@ -22,7 +23,7 @@ from upnext.pipeline.nominating import (
 from upnext.pipeline.releasing import Learned, publish_release
 from upnext.pipeline.unshown import examples_without_impressions
 from upnext.ranking.train import train_ranking
-from upnext.registry.release import Release
+from upnext.registry.release import Release, refuse_unwritable
 from upnext.retrieval.repeats import repeat_bonus_of
 from upnext.retrieval.train import train_retrieval
 from upnext.retrieval.trained import TrainedRetrieval
@@ -57,12 +58,31 @@ def train(
         crew: who trains the stages; all else happens here.
 
     Raises:
-        DataError: the logs cannot be used, or a part of the split would be empty.
+        DataError: the logs cannot be used, a part of the split would be empty, or another process
+            is training on these logs with these settings.
+        ReleaseError: the registry cannot be written.
     """
+    refuse_unwritable(registry)
     logs = open_learning_logs(logs_directory, config, say)
-    run = registry / "training" / digest(config_to_table(config), logs.report)
-    logbook = Logbook(directory=run / "chosen", on_progress=on_progress, say=say)
     data = logs.data(config.examples, refit=False)
+    run = registry / "training" / digest(config_to_table(config), logs.report)
+    run.mkdir(parents=True, exist_ok=True)
+    with alone_in(run, doing="training on these logs with these settings"):
+        return _train(logs, data, registry, run, config, say, on_progress, crew)
+
+
+def _train(
+    logs: LearningLogs,
+    data: LearningData,
+    registry: Path,
+    run: Path,
+    config: RunConfig,
+    say: Say,
+    on_progress: Callable[[Progress], None],
+    crew: Crew,
+) -> Release:
+    """From read logs on; curves and checkpoints lie in the folder `run`."""
+    logbook = Logbook(directory=run / "chosen", on_progress=on_progress, say=say)
     learned = _learn(data, logs.users, config, say, logbook, crew)
     epochs = learned.facts()
     if config.refit:
