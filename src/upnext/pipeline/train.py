@@ -13,7 +13,7 @@ from upnext.examples.vocabulary import Vocabulary
 from upnext.index import build_index
 from upnext.pipeline.alone import alone_in
 from upnext.pipeline.config import RunConfig
-from upnext.pipeline.learning_logs import LearningData, LearningLogs, open_learning_logs
+from upnext.pipeline.learning_logs import LearningData, open_learning_logs
 from upnext.pipeline.nominating import (
     counted_sources,
     scored_in_their_time,
@@ -68,50 +68,36 @@ def train(
     run = registry / "training" / digest(config_to_table(config), logs.report)
     run.mkdir(parents=True, exist_ok=True)
     with alone_in(run, doing="training on these logs with these settings"):
-        return _train(logs, data, registry, run, config, say, on_progress, crew)
-
-
-def _train(
-    logs: LearningLogs,
-    data: LearningData,
-    registry: Path,
-    run: Path,
-    config: RunConfig,
-    say: Say,
-    on_progress: Callable[[Progress], None],
-    crew: Crew,
-) -> Release:
-    """From read logs on; curves and checkpoints lie in the folder `run`."""
-    logbook = Logbook(directory=run / "chosen", on_progress=on_progress, say=say)
-    learned = _learn(data, logs.users, config, say, logbook, crew)
-    epochs = learned.facts()
-    if config.refit:
-        say("refit: both stages anew, on training and validation together")
-        data = logs.data(config.examples, refit=True)
-        again = replace(logbook, directory=run / "refit")
-        learned = _learn(data, logs.users, config, say, again, crew, chosen=learned)
-    facts = {
-        "data": logs.report,
-        "train_until": _last_watch(data.train_history),
-        "history_until": _last_watch(data.history),
-        "has_impressions": data.impressions is not None,
-        "num_items": learned.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
-        "index_recall_at_100": learned.index.recall_at_100,
-        "training": run.name,
-        **epochs,
-    }
-    say("publishing")
-    release = publish_release(
-        registry,
-        learned,
-        config=config,
-        users=logs.users,
-        history=data.history,
-        facts=facts,
-    )
-    remove_checkpoints(run)
-    say(f"release {release.version}: {release.path}")
-    return release
+        logbook = Logbook(directory=run / "chosen", on_progress=on_progress, say=say)
+        learned = _learn(data, logs.users, config, say, logbook, crew)
+        epochs = learned.facts()
+        if config.refit:
+            say("refit: both stages anew, on training and validation together")
+            data = logs.data(config.examples, refit=True)
+            again = replace(logbook, directory=run / "refit")
+            learned = _learn(data, logs.users, config, say, again, crew, chosen=learned)
+        facts = {
+            "data": logs.report,
+            "train_until": _last_watch(data.train_history),
+            "history_until": _last_watch(data.history),
+            "has_impressions": data.impressions is not None,
+            "num_items": learned.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
+            "index_recall_at_100": learned.index.recall_at_100,
+            "training": run.name,
+            **epochs,
+        }
+        say("publishing")
+        release = publish_release(
+            registry,
+            learned,
+            config=config,
+            users=logs.users,
+            history=data.history,
+            facts=facts,
+        )
+        remove_checkpoints(run)
+        say(f"release {release.version}: {release.path}")
+        return release
 
 
 def _learn(
