@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
+
+from upnext.logs.sources import TimeUnit
 
 NUM_EXAMPLES = 3
 """Refused rows that a report shows for each reason."""
@@ -64,7 +66,8 @@ class TableReport:
                 continue
             if reason.startswith("unparsable"):
                 column = reason.removeprefix("unparsable ")
-                yield f"[logs.{name}] time_unit may not be that of {column}."
+                units = ", ".join(get_args(TimeUnit))
+                yield f"[logs.{name}] time_unit may not be that of {column}: one of {units}."
             elif reason.startswith("watch_time_s above"):
                 yield f"[logs.{name}] duration_unit may have to be 'ms'."
         if self.last_ms is not None and self.last_ms < FIRST_BELIEVABLE_MS:
