@@ -152,6 +152,7 @@ def prepare(
 
             prepare_on_ray(logs, prepared, how, num_workers=num_workers, say=say)
     stderr.print(f"prepared {prepared}")
+    next_step("train", prepared, "REGISTRY", *(("--config", config) if config else ()))
 
 
 @app.command()
