@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -66,6 +67,11 @@ def say(line: str) -> None:
     if stderr.is_terminal:
         stderr.file.write(CLEAR_LINE)
     stderr.print(line)
+
+
+def next_step(*words: object) -> None:
+    """What usually comes next, as it is typed, on stderr."""
+    say(f"next: {shlex.join(['upnext', *map(str, words)])}")
 
 
 class ProgressLine:

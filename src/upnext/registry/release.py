@@ -8,6 +8,7 @@ REGISTRY/releases/3/...                the files, in folders of the writer's cho
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -104,6 +105,20 @@ class Release:
         except ValueError as error:
             where = f"release {self.version}, {name}"
             raise ReleaseError(where, expected="JSON", got=str(error)) from None
+
+
+def refuse_unwritable(registry: Path) -> None:
+    """Says beforehand that nothing can be published here, not after hours of training.
+
+    Raises: ReleaseError: the registry, or the directory that it would be made in, is a file or may
+    not be written.
+    """
+    there = next(path for path in (registry, *registry.absolute().parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    got = "one that may not be written" if there.is_dir() else "a file"
+    expected = "a directory that can be written" if there == registry else f"{there} to be one"
+    raise ReleaseError(str(registry), expected=expected, got=got)
 
 
 def publish(

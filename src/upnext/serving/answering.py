@@ -19,6 +19,7 @@ from upnext.serving.aftermath import Aftermath
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
 from upnext.serving.comparing import Comparing
+from upnext.serving.lately import Lately
 from upnext.serving.looking import Looked
 from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.traffic import STABLE, Traffic
@@ -86,7 +87,7 @@ class Answering:
         self._otherwise = ThreadPoolExecutor(1, thread_name_prefix="otherwise")
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._num_looking = 0
-        self._ranking_s = 0.0
+        self._ranking = Lately()
         self._comparing = Comparing(live, self._compare, self._aftermath.of_comparison)
         self._unseen: set[asyncio.Task[None]] = set()
 
@@ -289,10 +290,10 @@ class Answering:
     ) -> Sequence[Recommendations]:
         """In a thread of the queue; `by_s` is the deadline of the first, which came first."""
         live, causes = self._live_pasts(recommender, requests)
-        rank_before_s = by_s - self._ranking_s
+        rank_before_s = by_s - self._ranking.longest_s(at_s=time.monotonic())
         answers = recommender.recommend_all(requests, live, rank_before_s=rank_before_s)
         ranking_s = answers[0].timings_ms.get("ranking", 0.0) / 1e3
-        self._ranking_s = max(0.95 * self._ranking_s, ranking_s)
+        self._ranking = self._ranking.told(ranking_s, at_s=time.monotonic())
         if not causes:
             return answers
         return [replace(one, degraded=[*one.degraded, *causes]) for one in answers]

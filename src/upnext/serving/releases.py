@@ -317,6 +317,7 @@ class LiveReleases:
             "version" if label is None else "label",
             expected=f"one of {', '.join(map(str, there))}" if there else "a loaded release",
             got=repr(version if label is None else label),
+            hint="" if there else "`upnext label REGISTRY stable VERSION` makes it answer.",
         )
 
     def _finish(self, loaded: Loaded) -> None:

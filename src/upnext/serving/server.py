@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from upnext.errors import ConfigError
 from upnext.events.store import EventStore, open_store
+from upnext.registry.labels import journal_path
 from upnext.registry.slow import write_slow
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.answering import Answering
@@ -79,6 +80,8 @@ def serve(
     if is_first:
         listeners = listen_all(config.http)
         say(f"serving {registry} on {told(config.http, listeners)}")
+        if not journal_path(registry).exists():
+            say("no label yet: `upnext label REGISTRY stable VERSION` tells which release answers.")
     if is_first and config.http.num_processes > 1:
         run_processes(
             command,
