@@ -84,7 +84,7 @@ def test_a_file_that_cannot_be_written_is_named_without_a_trace(
     upnext: Upnext, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
-    (tmp_path / "world.toml").write_text("num_users = 2\nnum_items = 50\nnum_days = 1\n")
+    (tmp_path / "world.toml").write_text("num_users = 2\nnum_items = 200\nnum_days = 1\n")
     logs = tmp_path / "file" / "logs"
     said = refused(upnext, 1, "simulate", logs, "--config", tmp_path / "world.toml")
     assert said.strip().startswith(str(logs.parent))

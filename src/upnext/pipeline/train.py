@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from upnext.config import config_to_table
 from upnext.examples.history import History
@@ -76,16 +77,7 @@ def train(
             data = logs.data(config.examples, refit=True)
             again = replace(logbook, directory=run / "refit")
             learned = _learn(data, logs.users, config, say, again, crew, chosen=learned)
-        facts = {
-            "data": logs.report,
-            "train_until": _last_watch(data.train_history),
-            "history_until": _last_watch(data.history),
-            "has_impressions": data.impressions is not None,
-            "num_items": learned.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
-            "index_recall_at_100": learned.index.recall_at_100,
-            "training": run.name,
-            **epochs,
-        }
+        facts = {"data": logs.report, "training": run.name, **_facts(data, learned), **epochs}
         say("publishing")
         release = publish_release(
             registry,
@@ -98,6 +90,17 @@ def train(
         remove_checkpoints(run)
         say(f"release {release.version}: {release.path}")
         return release
+
+
+def _facts(data: LearningData, learned: Learned) -> dict[str, Any]:
+    """What a release tells of what it was made of."""
+    return {
+        "train_until": _last_watch(data.train_history),
+        "history_until": _last_watch(data.history),
+        "has_impressions": data.impressions is not None,
+        "num_items": learned.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
+        "index_recall_at_100": learned.index.recall_at_100,
+    }
 
 
 def _learn(

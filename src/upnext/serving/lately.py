@@ -17,13 +17,13 @@ class Lately:
     (8.0, 0.25)
     """
 
-    seconds: float = 0.0
+    last_longest_s: float = 0.0
     told_at_s: float = 0.0
 
     def longest_s(self, *, at_s: float) -> float:
         """How long it may take now; `at_s` is a time of the clock that `told` was given."""
-        return float(self.seconds * 0.5 ** ((at_s - self.told_at_s) / HALF_LIFE_S))
+        return float(self.last_longest_s * 0.5 ** ((at_s - self.told_at_s) / HALF_LIFE_S))
 
-    def told(self, seconds: float, *, at_s: float) -> "Lately":
+    def told(self, took_s: float, *, at_s: float) -> "Lately":
         """After it has taken so long."""
-        return Lately(max(LEFT_AFTER_EACH * self.longest_s(at_s=at_s), seconds), at_s)
+        return Lately(max(LEFT_AFTER_EACH * self.longest_s(at_s=at_s), took_s), at_s)
