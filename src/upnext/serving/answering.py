@@ -115,7 +115,8 @@ class Answering:
             version=route.version,
             request_id=asked.request_id or uuid.uuid4().hex,
         )
-        self._aftermath.of(asked, answered)
+        # Once this task rests, which is when the answer is on its way.
+        asyncio.get_running_loop().call_soon(self._aftermath.of, asked, answered)
         if self.traffic.is_shadowed() and self.queue.is_idle:
             self._ask_shadow(asked, answered)
         elif random.random() < self.config.compared_share and self.queue.is_idle:

@@ -122,7 +122,7 @@ class WorkQueue:
 
         Args:
             kind: what has the same one may be worked off at once.
-            give_up_s: on the queue's clock, `time.monotonic`, when nobody wants the result any more.
+            give_up_s: on the queue's clock, when nobody wants the result any more.
 
         Raises: OverloadedError: `is_full` says so of the time until then.
         """
