@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from http.client import HTTPConnection, HTTPResponse
+from urllib.parse import urlsplit
 
 import pytest
 from starlette.types import Message
@@ -17,6 +20,8 @@ from upnext.serving.batching import QueueConfig
 from upnext.serving.metrics import Metrics
 from upnext.serving.releases import LiveReleases
 from upnext.serving.security import Security
+from upnext.serving.server import running_server
+from upnext.serving.shedding import Doorkeeper
 
 OWN = "/v1/recommendations"
 ASKING = [OWN, "/v1/models/recommend:predict", "/v2/models/recommend/infer"]
@@ -114,4 +119,110 @@ def test_while_there_is_room_a_request_is_read(fakes: FakeReleases, send: Send) 
     answering = Answering(live)
     assert send(create_app(answering), "POST", OWN, NONSENSE).status_code == 400
     assert send(create_app(answering), "POST", OWN, b"{}").status_code == 200
+    answering.close()
+
+
+PUBLIC, MANAGING = 80, 81
+HOST = (b"host", b"localhost")
+OPEN = Security(hosts=frozenset([b"localhost"]), origins=frozenset([b"https://a.example"]))
+
+
+@pytest.mark.parametrize(
+    ("port", "method", "url", "more", "is_refused"),
+    [
+        (PUBLIC, b"POST", OWN, [], True),
+        (PUBLIC, b"GET", OWN, [], False),
+        (PUBLIC, b"POST", f"{OWN}:batch", [], False),
+        (PUBLIC, b"POST", f"{OWN}?k=3", [], False),
+        (PUBLIC, b"POST", "/v1/events", [], False),
+        (PUBLIC, b"POST", OWN, [(b"origin", b"https://a.example")], False),
+        (PUBLIC, b"POST", OWN, [(b"host", b"b.example")], False),
+        (MANAGING, b"POST", OWN, [], False),
+    ],
+)
+def test_at_the_door_pages_alone_are_refused_and_only_where_that_is_all_there_is_to_tell(
+    full: Full,
+    port: int,
+    method: bytes,
+    url: str,
+    more: Sequence[tuple[bytes, bytes]],
+    is_refused: bool,
+) -> None:
+    door = Doorkeeper(full.answering, OPEN, full.metrics, managing_port=MANAGING)
+    response = door(port, method, url.encode(), [HOST, *more])
+    assert bool(response) == is_refused
+    told = full.metrics.to_text().decode()
+    counted = 'upnext_responses_total{route="recommend",status="429"} 1.0'
+    assert (counted in told, "upnext_refused_total 1.0" in told) == (is_refused, is_refused)
+
+
+def test_at_the_door_who_has_no_token_is_let_through_to_be_told(full: Full) -> None:
+    closed = Security(hosts=None, tokens={"read": b"a secret"})
+    door = Doorkeeper(full.answering, closed, full.metrics)
+    assert door(PUBLIC, b"POST", OWN.encode(), [HOST]) == b""
+    assert door(PUBLIC, b"POST", OWN.encode(), [HOST, (b"authorization", b"Bearer a secret")])
+
+
+def asked_over(connection: HTTPConnection, body: bytes = b"{}", **headers: str) -> HTTPResponse:
+    connection.request("POST", OWN, body, headers)
+    response = connection.getresponse()
+    response.text = response.read()  # type: ignore[attr-defined]
+    return response
+
+
+def test_the_door_tells_what_the_route_would(full: Full, send: Send) -> None:
+    app = create_app(full.answering)
+    by_route = send(app, "POST", OWN, NONSENSE)
+    door = Doorkeeper(full.answering, OPEN, full.metrics)
+    with running_server(app, door=door) as url:
+        response = asked_over(HTTPConnection(urlsplit(url).netloc))
+    assert response.status == by_route.status_code == 429
+    assert response.text == by_route.content  # type: ignore[attr-defined]
+    for name in ("retry-after", "content-type", "content-length"):
+        assert response.headers[name] == by_route.headers[name]
+
+
+def test_a_connection_goes_on_whatever_was_refused_on_it(fakes: FakeReleases) -> None:
+    live = LiveReleases(fakes.open)
+    live.load(1)
+    live.label("stable", 1)
+    answering = Answering(live)
+    refusals: list[bytes] = []
+
+    def door(_port: int | None, _method: bytes, url: bytes, _headers: object) -> bytes:
+        return refusals.pop() if url == OWN.encode() and refusals else b""
+
+    with running_server(create_app(answering), door=door) as url:
+        connection = HTTPConnection(urlsplit(url).netloc)
+        for num_refused in (2, 1, 3):
+            refusals += [b"HTTP/1.1 429 Busy\r\ncontent-length: 2\r\n\r\nno"] * num_refused
+            statuses = [asked_over(connection).status for _ in range(num_refused + 1)]
+            assert statuses == [429] * num_refused + [200]
+            assert connection.sock is not None  # it was never closed
+        refusals.append(b"never sent: it asks for more than an answer")
+        assert asked_over(connection, Connection="close").status == 200
+    answering.close()
+
+
+def test_a_body_that_comes_after_its_refusal_is_no_request(fakes: FakeReleases) -> None:
+    live = LiveReleases(fakes.open)
+    live.load(1)
+    live.label("stable", 1)
+    answering = Answering(live)
+    refusals = [b"HTTP/1.1 429 Busy\r\ncontent-length: 2\r\n\r\nno"]
+
+    def door(*_: object) -> bytes:
+        return refusals.pop() if refusals else b""
+
+    with running_server(create_app(answering), door=door) as url:
+        where = urlsplit(url)
+        with socket.create_connection((where.hostname, where.port), SOON_S) as stream:
+            head = f"POST {OWN} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 40\r\n\r\n"
+            stream.sendall(head.encode())
+            assert stream.recv(1000).startswith(b"HTTP/1.1 429")
+            stream.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"[:40])
+            stream.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            received = stream.recv(1000)
+            assert received.startswith(b"HTTP/1.1 200")
+            assert received.count(b"HTTP/1.1") == 1
     answering.close()
