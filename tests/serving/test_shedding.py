@@ -5,6 +5,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
 from urllib.parse import urlsplit
 
@@ -163,21 +164,24 @@ def test_at_the_door_who_has_no_token_is_let_through_to_be_told(full: Full) -> N
     assert door(PUBLIC, b"POST", OWN.encode(), [HOST, (b"authorization", b"Bearer a secret")])
 
 
-def asked_over(connection: HTTPConnection, body: bytes = b"{}", **headers: str) -> HTTPResponse:
-    connection.request("POST", OWN, body, headers)
+def connected(url: str) -> closing[HTTPConnection]:
+    return closing(HTTPConnection(urlsplit(url).netloc, timeout=SOON_S))
+
+
+def asked_over(connection: HTTPConnection, **headers: str) -> tuple[HTTPResponse, bytes]:
+    connection.request("POST", OWN, b"{}", headers)
     response = connection.getresponse()
-    response.text = response.read()  # type: ignore[attr-defined]
-    return response
+    return response, response.read()
 
 
 def test_the_door_tells_what_the_route_would(full: Full, send: Send) -> None:
     app = create_app(full.answering)
     by_route = send(app, "POST", OWN, NONSENSE)
     door = Doorkeeper(full.answering, OPEN, full.metrics)
-    with running_server(app, door=door) as url:
-        response = asked_over(HTTPConnection(urlsplit(url).netloc))
+    with running_server(app, door=door) as url, connected(url) as connection:
+        response, body = asked_over(connection)
     assert response.status == by_route.status_code == 429
-    assert response.text == by_route.content  # type: ignore[attr-defined]
+    assert body == by_route.content
     for name in ("retry-after", "content-type", "content-length"):
         assert response.headers[name] == by_route.headers[name]
 
@@ -192,15 +196,14 @@ def test_a_connection_goes_on_whatever_was_refused_on_it(fakes: FakeReleases) ->
     def door(_port: int | None, _method: bytes, url: bytes, _headers: object) -> bytes:
         return refusals.pop() if url == OWN.encode() and refusals else b""
 
-    with running_server(create_app(answering), door=door) as url:
-        connection = HTTPConnection(urlsplit(url).netloc)
+    with running_server(create_app(answering), door=door) as url, connected(url) as connection:
         for num_refused in (2, 1, 3):
             refusals += [b"HTTP/1.1 429 Busy\r\ncontent-length: 2\r\n\r\nno"] * num_refused
-            statuses = [asked_over(connection).status for _ in range(num_refused + 1)]
+            statuses = [asked_over(connection)[0].status for _ in range(num_refused + 1)]
             assert statuses == [429] * num_refused + [200]
             assert connection.sock is not None  # it was never closed
         refusals.append(b"never sent: it asks for more than an answer")
-        assert asked_over(connection, Connection="close").status == 200
+        assert asked_over(connection, Connection="close")[0].status == 200
     answering.close()
 
 
