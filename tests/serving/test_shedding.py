@@ -124,6 +124,7 @@ def test_while_there_is_room_a_request_is_read(fakes: FakeReleases, send: Send) 
 
 
 PUBLIC, MANAGING = 80, 81
+REFUSAL = b"content-length: 2\r\n\r\nno"
 HOST = (b"host", b"localhost")
 OPEN = Security(hosts=frozenset([b"localhost"]), origins=frozenset([b"https://a.example"]))
 
@@ -184,6 +185,7 @@ def test_the_door_tells_what_the_route_would(full: Full, send: Send) -> None:
     assert body == by_route.content
     for name in ("retry-after", "content-type", "content-length"):
         assert response.headers[name] == by_route.headers[name]
+    assert "date" in response.headers
 
 
 def test_a_connection_goes_on_whatever_was_refused_on_it(fakes: FakeReleases) -> None:
@@ -198,7 +200,7 @@ def test_a_connection_goes_on_whatever_was_refused_on_it(fakes: FakeReleases) ->
 
     with running_server(create_app(answering), door=door) as url, connected(url) as connection:
         for num_refused in (2, 1, 3):
-            refusals += [b"HTTP/1.1 429 Busy\r\ncontent-length: 2\r\n\r\nno"] * num_refused
+            refusals += [REFUSAL] * num_refused
             statuses = [asked_over(connection)[0].status for _ in range(num_refused + 1)]
             assert statuses == [429] * num_refused + [200]
             assert connection.sock is not None  # it was never closed
@@ -212,7 +214,7 @@ def test_a_body_that_comes_after_its_refusal_is_no_request(fakes: FakeReleases) 
     live.load(1)
     live.label("stable", 1)
     answering = Answering(live)
-    refusals = [b"HTTP/1.1 429 Busy\r\ncontent-length: 2\r\n\r\nno"]
+    refusals = [REFUSAL]
 
     def door(*_: object) -> bytes:
         return refusals.pop() if refusals else b""

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from upnext.serving.security import Headers
 
@@ -18,7 +18,10 @@ class Door(Protocol):
     """Refuses some requests for which it would be too much even to begin a task."""
 
     def __call__(self, port: int | None, method: bytes, url: bytes, headers: Headers) -> bytes:
-        """The whole response to a request that came by this port; empty: it is let through."""
+        """Headers and body of the refusal (429) of a request that came by this port.
+
+        An empty line between them; empty: it is let through.
+        """
 
 
 class Connection(HttpToolsProtocol):
@@ -61,7 +64,8 @@ class Connection(HttpToolsProtocol):
         refusal = self._refusal()
         self._is_refused = bool(refusal)
         if refusal:
-            self.transport.write(refusal)
+            usual = [b"%s: %s\r\n" % header for header in self.server_state.default_headers]
+            self.transport.write(b"".join([STATUS_LINE[429], *usual, refusal]))
         else:
             super().on_headers_complete()
 

@@ -76,11 +76,10 @@ class Doorkeeper:
         self._answering, self._security, self._metrics = answering, security, metrics
         self._managing_port = managing_port
         headers, body = _refusal(as_text=False)
-        lines = [b"HTTP/1.1 429 Too Many Requests", *(b"%s: %s" % header for header in headers)]
-        self._written = b"\r\n".join([*lines, b"", body])
+        self._written = b"\r\n".join([*(b"%s: %s" % header for header in headers), b"", body])
 
     def __call__(self, port: int | None, method: bytes, url: bytes, headers: Headers) -> bytes:
-        """The whole response to a request that came by this port; empty: it is let through."""
+        """As `connections.Door` tells it."""
         if url != PAGES or method != b"POST" or port == self._managing_port:
             return b""
         if any(name == b"origin" for name, _ in headers) or not self._may_ask(headers):
