@@ -17,7 +17,7 @@ MAX_HEADER_BYTES = 64 * 1024
 class Door(Protocol):
     """Refuses some requests for which it would be too much even to begin a task."""
 
-    def __call__(self, port: int | None, method: bytes, url: bytes, headers: Headers) -> bytes:
+    def __call__(self, port: int | None, method: bytes, url: bytes, headers: Headers, /) -> bytes:
         """Headers and body of the refusal (429) of a request that came by this port.
 
         An empty line between them; empty: it is let through.
