@@ -145,6 +145,9 @@ class FakeAnswering(Answering):
         self.asked: list[Asked] = []
         self.failure: Exception | None = None
 
+    def turns_away(self) -> bool:
+        return False
+
     async def recommend(self, asked: Asked) -> Answered:
         version, label = self._route(asked.label, asked.version)
         self.asked.append(asked)

@@ -100,7 +100,7 @@ class Answering:
 
         Raises:
             NotServedError: there is no such release.
-            OverloadedError: it would not have been begun by its deadline.
+            OverloadedError: it would have waited for too much of the time until its deadline.
         """
         began_s = time.monotonic()
         with self.live.acquire(self._label_of(asked), asked.version) as route:
@@ -116,12 +116,23 @@ class Answering:
             version=route.version,
             request_id=asked.request_id or uuid.uuid4().hex,
         )
-        self._aftermath.of(asked, answered)
+        # Once this task rests, which is when the answer is on its way.
+        asyncio.get_running_loop().call_soon(self._aftermath.of, asked, answered)
         if self.traffic.is_shadowed() and self.queue.is_idle:
             self._ask_shadow(asked, answered)
         elif random.random() < self.config.compared_share and self.queue.is_idle:
             self._later(self._comparing.of(answered.version, asked.request))
         return answered
+
+    def turns_away(self) -> bool:
+        """Whether a request is refused unread, and counted: the usual deadline is too near for it.
+
+        Its own deadline nobody knows yet. Beyond capacity, who would wait longer is refused too.
+        """
+        is_full = self.queue.is_full(self.config.deadline_ms / 1e3)
+        if is_full:
+            self._aftermath.of_refusal()
+        return is_full
 
     async def similar(
         self, item_id: Id, k: int, *, label: str | None = None, version: int | None = None
