@@ -32,7 +32,8 @@ class Endpoint:
     """One row of the table of routes, from which routing, checks and the description are made.
 
     `takes` and `answers`: types of the JSON in and out; None: no body, or any object; an answer
-    of `str` is plain text. `query`: a type whose fields may stand in the URL. `failures`: statuses
+    of `str` is plain text. `may_be_binary`: whether JSON may be answered as the head of bytes, to
+    who asked for that. `query`: a type whose fields may stand in the URL. `failures`: statuses
     that it may answer, beside those that follow from its method and from what it needs.
     `sheds`: whether it asks for pages, and is refused unread while too many wait for theirs.
     """
@@ -46,6 +47,7 @@ class Endpoint:
     query: Any = None
     answers: Any = None
     failures: tuple[int, ...] = ()
+    may_be_binary: bool = False
     sheds: bool = False
 
     @property

@@ -98,6 +98,7 @@ ENDPOINTS: Sequence[Endpoint] = (
             summary="Open Inference Protocol: tensors in, tensors out",
             takes=open_inference.InferBody,
             failures=(404, 429, 503),
+            may_be_binary=True,
             sheds=True,
         )
         for release in ("", "/versions/{version}")
