@@ -30,7 +30,7 @@ from upnext.schema import Floats, Rows
 K = 100
 NUM_USERS, NUM_ROUNDS = 300, 7
 SIZES = (10_000, 30_000, 100_000, 300_000, 1_000_000)
-PROBES = (8, 12, 16, 24, 32, 48, 64, 96, 128)
+PROBES = (8, 16, 24, 32, 48, 64, 80, 100, 120, 150, 200)
 
 
 @dataclass(frozen=True)

@@ -94,8 +94,8 @@ def scann_tree(items: Floats) -> Built:
 
     searches = {
         f"{leaves} of 2000 leaves, {scored} scored": search(leaves, scored)
-        for scored in (200, 300, 500)
-        for leaves in (10, 20, 30, 50, 80, 120, 200)
+        for scored in (200, 300, 500, 700)
+        for leaves in (10, 20, 30, 50, 80, 120, 150, 180, 200, 250)
     }
     num_bytes = len(vectors) * (vectors.shape[1] // 4 + 4)
     return Built("ScaNN", process_time() - began, num_bytes, searches)

@@ -3,11 +3,11 @@
     python -m benchmarks.serving_overload REGISTRY [--peak 120] [--seconds 60]
 
 REGISTRY is one of `million_release`. The peak is the highest goodput, right answers within a limit,
-that any rate brings (without --peak it is looked for). Then three times that rate for a minute,
-while a few probes a second ask before, during and after. Told are the goodput during overload as a
-share of the peak's, how fast refusals are, and how long after the end of the overload the last
-probe was still slow or refused. A server that refuses in time keeps its goodput; one that lets all
-wait loses it, since all come late.
+that any rate brings (without --peak, a rate, it is looked for). Then three times as many requests a
+second for a minute, while a few probes a second ask before, during and after. Told are the goodput
+during overload as a share of the peak's, how fast refusals are, and how long after the end of the
+overload the last probe was still slow or refused. A server that refuses in time keeps its goodput;
+one that lets all wait loses it, since all come late.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
             rates = [arguments.peak] if arguments.peak else None
             peak, goodput = peak_of(server, users, rates, within_ms)
             told = overloaded(
-                server, users, peak=peak, seconds=arguments.seconds, within_ms=within_ms
+                server, users, peak=goodput, seconds=arguments.seconds, within_ms=within_ms
             )
     share = round(float(str(told["goodput"])) / goodput, 3)
     found: dict[str, object] = {"peak_rate": peak, "peak_goodput": goodput, "share": share}
@@ -88,7 +88,7 @@ def peak_of(
 def overloaded(
     server: Served, users: Path, *, peak: float, seconds: float, within_ms: float
 ) -> dict[str, object]:
-    """One overload, and the probes around it."""
+    """One overload, of three times the peak's goodput, and the probes around it."""
     probing = RunningLoad(Load(url=server.url, rate=PROBES_PER_S, seconds=7_200, seed=2), users)
     time.sleep(BEFORE_S)
     records = RunningLoad(

@@ -322,8 +322,14 @@ def _network(release: Release, known: Recommender, item_vector_size: int) -> Sco
     network = ScoringNetwork(RankingConfig(), encoder, sizes, num_outputs=1)
     weights = _weights(release, "ranking/network.onnx")
     for name, wanted in network.state_dict().items():
-        if name not in weights:
-            # The export takes a small stack apart; its parts keep their order, not their name.
+        if name in weights:
+            continue
+        # The export renames what it makes a column of, and takes a small stack apart; all keep
+        # their order.
+        if wanted.ndim == 1:
+            column = next(key for key, one in weights.items() if one.shape == (len(wanted), 1))
+            weights[name] = weights.pop(column)[:, 0]
+        else:
             parts = [one for one in weights.values() if one.shape == wanted.shape[1:]]
             weights[name] = torch.stack(parts[-len(wanted) :])
     network.load_state_dict({name: weights[name] for name in network.state_dict()})

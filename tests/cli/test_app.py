@@ -131,6 +131,18 @@ def test_recommend_prints_a_table_and_keeps_the_timings_apart(
     assert all(nominators.search(line.rstrip()) for line in lines)
 
 
+def test_recommend_says_whom_and_what_the_release_does_not_know(
+    upnext: Upnext, tiny_release: TrainedRelease
+) -> None:
+    known = upnext("recommend", tiny_release.registry, "--user", "u00003")
+    assert "somebody new" not in known.stderr
+    asked = ("--user", "u99999", "--history", "v00007,v99998,v99999", "--json")
+    strange = upnext("recommend", tiny_release.registry, *asked)
+    assert strange.status == 0
+    assert "user u99999 is not in its logs: answered as somebody new" in strange.stderr
+    assert "not among its items: v99998, v99999\n" in strange.stderr
+
+
 def test_recommend_tells_why(upnext: Upnext, tiny_release: TrainedRelease) -> None:
     """As many reasons below each item as were asked for, the same that JSON tells."""
     asked = ["recommend", tiny_release.registry, "--user", "u00003", "--at", "2026-01-11T12:00"]
@@ -280,6 +292,22 @@ def test_serve_answers_until_it_is_interrupted_and_loads_nothing_that_trains(
     assert (answer.status_code, len(answer.json()["items"])) == (200, 4)
     assert server.returncode == 0
     assert rest == "loaded:\n"
+
+
+def test_serve_says_that_no_label_tells_which_release_answers(registry: Path) -> None:
+    command = [sys.executable, "-c", RUN, "serve", str(registry), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            said = [server.stderr.readline(), server.stderr.readline()]
+            url = said[0].split()[-1]
+            answer = post(f"{url}/v1/recommendations", json={"user_id": "u00003"})
+        finally:
+            server.send_signal(signal.SIGINT)
+        server.stderr.read()
+    assert said[1].startswith("no label yet: `upnext label REGISTRY stable VERSION`")
+    assert answer.status_code == 503
+    assert "`upnext label REGISTRY stable VERSION`" in answer.json()["error"]["hint"]
 
 
 def test_the_demo_goes_the_whole_way(upnext: Upnext, logs: Path, tiny_run_toml: Path) -> None:

@@ -72,9 +72,35 @@ def test_one_corrupt_file_among_many_is_named(
     assert "zz.parquet" in checked.stdout
 
 
+def test_a_registry_that_cannot_be_written_is_refused_before_logs_are_read(
+    upnext: Upnext, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    said = refused(upnext, 1, "train", tmp_path / "nowhere", tmp_path / "file")
+    assert_tells(said, "file: expected a directory that can be written, got a file")
+
+
+def test_a_file_that_cannot_be_written_is_named_without_a_trace(
+    upnext: Upnext, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "world.toml").write_text("num_users = 2\nnum_items = 200\nnum_days = 1\n")
+    logs = tmp_path / "file" / "logs"
+    said = refused(upnext, 1, "simulate", logs, "--config", tmp_path / "world.toml")
+    assert said.strip().startswith(str(logs.parent))
+    assert said.endswith(": Not a directory\n")
+
+
+def test_traffic_tells_of_labels_that_no_release_has(upnext: Upnext, tmp_path: Path) -> None:
+    (tmp_path / "registry").mkdir()
+    split = upnext("traffic", tmp_path / "registry", "stable=95", "canary=5")
+    assert split.status == 0
+    assert "label canary points at no release yet\n" in split.stderr
+
+
 def test_logs_that_are_not_there(upnext: Upnext, tmp_path: Path) -> None:
     said = refused(upnext, 1, "check", tmp_path / "nowhere")
-    assert_tells(said, "nowhere: expected watches/ or impressions/", "got nothing")
+    assert_tells(said, "nowhere: expected a directory of logs, got no such directory")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +108,12 @@ def test_logs_that_are_not_there(upnext: Upnext, tmp_path: Path) -> None:
     [
         ("[retrieval]\nnum_epoch = 3", "run.toml retrieval:", "'num_epoch'", "'num_epochs'"),
         ("[logs]\nmax_watch_times = 3", "logs", "'max_watch_times'", "'max_watch_time_s'"),
-        ("[logs.watches]\ncolumns = { user = 'u' }", "watches.columns", "'user'", "'user_id'"),
+        (
+            "[logs.watches]\ncolumns = { user = 'u' }",
+            "[logs.watches] columns",
+            "'user'",
+            "'user_id'",
+        ),
     ],
 )
 def test_an_unknown_setting_is_wrong_usage(

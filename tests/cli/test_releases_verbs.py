@@ -92,6 +92,7 @@ def test_a_damaged_release_is_listed_with_what_is_wrong(upnext: Upnext, registry
     listed = upnext("releases", registry)
     assert listed.status == 0
     assert "releases/2/a.txt: expected 0 bytes, got 1." in listed.stderr
+    assert "None" not in listed.stdout
     assert [one["problem"] == "" for one in upnext("releases", registry, "--json").json] == [
         True,
         False,

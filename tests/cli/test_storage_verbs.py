@@ -32,6 +32,18 @@ def url(tmp_path: Path) -> str:
     return f"file://{tmp_path}/shared"
 
 
+@pytest.mark.parametrize("verb", [["serve"], ["train", "logs"], ["evaluate", "logs"]])
+def test_a_url_is_no_directory_of_this_machine(
+    upnext: Upnext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused = upnext(*verb, "s3://shelf/news")
+    assert refused.status != 0
+    assert "got a URL" in refused.stderr
+    assert "upnext pull URL REGISTRY --labels" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_releases_and_labels_go_there_and_back(
     upnext: Upnext, registry: Path, url: str, tmp_path: Path
 ) -> None:

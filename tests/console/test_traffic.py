@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.console.fake_server import Asked, FakeServer
 from tests.console.measured import histogram
+from tests.patience import SOON_S
 
 from upnext.console import watching
 from upnext.console.counters import Reading, Window
@@ -100,7 +101,7 @@ def counted(fake: FakeServer, monkeypatch: pytest.MonkeyPatch) -> FakeServer:
 
 def page(visitor: httpx.Client, path: str = "/traffic") -> httpx.Response:
     """The page, once there are two readings."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SOON_S
     answer = visitor.get(path)
     while "1,645" not in answer.text and time.monotonic() < deadline:
         answer = visitor.get(path)

@@ -50,7 +50,7 @@ def past(store: RedisStore) -> LivePast:
 def test_what_was_acknowledged_is_there_once_after_redis_was_killed(
     own_redis: "RedisServer",
 ) -> None:
-    config = EventsConfig(store="redis", url=own_redis.url)
+    config = EventsConfig(store="redis", url=own_redis.url, read_timeout_ms=5_000)
     store = opened(config)
     acknowledged: set[str] = set()
     for attempt in range(3):
@@ -74,7 +74,9 @@ def test_what_was_acknowledged_is_there_once_after_redis_was_killed(
 def test_a_redis_that_hangs_or_is_gone_is_an_error_and_then_forgotten(
     own_redis: "RedisServer",
 ) -> None:
-    config = EventsConfig(store="redis", url=own_redis.url, write_timeout_ms=200)
+    config = EventsConfig(
+        store="redis", url=own_redis.url, read_timeout_ms=500, write_timeout_ms=500
+    )
     store = opened(config)
     store.append([watch("w")])
     own_redis.process.send_signal(signal.SIGSTOP)

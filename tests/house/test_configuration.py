@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import pytest
 
 from upnext.logs.simulation.world import SimulationConfig
+from upnext.logs.sources import TABLE_COLUMNS, TABLES_WITH_FEATURES
 from upnext.pipeline.config import RunConfig
 from upnext.serving.config import ServingConfig
 
@@ -27,6 +28,15 @@ world.toml` the third. Every key may be left out. An unknown key is an error tha
 known one. A key whose default is "–" is unset; to leave it so, leave it out. The whole of
 `run.toml` is kept in the release.
 """
+COLUMNS_HEAD = """\
+## Columns of the logs
+
+Under these names, or those that `columns` maps to them. `_ms` ends a time, `_s` a length of time;
+files may count both in other units. Ids are text or whole numbers; `watched` is true or false, or 1
+or 0; `position` counts from 0 on a page, whose impressions have one `request_id`; where `watched`
+is false, `watch_time_s` may be empty. Columns on the right may lack a value, or be absent.
+
+"""
 KINDS: dict[type, str] = {
     bool: "true or false",
     int: "whole number",
@@ -40,7 +50,20 @@ def reference() -> str:
     run = "".join(_sections(RunConfig, "run.toml"))
     serving = "".join(_sections(ServingConfig, "serve.toml"))
     world = "".join(_sections(SimulationConfig, "world.toml"))
-    return f"{HEAD}\n## run.toml\n{run}\n## serve.toml\n{serving}\n## world.toml\n{world}"
+    return (
+        f"{HEAD}\n## run.toml\n{run}\n{COLUMNS_HEAD}{''.join(_columns())}"
+        f"\n## serve.toml\n{serving}\n## world.toml\n{world}"
+    )
+
+
+def _columns() -> Iterator[str]:
+    """A line for each table of the logs."""
+    yield "| table | columns | may be missing |\n|---|---|---|\n"
+    for table, columns in TABLE_COLUMNS.items():
+        must = ", ".join(f"`{name}`" for name in columns if not columns[name].nullable)
+        may = [f"`{name}`" for name in columns if columns[name].nullable]
+        more = ["any other, as a feature"] if table in TABLES_WITH_FEATURES else []
+        yield f"| {table} | {must} | {', '.join(may + more)} |\n"
 
 
 def _sections(config: type, file: str, path: str = "") -> Iterator[str]:

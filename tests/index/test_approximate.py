@@ -7,8 +7,10 @@ import faiss
 import numpy as np
 import pytest
 
+from upnext.errors import ReleaseError
 from upnext.index import IndexConfig, build_index, load_index
 from upnext.index.approximate import ApproximateIndex
+from upnext.index.cells import POINTS_PER_BLOCK
 from upnext.index.exact import ExactIndex
 from upnext.schema import Floats
 
@@ -89,14 +91,45 @@ def test_facts_tell_what_was_built(items: Floats, users: Floats, tmp_path: Path)
     assert load_index(tmp_path, items).facts == facts
     on_disk = (tmp_path / "index.faiss").stat().st_size + (tmp_path / "axes.npy").stat().st_size
     assert facts.size_bytes == pytest.approx(on_disk, rel=0.01)
-    assert 5998 * 16 < facts.size_bytes < 2 * items.nbytes
+    assert facts.size_bytes < items.nbytes / 2
+    assert facts.num_scored >= 100
 
 
-def test_cells_are_mapped_and_not_copied(items: Floats, tmp_path: Path) -> None:
+def test_of_an_item_half_a_byte_a_number_is_kept_and_its_number(items: Floats) -> None:
+    index = ApproximateIndex.build(items)
+    lists: Any = index.cells.index.invlists
+    sizes = [lists.list_size(cell) for cell in range(index.cells.num_cells)]
+    blocks = sum(-(-size // POINTS_PER_BLOCK) * POINTS_PER_BLOCK for size in sizes)
+    centres = index.cells.centres.nbytes
+    assert index.facts.size_bytes == pytest.approx(blocks * 8 + 5998 * 8 + centres, rel=0.06)
+
+
+def test_axes_of_noise_are_not_kept(items: Floats, users: Floats, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    noisy = np.concatenate([items, rng.standard_normal((6000, 16)).astype(np.float32)], axis=1)
+    looking = np.concatenate([users, np.full((300, 16), 0.001, np.float32)], axis=1)
+    index = ApproximateIndex.build(noisy, user_vectors=looking)
+    assert index.axes.items.shape == (32, 16)
+    index.save(tmp_path)
+    rows, scores = ApproximateIndex.load(tmp_path, noisy).search(looking, 20)
+    assert (rows == index.search(looking, 20)[0]).all()
+    best = np.take_along_axis(looking @ noisy.T, rows.astype(np.int64), axis=1)
+    assert scores == pytest.approx(best, abs=1e-4)
+
+
+def test_more_items_are_scored_where_less_may_be_lost(items: Floats, users: Floats) -> None:
+    scored = [
+        ApproximateIndex.build(items, min_recall=recall, user_vectors=users).facts.num_scored
+        for recall in (0.7, 0.99)
+    ]
+    assert 100 < scored[0] < scored[1]
+
+
+def test_an_index_of_another_kind_of_faiss_is_refused(items: Floats, tmp_path: Path) -> None:
     ApproximateIndex.build(items).save(tmp_path)
-    index = ApproximateIndex.load(tmp_path, items)
-    lists: Any = faiss.downcast_InvertedLists(index.cells.index.invlists)
-    assert not any(lists.codes.at(cell).is_owned for cell in range(index.cells.num_cells))
+    faiss.write_index(faiss.IndexFlatIP(16), str(tmp_path / "index.faiss"))
+    with pytest.raises(ReleaseError, match="IndexIVFPQFastScan, got IndexFlat"):
+        ApproximateIndex.load(tmp_path, items)
 
 
 def test_users_whose_cells_hold_too_little_are_answered_exactly(

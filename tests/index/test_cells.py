@@ -41,7 +41,9 @@ def test_the_greatest_products_are_found(points: Floats) -> None:
     queries = np.random.default_rng(1).standard_normal((20, 6)).astype(np.float32)
     found = cells.nearest_points(queries, 60, cells.num_cells)
     truth = np.argsort(-(queries @ points.T), axis=1)[:, :50]
-    assert np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)]) > 0.98
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)]) > 0.88
+    found = cells.nearest_points(queries, 150, cells.num_cells)
+    assert np.mean([np.isin(a, b).mean() for a, b in zip(truth, found, strict=True)]) > 0.99
 
 
 @pytest.mark.parametrize("num_wanted", [1.0, 2500.0])

@@ -41,6 +41,7 @@ def quarantine(directory: Path, table: str = "watches") -> pl.DataFrame:
         (b"u,a,,2", "null started_at_ms"),
         (b"u,a,noon,2", "unparsable started_at_ms"),
         (b"u,a,1000001,2", "time in the future"),
+        (b"u,a,-1,2", "time before 1970"),
         (b"u,a,1,", "null watch_time_s"),
         (b"u,a,1,long", "watch_time_s is not a number"),
         (b"u,a,1,NaN", "watch_time_s is not a number"),
@@ -314,3 +315,28 @@ def test_every_line_with_anything_in_it_counts_as_read(json_lines: list[bytes]) 
         again = check_logs(Path(name), now_ms=NOW_MS)
     num_more = again.tables["watches"].num_read - report.tables["watches"].num_read
     assert num_more == 1 + sum(line.strip() != b"" for line in json_lines)
+
+
+DAYS = [1_786_000_000 + 86_400 * day for day in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([f"u,a,{at},60" for at in DAYS], "[logs.watches] time_unit may have to be 's'"),
+        ([f"u,a,{at}000,90000" for at in DAYS], "[logs.watches] duration_unit may have to be 'ms'"),
+        (
+            [*(f"u,a,{at}000,60" for at in DAYS), "u,b,2026-08-06,60", "u,c,2026-08-06,60"],
+            "[logs.watches] time_unit may not be that of started_at_ms",
+        ),
+        ([f"u,a,{at}000,60" for at in DAYS], None),
+        ([*(f"u,a,{at}000,60" for at in DAYS), "u,b,noon,60"], None),
+    ],
+)
+def test_units_that_many_rows_belie_are_asked_about(
+    tmp_path: Path, rows: list[str], says: str | None
+) -> None:
+    (tmp_path / "watches.csv").write_bytes(HEADER + "\n".join([*rows, "v,a,9000,1"]).encode())
+    text = check_logs(tmp_path, now_ms=2_000_000_000_000).to_text()
+    assert ("Hint: " in text) == (says is not None)
+    assert (says or "") in text

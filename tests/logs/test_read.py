@@ -249,6 +249,8 @@ def test_a_column_of_an_impossible_type_is_an_error(tmp_path: Path) -> None:
 
 def test_no_files_at_all(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="expected watches/ or impressions/"):
+        read_logs(tmp_path)
+    with pytest.raises(DataError, match="got no such directory"):
         read_logs(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"files that match 'plays-\*\.csv'"):
         read_logs(tmp_path, LogsConfig(watches=TableSource(files="plays-*.csv")))
@@ -284,3 +286,29 @@ def test_a_day_without_searches_is_ordinary(tmp_path: Path) -> None:
 def test_a_config_that_makes_no_sense_is_refused(table: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         config_from_table(table, LogsConfig, where="run.toml [logs]")
+
+
+def test_a_column_that_the_map_names_must_be_there_though_it_may_be_absent(tmp_path: Path) -> None:
+    put(tmp_path / "watches.csv", HEADER + "1,2,3,4\n")
+    put(tmp_path / "items.csv", "item_id,published\n2,1786000000000\n")
+    read_logs(tmp_path)
+    slip = LogsConfig(items=TableSource(columns={"published_at_ms": "publised"}))
+    with pytest.raises(DataError, match="expected a column publised") as caught:
+        read_logs(tmp_path, slip)
+    assert "did you mean 'published'?" in caught.value.hint
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_header_that_another_mark_takes_apart_is_told_so(tmp_path: Path, mark: str) -> None:
+    put(tmp_path / "watches.csv", (HEADER + "1,2,3,4\n").replace(",", mark))
+    with pytest.raises(DataError, match="expected a column user_id") as caught:
+        read_logs(tmp_path)
+    assert f"[logs.watches] separator = {json.dumps(mark)}" in caught.value.hint
+    logs, _ = read_logs(tmp_path, LogsConfig(watches=TableSource(separator=mark)))
+    assert logs.watches.frame.height == 1
+
+
+def test_a_map_the_wrong_way_round_is_told_so() -> None:
+    with pytest.raises(ConfigError, match="the unknown column 'uid'") as caught:
+        LogsConfig(watches=TableSource(columns={"uid": "user_id"}))
+    assert caught.value.hint == "our name comes first: user_id = 'uid'."

@@ -72,6 +72,7 @@ def test_sections_nest_as_the_rooms_do(tmp_path: Path) -> None:
         ("[recommender]\nnum_candidates = true", "run.toml recommender num_candidates", "int"),
         ("rank = 1", "run.toml rank", "bool"),
         ("rank = ", "run.toml", "a TOML file"),
+        ("[sources]\nsegment = 'region'", "[sources] segment", "user_features: none, got 'region'"),
     ],
 )
 def test_a_mistake_is_told_with_its_place_and_a_way_out(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
+from upnext.training.logbook import Epoch
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
@@ -49,6 +53,18 @@ def test_a_release_brings_along_the_last_requests_of_its_logs(
 def test_without_a_ranker_there_are_no_files_of_one(retrieval_release: TrainedRelease) -> None:
     assert not [name for name in retrieval_release.release.files if name.startswith("ranking")]
     assert retrieval_release.recommender.ranker is None
+
+
+def test_a_metric_that_had_nothing_to_measure_is_left_out_of_the_facts(
+    retrieval_release: TrainedRelease,
+) -> None:
+    """A page that was watched whole, or a whole validation of them, misplaces no share of it."""
+    learned = retrieval_release.learned
+    measured = {"validation_loss": 1.5, "validation_weighted_per_user_loss": math.nan}
+    epoch = Epoch(epoch=0, loss=2.0, examples_per_s=9.0, metrics=measured)
+    facts = replace(learned, retrieval=replace(learned.retrieval, epochs=(epoch,))).facts()
+    assert facts["retrieval_epochs"][0]["metrics"] == {"validation_loss": 1.5}
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 
 
 def test_what_was_not_measured_is_null_in_the_facts(retrieval_release: TrainedRelease) -> None:

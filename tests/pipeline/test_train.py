@@ -105,6 +105,23 @@ def test_a_day_that_is_cut_short_goes_on_where_the_same_logs_and_settings_left_i
     assert example["cells"]["watch_time_s"] == "-1"
 
 
+def test_the_same_training_twice_at_once_is_refused(
+    tiny_release: TrainedRelease, tmp_path: Path
+) -> None:
+    """They would write and remove the same checkpoints."""
+    registry, config = tmp_path / "registry", replace(tiny_release.config, rank=False)
+    refused: list[str] = []
+
+    def again(line: str) -> None:
+        if line.startswith("retrieval epoch 0"):
+            with pytest.raises(DataError, match="another process that is training") as caught:
+                train(tiny_release.logs_dir, registry, config)
+            refused.append(caught.value.where)
+
+    train(tiny_release.logs_dir, registry, config, say=again)
+    assert [Path(where).parent for where in refused] == [registry / "training"]
+
+
 def stop_at(beginning: str) -> Callable[[str], None]:
     def say(line: str) -> None:
         if line.startswith(beginning):

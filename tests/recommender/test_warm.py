@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from tests.patience import SOON_S
 
 from upnext.errors import ReleaseError
+from upnext.recommender import warm
 from upnext.recommender.ranker import Ranker
 from upnext.recommender.warm import (
     RECORDED,
@@ -19,6 +23,7 @@ from upnext.recommender.warm import (
     warm_up,
 )
 from upnext.registry.release import Release, open_release, publish
+from upnext.registry.turns import alone
 from upnext.schema import RecommendationRequest
 
 if TYPE_CHECKING:
@@ -35,12 +40,33 @@ def _recording(registry: Path, content: bytes) -> Release:
 
 
 def test_a_warm_release_answers_as_any_other(tiny_release: TrainedRelease) -> None:
-    warm = open_warm(tiny_release.registry, tiny_release.release.version)
+    opened = open_warm(tiny_release.registry, tiny_release.release.version)
     request = RecommendationRequest(user_id="u00003", at_ms=10**12)
-    assert warm.recommend(request).items == tiny_release.recommender.recommend(request).items
+    assert opened.recommend(request).items == tiny_release.recommender.recommend(request).items
     recorded = recorded_requests(tiny_release.release)
     one_by_one = len(recorded) + len(made_up_requests(tiny_release.recommender))
-    assert warm.num_tried == one_by_one + 2 + 4 + 8
+    assert opened.num_tried == one_by_one + 2 + 4 + 8
+
+
+def test_a_process_that_answers_loads_when_it_is_its_turn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
+
+    def remember(_registry: Path, version: int, *, rest: float) -> None:
+        opened.put((version, rest > 0))
+
+    monkeypatch.setattr(warm, "open_warm", remember)
+    monkeypatch.setattr(warm, "_num_cores", lambda: 3)
+    opens = warm.OpensWarm(tmp_path)
+    with alone(tmp_path, "loading0"):  # that of all processes, as half of three cores is one
+        opens(1)
+        assert opened.get(timeout=SOON_S) == (1, False)  # at once: nobody is answered yet
+        second = threading.Thread(target=opens, args=(2,), daemon=True)
+        second.start()
+        assert opened.empty()
+    assert opened.get(timeout=SOON_S) == (2, True)
+    second.join(SOON_S)
 
 
 @pytest.mark.parametrize("which", ["tiny_release", "retrieval_release", "plain_release"])

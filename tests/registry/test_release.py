@@ -17,7 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from upnext.errors import ReleaseError
-from upnext.registry.release import Release, list_releases, open_release, publish
+from upnext.registry.release import (
+    Release,
+    list_releases,
+    open_release,
+    publish,
+    refuse_unwritable,
+)
 
 NAMES = ["config.json", "items/vectors.npy", "manifest.json", "manifest.sha256", "report.txt"]
 
@@ -322,3 +328,12 @@ def test_publishers_in_threads_get_versions_of_their_own(tmp_path: Path) -> None
     assert sorted(release.version for release in releases) == list(range(1, 25))
     for release, text in zip(releases, texts, strict=True):
         assert open_release(tmp_path, release.version).file("a.txt").read_text("utf-8") == text
+
+
+def test_where_nothing_can_be_published_is_told_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for no_place in (tmp_path / "file", tmp_path / "file" / "registry"):
+        with pytest.raises(ReleaseError, match=f"^{no_place}: expected .* got a file"):
+            refuse_unwritable(no_place)
+    refuse_unwritable(tmp_path / "not" / "made" / "yet")
+    assert not (tmp_path / "not").exists()

@@ -1,6 +1,7 @@
 """Recommenders without a model, and requests without a socket."""
 
 import asyncio
+import queue
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -34,6 +35,7 @@ class FakeReleases:
 
     `on_request`: by version, called before each answer. `on_open`: called before each opening.
     `on_popular`: called before what is watched most is told. `on_recall`: says what an index finds.
+    `let_go`: the versions whose memory was given back.
     """
 
     opened: list[int] = field(default_factory=list)
@@ -43,6 +45,7 @@ class FakeReleases:
     on_request: dict[int, Callable[[], None]] = field(default_factory=dict)
     on_popular: Callable[[], None] = lambda: None
     on_recall: Callable[[RecommendationRequest, LivePast | None], float | None] = lambda *_: None
+    let_go: "queue.SimpleQueue[int]" = field(default_factory=queue.SimpleQueue)
 
     def open(self, version: int) -> Recommender:
         self.on_open.get(version, lambda: None)()
@@ -105,6 +108,9 @@ class _FakeRecommender:
     def index_recall(self, request: RecommendationRequest, live: LivePast | None) -> float | None:
         return self.fakes.on_recall(request, live)
 
+    def let_go(self) -> None:
+        self.fakes.let_go.put(self.version)
+
     def recommend(self, request: RecommendationRequest) -> Recommendations:
         self.fakes.requests.append(request)
         self.fakes.on_request.get(self.version, lambda: None)()
@@ -138,6 +144,9 @@ class FakeAnswering(Answering):
         self.live = live
         self.asked: list[Asked] = []
         self.failure: Exception | None = None
+
+    def turns_away(self) -> bool:
+        return False
 
     async def recommend(self, asked: Asked) -> Answered:
         version, label = self._route(asked.label, asked.version)

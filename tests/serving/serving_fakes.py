@@ -8,19 +8,18 @@ import sys
 import time
 from pathlib import Path
 
+from tests.patience import SOON_S
 from tests.serving.conftest import FakeReleases
 
 from upnext.serving.config import HttpConfig, ServingConfig
 from upnext.serving.server import serve
-
-HELD_S = 20.0
 
 
 def main() -> None:
     registry, num_processes = Path(sys.argv[1]), int(sys.argv[2])
 
     def hold() -> None:
-        by_s = time.monotonic() + HELD_S
+        by_s = time.monotonic() + SOON_S
         if (registry / "hold").exists():
             (registry / "begun").touch()
             while not (registry / "go").exists() and time.monotonic() < by_s:

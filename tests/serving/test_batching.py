@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -106,23 +107,101 @@ def test_beyond_what_may_wait_a_request_is_refused_and_the_others_are_answered()
         assert run(lambda: ask(queue)) == [("done", n) for n in range(3)]
 
 
-def test_what_could_not_begin_by_its_deadline_is_refused() -> None:
-    def slow(some: Sequence[Any]) -> Sequence[Any]:
-        time.sleep(0.05)
+class Clocked:
+    """A queue of one thread on a clock of its own, which moves by what a batch takes, and no more.
+
+    `waited_s`: how long each waited that was begun.
+    """
+
+    def __init__(self, *, fixed_s: float, each_s: float, **settings: float) -> None:
+        self.fixed_s, self.each_s = fixed_s, each_s
+        self.time_s, self.waited_s = 100.0, list[float]()
+        self.began, self.go = threading.Event(), threading.Event()
+        config = replace(QueueConfig(max_waiting=10_000), **settings)  # type: ignore[arg-type]
+        self.queue = WorkQueue(config, on_waited=self.waited_s.append, now_s=lambda: self.time_s)
+
+    def takes_s(self, num: int) -> float:
+        return self.fixed_s + num * self.each_s
+
+    def work(self, some: Sequence[Any]) -> Sequence[Any]:
+        self.began.set()
+        assert self.go.wait(SOON_S)
+        self.time_s += self.takes_s(len(some))
         return some
 
-    async def ask(queue: WorkQueue) -> None:
-        for _ in range(3):
-            await queue.submit(slow, 0, kind=object(), give_up_s=later())
-        waiting = [queue.submit(slow, n, kind=object(), give_up_s=later()) for n in range(20)]
-        assert queue.expected_wait_s() > 0.02
-        with pytest.raises(OverloadedError):
-            queue.submit(slow, 0, kind=object(), give_up_s=time.monotonic() + 0.01)
-        for one in waiting:
-            one.cancel()
+    def ask(self, allowed_s: float) -> "asyncio.Future[Any]":
+        give_up_s = self.time_s + allowed_s
+        return self.queue.submit(self.work, 0, kind="x", give_up_s=give_up_s)
 
-    with queue_of() as queue:
-        run(lambda: ask(queue))
+    async def learn(self) -> None:
+        """The queue sees batches of one and of two, so that it knows how long any takes."""
+        for _ in range(3):
+            await self.begin_one()
+            others = [self.ask(1e9) for _ in range(2)]
+            self.go.set()
+            await asyncio.gather(*others)
+
+    async def begin_one(self) -> "asyncio.Future[Any]":
+        """One is asked and taken by the thread, which holds it."""
+        self.began.clear()
+        self.go.clear()
+        asked = self.ask(1e9)
+        await asyncio.to_thread(self.began.wait, SOON_S)
+        return asked
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    fixed_s=st.floats(0.001, 0.02),
+    each_s=st.floats(0.001, 0.02),
+    allowed_s=st.floats(0.05, 0.5),
+    max_wait_share=st.floats(0.1, 1.0),
+    max_batch=st.integers(2, 9),
+)
+def test_as_many_are_let_in_as_begin_within_their_share_of_the_time_and_no_more(
+    fixed_s: float, each_s: float, allowed_s: float, max_wait_share: float, max_batch: int
+) -> None:
+    clocked = Clocked(
+        fixed_s=fixed_s, each_s=each_s, max_batch=max_batch, max_wait_share=max_wait_share
+    )
+
+    def would_wait_s(num_before: int) -> float:
+        full, left = divmod(num_before, max_batch)
+        first_s, last_s = clocked.takes_s(1), clocked.takes_s(left) if left else 0.0
+        return first_s + full * clocked.takes_s(max_batch) + last_s
+
+    async def flood() -> int:
+        await clocked.learn()
+        running = await clocked.begin_one()
+        let_in = []
+        while not clocked.queue.is_full(allowed_s):
+            let_in.append(clocked.ask(allowed_s))
+        with pytest.raises(OverloadedError):
+            clocked.ask(allowed_s)
+        clocked.waited_s.clear()
+        clocked.go.set()
+        await asyncio.gather(running, *let_in)
+        return len(let_in)
+
+    num_let_in = run(flood)
+    clocked.queue.close()
+    bound_s = max_wait_share * allowed_s
+    assert len(clocked.waited_s) == num_let_in  # none is lost
+    assert max(clocked.waited_s, default=0.0) <= bound_s + 1e-6
+    assert would_wait_s(num_let_in) > bound_s - 1e-6
+
+
+def test_an_idle_queue_lets_in_whatever_little_time_there_is() -> None:
+    clocked = Clocked(fixed_s=0.01, each_s=0.01)
+
+    async def ask() -> None:
+        await clocked.learn()
+        assert clocked.queue.is_idle
+        assert clocked.queue.expected_wait_s() == 0
+        await clocked.ask(1e-6)
+
+    run(ask)
+    clocked.queue.close()
 
 
 def test_what_is_given_up_is_never_begun() -> None:
@@ -190,10 +269,15 @@ def test_a_closed_queue_has_worked_off_what_it_let_in_and_lets_nothing_in() -> N
         run(lambda: ask(queue))
 
 
-@pytest.mark.parametrize("name", ["num_threads", "max_batch", "max_waiting"])
+@pytest.mark.parametrize("name", ["num_threads", "max_batch", "max_waiting", "max_wait_share"])
 def test_a_queue_without_room_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         QueueConfig(**{name: 0})
+
+
+def test_nobody_waits_longer_than_there_is_time() -> None:
+    with pytest.raises(ConfigError, match="max_wait_share: expected above 0, to 1"):
+        QueueConfig(max_wait_share=1.5)
 
 
 def test_how_long_each_waited_is_told_and_nothing_of_those_that_gave_up() -> None:
@@ -206,6 +290,7 @@ def test_how_long_each_waited_is_told_and_nothing_of_those_that_gave_up() -> Non
         asks = [queue.submit(held, one, kind=held, give_up_s=later()) for one in range(3)]
         given_up = queue.submit(held, 3, kind=held, give_up_s=later())
         given_up.cancel()
+        asked_s = time.monotonic()
         await asyncio.to_thread(held.began.wait, SOON_S)
         assert len(waited) == 1
         go_s = time.monotonic()
@@ -213,7 +298,8 @@ def test_how_long_each_waited_is_told_and_nothing_of_those_that_gave_up() -> Non
         await asyncio.gather(*asks)
         took_s = time.monotonic() - began_s
         assert len(waited) == 3
-        assert 0 <= waited[0] <= go_s - began_s <= waited[1] <= waited[2] <= took_s
+        assert 0 <= waited[0] <= go_s - began_s
+        assert go_s - asked_s <= waited[1] <= waited[2] <= took_s
 
     run(ask)
     queue.close()

@@ -122,7 +122,7 @@ def test_no_label_moves_before_a_slow_server_is_ready(fakes: FakeReleases, regis
         move_label(registry, "stable", 1)
         fakes.on_open[2] = lambda: assert_set(may_open)
         with pytest.raises(ReleaseError, match=r"loading.*\nHint: no label has moved"):
-            move_label(registry, "stable", 2, load_timeout_s=0.1)
+            move_label(registry, "stable", 2, load_timeout_s=2.0)
         assert read_labels(registry) == {"stable": 1}
         may_open.set()
 

@@ -140,6 +140,18 @@ def test_the_example_of_an_error_is_what_really_comes() -> None:
     assert msgspec.to_builtins(error_detail(caught.value)) == EXAMPLE_ERROR["error"]
 
 
+def test_bytes_in_place_of_json_are_described_where_they_may_be_asked_for(
+    document: dict[str, Any],
+) -> None:
+    paths = {
+        path
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        if "application/octet-stream" in operation["responses"]["200"]["content"]
+    }
+    assert paths == {f"/v2/models/{{model}}{one}/infer" for one in ("", "/versions/{version}")}
+
+
 def test_the_limits_of_rules_are_in_the_description(document: dict[str, Any]) -> None:
     rules = document["components"]["schemas"]["RulesBody"]["properties"]
     (names, _nothing) = rules["blocked_items"]["anyOf"]

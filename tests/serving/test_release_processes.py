@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.patience import SOON_S
 from tests.serving.killing import Server, kill_again_and_again, mover, servers
 
 from upnext.errors import ReleaseError
@@ -62,7 +63,7 @@ def test_no_answer_begins_on_the_old_release_after_a_move_returned(
 
 
 def _wait_for_answers(server: Server, *, since_ns: int) -> None:
-    give_up_s = time.monotonic() + 30
+    give_up_s = time.monotonic() + SOON_S
     while not any(at > since_ns for at, _ in server.began()):
         assert time.monotonic() < give_up_s
         time.sleep(0.01)
@@ -99,7 +100,7 @@ def test_a_server_that_stands_still_keeps_labels_where_they_are(
     os.kill(two[0].process.pid, signal.SIGSTOP)
     try:
         with pytest.raises(ReleaseError, match=f"server {two[0].process.pid} has not heard"):
-            move_label(registry, "stable", 2, load_timeout_s=0.5)
+            move_label(registry, "stable", 2, load_timeout_s=3.0)
         assert read_labels(registry) == {"stable": 1}
     finally:
         os.kill(two[0].process.pid, signal.SIGCONT)
@@ -115,7 +116,7 @@ def test_a_server_that_stops_between_ready_and_followed_is_named(
         return append_move(*arguments, **more)
 
     monkeypatch.setattr(moves, "append_move", append_and_stop)
-    monkeypatch.setattr(moves, "FOLLOW_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(moves, "FOLLOW_TIMEOUT_S", 4.0)
     try:
         with pytest.raises(NotFollowedError, match=f"server {stopped} answers from 1") as told:
             move_label(registry, "stable", 2)

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.patience import SOON_S
 
 from upnext.errors import ReleaseError
 from upnext.schema import RecommendationRequest
@@ -130,6 +131,22 @@ def test_an_unloaded_release_lives_until_its_last_answer_is_done(fakes: FakeRele
         with pytest.raises(NotServedError), live.acquire(version=1):
             pytest.fail("an answer began on a draining release")
     assert live.state.held == ()
+
+
+def test_memory_is_given_back_once_the_last_answer_is_done(fakes: FakeReleases) -> None:
+    live = LiveReleases(fakes.open)
+    for version in (1, 2, 3):
+        live.load(version)
+    with live.acquire(version=1), live.acquire(version=2):
+        for version in (1, 2, 3):
+            live.unload(version)
+        live.load(2)  # which is needed again before it was gone
+        assert fakes.let_go.get(timeout=SOON_S) == 3
+        assert fakes.let_go.empty()
+    assert fakes.let_go.get(timeout=SOON_S) == 1
+    live.unload(2)
+    assert fakes.let_go.get(timeout=SOON_S) == 2
+    assert fakes.opened == [1, 2, 3]
 
 
 def test_a_draining_release_is_ready_again_without_being_opened_anew(fakes: FakeReleases) -> None:

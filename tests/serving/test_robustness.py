@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import http.client
 import json
 import socket
 import subprocess
@@ -150,7 +151,15 @@ def url(app: Starlette) -> Iterator[str]:
 
 def _connect(url: str) -> socket.socket:
     host, port = url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=30)
+    return socket.create_connection((host, int(port)), timeout=SOON_S)
+
+
+def _status(connection: socket.socket) -> int:
+    """That of the next answer, all of which is read, in however many pieces it comes."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    return answer.status
 
 
 def _read_all(connection: socket.socket) -> bytes:
@@ -187,13 +196,16 @@ def test_a_body_that_stalls_is_given_up(url: str, monkeypatch: pytest.MonkeyPatc
 def test_a_client_that_says_no_more_is_given_up(
     url: str, monkeypatch: pytest.MonkeyPatch, num_before: int, said: bytes
 ) -> None:
-    monkeypatch.setattr(connections, "HEADERS_TIMEOUT_S", 0.1)
+    if not num_before:
+        monkeypatch.setattr(connections, "HEADERS_TIMEOUT_S", 0.1)
     with _connect(url) as connection:
         for _ in range(num_before):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert connection.recv(65_536).endswith(b"}")
-        connection.sendall(said)
-        assert _read_all(connection) == b""
+            assert _status(connection) == 200
+        monkeypatch.setattr(connections, "HEADERS_TIMEOUT_S", 0.1)
+        with contextlib.suppress(ConnectionError):  # it may be closed before all of that is sent
+            connection.sendall(said)
+            assert _read_all(connection) == b""
     assert get(f"{url}/healthz").status_code == 200
 
 
@@ -212,12 +224,12 @@ def test_the_body_of_a_refused_request_is_read_past_but_not_for_ever(
     refused = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
     with _connect(url) as connection:
         connection.sendall(refused % 500_000)
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 415 ")
+        assert _status(connection) == 415
         connection.sendall(b" " * 500_000)
         for _ in range(20):  # by then the server has read the end of the body, and nothing more
             assert get(f"{url}/healthz").status_code == 200
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        assert _status(connection) == 200
     monkeypatch.setattr(connections, "HEADERS_TIMEOUT_S", 0.1)
     with _connect(url) as connection:
         connection.sendall(refused % 10**12)

@@ -28,6 +28,7 @@ from upnext.cli.terminal import (
     ProgressLine,
     Registry,
     ReleaseName,
+    next_step,
     print_result,
     say,
     stderr,
@@ -62,6 +63,11 @@ def main() -> None:
         if name not in TRAINING_LIBRARIES:
             raise
         stderr.print(f"{name} is missing: pip install 'upnext[train]'", style="red")
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        stderr.print(f"{error.filename}: {error.strerror}", style="red")
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -108,15 +114,20 @@ def import_(
     loaded = load_public(name, path)  # type: ignore[arg-type]
     write_logs(loaded, logs)
     stderr.print(f"imported {loaded.watches.frame.height:,} watches into {logs}")
+    next_step("check", logs)
 
 
 @app.command()
 def check(logs: LogsDirectory, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Read logs, set bad rows apart and tell how many and why."""
+    from upnext.logs.formats import QUARANTINE
     from upnext.logs.read import LogsConfig, check_logs
 
     report = check_logs(logs, _logs_config(config) if config else LogsConfig())
     print_result(report.to_dict() if as_json else report.to_text())
+    if any(table.quarantined for table in report.tables.values()):
+        say(f"quarantined rows, with reasons: {logs / QUARANTINE}")
+    next_step("train", logs, "REGISTRY", *(("--config", config) if config else ()))
 
 
 @app.command()
@@ -141,6 +152,7 @@ def prepare(
 
             prepare_on_ray(logs, prepared, how, num_workers=num_workers, say=say)
     stderr.print(f"prepared {prepared}")
+    next_step("train", prepared, "REGISTRY", *(("--config", config) if config else ()))
 
 
 @app.command()
@@ -181,6 +193,7 @@ def train(
             crew=crew,
         )
     print_result(str(release.version))
+    next_step("evaluate", logs, registry)
 
 
 @app.command()
@@ -218,6 +231,7 @@ def evaluate(
     write_report(found, registry / "evaluations" / str(version))
     print_result(found.to_table() if as_json else found.to_text())
     stderr.print(f"written with pictures to {write_page(registry, version)}")
+    next_step("label", registry, "stable", version)
 
 
 app.command()(report)

@@ -18,7 +18,8 @@ from upnext.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from upnext.schema import PastWatch, Recommendation, Recommendations
+    from upnext.recommender import Recommender
+    from upnext.schema import PastWatch, Recommendation, RecommendationRequest, Recommendations
 
 User = Annotated[str | None, typer.Option(help="User id.")]
 History = Annotated[str | None, typer.Option(help="Item ids, newest last: a,b,c.")]
@@ -124,6 +125,19 @@ def recommend(
     )
     recommender = Recommender.open(registry, version_of(registry, release), num_threads=2)
     _print(recommender.recommend(request), as_json=as_json)
+    _tell_of_unknown(recommender, request)
+
+
+def _tell_of_unknown(recommender: "Recommender", request: "RecommendationRequest") -> None:
+    """What a release does not know is new to it, and answered; a slip of the pen looks the same."""
+    from upnext.schema import UNKNOWN_ROW
+
+    users, items = recommender.users, recommender.encoder.catalogue.items
+    if request.user_id is not None and users.row(request.user_id) == UNKNOWN_ROW:
+        stderr.print(f"user {request.user_id} is not in its logs: answered as somebody new")
+    watched = [watch.item_id for watch in request.history or ()]
+    if unknown := [str(item) for item in watched if items.row(item) == UNKNOWN_ROW]:
+        stderr.print(f"not among its items: {', '.join(unknown)}")
 
 
 def _past(history: str | None) -> "list[PastWatch] | None":

@@ -43,8 +43,8 @@ def releases(registry: RegistryOrUrl, as_json: AsJson = False) -> None:
             str(row.version),
             ", ".join(row.labels),
             row.created_at,
-            str(row.train_until),
-            str(row.num_items),
+            _or_dash(row.train_until),
+            _or_dash(row.num_items),
             f"{row.size_bytes / 1e6:.1f}",
             ", ".join(f"{one.pid} {one.state}" for one in row.servers),
         )
@@ -144,6 +144,11 @@ def _rows(registry: str) -> "Sequence[Overview]":
         return stored_overview(registry)
     refuse_missing(Path(registry))
     return overview(Path(registry))
+
+
+def _or_dash(value: object) -> str:
+    """What a damaged release, or one that another program wrote, does not tell is a dash."""
+    return "–" if value is None else str(value)
 
 
 def _previous(text: str | None) -> "Previous":

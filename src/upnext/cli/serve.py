@@ -85,6 +85,7 @@ def traffic(
     as_json: AsJson = False,
 ) -> None:
     """Split users between labels, or tell how they are split; servers follow at once."""
+    from upnext.registry.labels import read_labels
     from upnext.serving.traffic import Traffic, read_traffic, traffic_of, write_traffic
 
     refuse_missing(registry)
@@ -92,6 +93,9 @@ def traffic(
         asked = dict(_share(text) for text in shares or ["stable=100"])
         write_traffic(registry, traffic_of(asked, None if shadow is None else _shadow(shadow)))
     now: Traffic = read_traffic(registry)
+    named = {*now.split, *([] if now.shadow is None else [now.shadow.label])}
+    for label in sorted(named - read_labels(registry).keys()):
+        say(f"label {label} points at no release yet")
     if as_json:
         told = None if now.shadow is None else {now.shadow.label: now.shadow.share}
         print_result({"split": now.split, "shadow": told})

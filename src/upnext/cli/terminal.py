@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -33,8 +34,27 @@ stdout = Console(
     width=None if sys.stdout.isatty() else PIPE_WIDTH,
 )
 
+
+def local_directory(told: Path) -> Path:
+    """A directory of this machine's, as a verb was told it.
+
+    Raises: ReleaseError: it is a URL, of which a path would make a directory of that name.
+    """
+    if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(told)):
+        raise ReleaseError(
+            str(told),
+            expected="a directory on this machine",
+            got="a URL",
+            hint="`upnext pull URL REGISTRY --labels` brings releases here, `upnext push` there.",
+        )
+    return told
+
+
 LogsDirectory = Annotated[Path, typer.Argument(metavar="LOGS", help="Directory of watch logs.")]
-Registry = Annotated[Path, typer.Argument(metavar="REGISTRY", help="Directory of releases.")]
+Registry = Annotated[
+    Path,
+    typer.Argument(metavar="REGISTRY", help="Directory of releases.", callback=local_directory),
+]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="RUN.TOML", help="How to read and to learn.")
 ]
@@ -47,6 +67,11 @@ def say(line: str) -> None:
     if stderr.is_terminal:
         stderr.file.write(CLEAR_LINE)
     stderr.print(line)
+
+
+def next_step(*words: object) -> None:
+    """What usually comes next, as it is typed, on stderr."""
+    say(f"next: {shlex.join(['upnext', *map(str, words)])}")
 
 
 class ProgressLine:

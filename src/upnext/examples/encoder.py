@@ -102,18 +102,8 @@ class Encoder:
         return (*self.config.clock, *self.user_features)
 
     def user_feature_column(self, name: str) -> int:
-        """Where a declared user feature stands in `History.feature_rows`.
-
-        Raises: ConfigError: it is not declared.
-        """
-        declared = list(self.user_features)
-        if name not in declared:
-            raise ConfigError(
-                "[sources] segment",
-                expected=f"one of [examples] user_features: {', '.join(declared) or 'none'}",
-                got=repr(name),
-            )
-        return declared.index(name)
+        """Where a declared user feature stands in `History.feature_rows`."""
+        return list(self.user_features).index(name)
 
     def context_rows(self, feature_rows: Rows, at_ms: TimesMs) -> Rows:
         """[B, C]: hour of the day, weekday of each time in UTC as declared; the user features."""

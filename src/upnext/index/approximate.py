@@ -1,7 +1,7 @@
 """The index for large catalogues: items in cells, of which a search opens the nearest few.
 
 Cells and compressed vectors only propose; scores and order are the true inner products. How many
-cells a search opens is measured at build.
+items are proposed and how many cells a search opens is measured at build.
 """
 
 import bisect
@@ -12,6 +12,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Self
 
+import faiss
 import numpy as np
 
 from upnext.index import files
@@ -34,8 +35,14 @@ from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 AXES_NAME = "axes.npy"
 TESTS_PER_SCORE = 5
 """Items of a cell that are tested for being allowed in the time one is read and scored exactly."""
-MIN_SPARE = 10
-"""Proposals beyond those asked for, at least, or a tenth; 8 bits may order the last ones amiss."""
+NUM_BEST = 100
+"""Recall is that of so many."""
+NUMS_SCORED = (150, 200, 250, 300, 400, 500, 700, 1_000)
+"""How many items may be proposed, and scored exactly, where the best 100 are asked for."""
+SHARE_LOST_BY_CODES = 0.2
+"""Of the recall that may be lost, the codes may lose so much; the rest is for cells left closed."""
+MIN_SPARE = 50
+"""Proposals beyond those asked for, at least: of the very best few the codes may miss more."""
 
 Way = int | CellFilter | None
 """So many cells are opened; or what a filter needs; or every allowed item is scored."""
@@ -75,11 +82,13 @@ class ApproximateIndex:
         check_item_vectors(item_vectors)
         item_vectors = np.asarray(item_vectors)
         items = item_vectors[NUM_RESERVED_ROWS:]
-        axes = score_axes(items if user_vectors is None or not len(user_vectors) else user_vectors)
+        users = items if user_vectors is None or not len(user_vectors) else user_vectors
+        axes = score_axes(users).that_matter(items, users)
         cells = Cells.build(items @ axes.items)
         facts = files.IndexFacts(
             kind="approximate",
             num_searched=cells.num_cells,
+            num_scored=NUMS_SCORED[-1],
             num_items=len(items),
             num_cells=cells.num_cells,
             size_bytes=files.size_bytes(cells.index) + axes.items.nbytes + axes.users.nbytes,
@@ -148,13 +157,15 @@ class ApproximateIndex:
 
     @classmethod
     def load(cls, directory: Path, item_vectors: Floats) -> Self:
-        """Maps the cells into memory; ReleaseError if they are damaged or of other vectors."""
+        """Reads the cells; ReleaseError if they are damaged or of other vectors."""
         facts = files.read_facts(directory, kind="approximate")
         size = item_vectors.shape[1]
-        cells = Cells(files.read_faiss(directory, item_vectors, num_dimensions=size, binary=False))
-        axes = files.read_array(directory / AXES_NAME, np.float32, shape=(2, size, size))
+        items, users = files.read_array(directory / AXES_NAME, np.float32, shape=(2, size, -1))
+        index = files.read_faiss(
+            directory, item_vectors, num_dimensions=items.shape[1], kind=faiss.IndexIVFPQFastScan
+        )
         removed = files.read_removed(directory, item_vectors)
-        return cls(np.asarray(item_vectors), cells, ScoreAxes(axes[0], axes[1]), facts, removed)
+        return cls(np.asarray(item_vectors), Cells(index), ScoreAxes(items, users), facts, removed)
 
     @cached_property
     def _standing(self) -> tuple[Mask | None, Way]:
@@ -185,8 +196,8 @@ class ApproximateIndex:
         way: int | CellFilter,
     ) -> Found:
         """The best k of what the open cells propose, which may be fewer."""
-        num_proposed = k + max(k // 10, MIN_SPARE) + most_excluded(excluded_rows)
-        num_proposed = min(num_proposed, self.cells.num_points)
+        num_proposed = max(k + MIN_SPARE, k * self.facts.num_scored // NUM_BEST)
+        num_proposed = min(num_proposed + most_excluded(excluded_rows), self.cells.num_points)
         queries = user_vectors @ self.axes.users
         if isinstance(way, CellFilter):
             points = self.cells.nearest_allowed(queries, num_proposed, way)
@@ -196,15 +207,28 @@ class ApproximateIndex:
         return best_candidates(user_vectors, rows, self.item_vectors, k, excluded_rows)
 
     def _tuned(self, min_recall: float, queries: Floats) -> Self:
-        """The same index with the fewest probes that reach the recall, or else with all."""
-        truth, _ = search_exactly(queries, self.item_vectors, 100, None, None)
+        """The same index with the fewest items scored and then the fewest cells opened.
 
-        def recall(num_probes: int) -> float:
-            found, _ = self._from_cells(queries, 100, None, num_probes)
-            return recall_of(found, truth)
+        Where even the most of them do not reach the recall, the most are scored and opened.
+        """
+        truth, _ = search_exactly(queries, self.item_vectors, NUM_BEST, None, None)
+        num_cells = self.cells.num_cells
+        points = self.cells.nearest_points(
+            queries @ self.axes.users, min(NUMS_SCORED[-1], self.cells.num_points), num_cells
+        )
+        rows = (points + NUM_RESERVED_ROWS).astype(np.int32)
+        enough = 1 - SHARE_LOST_BY_CODES * (1 - min_recall)
+        place = bisect.bisect_left(
+            NUMS_SCORED, enough, key=lambda num: recall_of(rows[:, :num], truth)
+        )
+        num_scored = NUMS_SCORED[min(place, len(NUMS_SCORED) - 1)]
+        index = replace(self, facts=replace(self.facts, num_scored=num_scored))
 
-        choices = range(1, self.cells.num_cells + 1)
+        def recall(num_opened: int) -> float:
+            return recall_of(index._from_cells(queries, NUM_BEST, None, num_opened)[0], truth)
+
+        choices = range(1, num_cells + 1)
         place = bisect.bisect_left(choices, min_recall, key=recall)
-        num_probes = choices[min(place, len(choices) - 1)]
-        facts = replace(self.facts, num_searched=num_probes, recall_at_100=recall(num_probes))
-        return replace(self, facts=facts)
+        num_opened = choices[min(place, num_cells - 1)]
+        facts = replace(index.facts, num_searched=num_opened, recall_at_100=recall(num_opened))
+        return replace(index, facts=facts)

@@ -29,6 +29,8 @@ class IndexFacts:
     kind: IndexKind
     num_searched: int = 0
     """Cells that a search opens, or hashes whose items are scored; 0 for an exact index."""
+    num_scored: int = 0
+    """Items of open cells whose inner products are computed for the best 100; 0 of other kinds."""
     recall_at_100: float = 1.0
     """Share of the true best 100 that a search finds, measured on sample queries."""
     num_items: int = 0
@@ -119,19 +121,26 @@ def write_faiss(directory: Path, index: Any) -> None:
     write(index, str(directory / FAISS_NAME))
 
 
-def read_faiss(directory: Path, item_vectors: Floats, *, num_dimensions: int, binary: bool) -> Any:
-    """Maps `index.faiss` into memory, and requires that it was built on these vectors' shape.
+def read_faiss(directory: Path, item_vectors: Floats, *, num_dimensions: int, kind: type) -> Any:
+    """Maps of `index.faiss` what can be mapped, and requires this kind and these vectors' shape.
 
-    Raises: ReleaseError: missing, damaged, or built on other vectors.
+    Raises: ReleaseError: missing, damaged, of another kind, or built on other vectors.
     """
     path = directory / FAISS_NAME
     if not path.exists():
         raise ReleaseError(str(path), expected="an index", got="no such file")
-    read = faiss.read_index_binary if binary else faiss.read_index
+    read = faiss.read_index_binary if issubclass(kind, faiss.IndexBinary) else faiss.read_index
     try:
         index = read(str(path), faiss.IO_FLAG_MMAP_IFC)
     except RuntimeError as error:
         raise ReleaseError(str(path), expected="an index of faiss", got=str(error)) from None
+    if not isinstance(index, kind):
+        raise ReleaseError(
+            str(path),
+            expected=kind.__name__,
+            got=type(index).__name__,
+            hint="another version of upnext built the index: build it anew.",
+        )
     expected = (len(item_vectors) - NUM_RESERVED_ROWS, num_dimensions)
     if (index.ntotal, index.d) != expected:
         raise ReleaseError(

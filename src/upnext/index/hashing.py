@@ -147,7 +147,7 @@ class HashingIndex:
             directory,
             item_vectors,
             num_dimensions=8 * -(-projections.shape[1] // 8),
-            binary=True,
+            kind=faiss.IndexBinaryFlat,
         )
         removed = files.read_removed(directory, item_vectors)
         return cls(np.asarray(item_vectors), hashes, projections, facts, removed)

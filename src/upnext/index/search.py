@@ -10,8 +10,10 @@ from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
 NO_ROW = -1
 CELLS_AT_ONCE = 16_000_000
-GROUPS_PER_BEST = 16
+GROUPS_PER_BEST = 8
 """Groups of columns, for each of the k best, whose greatest scores are compared first."""
+LEAST_SCORE = np.finfo(np.float32).min
+"""Below it there is only -inf."""
 
 Found = tuple[Rows, Floats]
 """Item rows [B, k] and their inner products [B, k], best first; -1 and -inf fill up."""
@@ -98,17 +100,14 @@ def best_columns(scores: Floats, k: int) -> tuple[Places, Floats]:
         return columns, best
     group_size = max(1, num_columns // (GROUPS_PER_BEST * kept))
     num_groups = num_columns // group_size
-    grouped = scores[:, : num_groups * group_size].reshape(num_lines, group_size, num_groups)
-    greatest = grouped.max(axis=1)
-    least = np.partition(greatest, num_groups - kept, axis=1)[:, num_groups - kept]
-    least = np.maximum(least, np.finfo(np.float32).min)
-    line, column = np.nonzero(scores >= least[:, None])
-    score = scores[line, column]
-    order = np.lexsort((-score, line))
-    place = np.arange(len(order)) - np.searchsorted(line, line)
-    order, place = order[place < k], place[place < k]
-    columns[line[order], place] = column[order]
-    best[line[order], place] = score[order]
+    for line, line_columns, line_best in zip(scores, columns, best, strict=True):
+        greatest = line[: num_groups * group_size].reshape(group_size, num_groups).max(axis=0)
+        greatest.partition(num_groups - kept)
+        column = np.flatnonzero(line >= max(greatest[num_groups - kept], LEAST_SCORE))
+        score = line[column]
+        order = np.argsort(-score, kind="stable")[:k]
+        line_columns[: len(order)] = column[order]
+        line_best[: len(order)] = score[order]
     return columns, best
 
 

@@ -50,6 +50,7 @@ class ShardedIndex:
         return files.IndexFacts(
             kind="shards",
             num_searched=sum(one.num_searched for one in of_shards),
+            num_scored=sum(one.num_scored for one in of_shards),
             recall_at_100=num_found / num_items if num_items else 1.0,
             num_items=num_items,
             num_cells=sum(one.num_cells for one in of_shards),

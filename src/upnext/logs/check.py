@@ -1,9 +1,10 @@
 """Bad rows go to the quarantine with a reason and a count: accepted + quarantined = read.
 
 A row is refused for the first of these that holds: broken line; then column by column in the order
-of `schema.py` null, bad UTF-8, null byte, too long, not a number, negative, above the limit, in the
-future; then unknown item_id, watch longer than the item, duplicate. A bad cell that may be missing
-(an item's duration or a propensity, say) becomes null instead and is counted as blanked.
+of `schema.py` null, bad UTF-8, null byte, too long, not a number, negative, above the limit, before
+1970, in the future; then unknown item_id, watch longer than the item, duplicate. A bad cell that
+may be missing (an item's duration or a propensity, say) becomes null instead and is counted as
+blanked.
 """
 
 import os

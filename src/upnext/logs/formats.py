@@ -89,8 +89,8 @@ def read_file(
             name,
             expected=f"a readable {path.suffix} file",
             got=(str(error).splitlines() or [type(error).__name__])[0][:200],
-            hint="mend or remove it, or set skip_unreadable_files = true to leave it out and "
-            "have it reported.",
+            hint="mend or remove it, or set [logs] skip_unreadable_files = true to leave it out "
+            "and have it reported.",
         ) from error
 
 

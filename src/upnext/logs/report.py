@@ -1,14 +1,20 @@
 """What a check of logs found, table by table: as plain values, and as text for a person."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
+
+from upnext.logs.sources import TimeUnit
 
 NUM_EXAMPLES = 3
 """Refused rows that a report shows for each reason."""
 MAX_CELL_CHARS = 200
 """Of each of their cells, at most."""
+SUSPICIOUS_SHARE = 0.05
+"""Of a table's rows with one fault, above which the unit is more likely wrong than the rows."""
+FIRST_BELIEVABLE_MS = 631_152_000_000
+"""1990 begins. Seconds that are read as milliseconds lie before it, whatever the century."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +59,20 @@ class TableReport:
     per_day: Sequence[DayRows] = ()
     examples: Sequence[RefusedRow] = ()
 
+    def hints(self, name: str) -> Iterator[str]:
+        """What of the section [logs.`name`] may not fit the files: units that many rows belie."""
+        for reason, count in {**self.blanked, **self.quarantined}.items():
+            if count <= SUSPICIOUS_SHARE * self.num_read:
+                continue
+            if reason.startswith("unparsable"):
+                column = reason.removeprefix("unparsable ")
+                units = ", ".join(get_args(TimeUnit))
+                yield f"[logs.{name}] time_unit may not be that of {column}: one of {units}."
+            elif reason.startswith("watch_time_s above"):
+                yield f"[logs.{name}] duration_unit may have to be 'ms'."
+        if self.last_ms is not None and self.last_ms < FIRST_BELIEVABLE_MS:
+            yield f"[logs.{name}] time_unit may have to be 's': no event is later than 1989."
+
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadableFile:
@@ -81,10 +101,12 @@ class CheckReport:
         """The report as aligned tables for a person to read.
 
         >>> table = TableReport(num_read=12, num_accepted=11, quarantined={"duplicate": 1},
-        ...                     blanked={}, first_ms=0, last_ms=60_000)
+        ...                     blanked={},
+        ...                     first_ms=1_786_000_000_000,
+        ...                     last_ms=1_786_000_060_000)
         >>> print(CheckReport(tables={"watches": table}).to_text())
         table    read  accepted  quarantined  first event       last event (UTC)
-        watches  12    11        1            1970-01-01 00:00  1970-01-01 00:01
+        watches  12    11        1            2026-08-06 07:06  2026-08-06 07:07
         <BLANKLINE>
         quarantined  reason     rows
         watches      duplicate  1
@@ -115,6 +137,9 @@ class CheckReport:
                 ("unreadable file", "cause"), ((f.file, f.cause) for f in self.unreadable_files)
             ),
             "\n".join(self.derived),
+            "\n".join(
+                f"Hint: {hint}" for name, table in self.tables.items() for hint in table.hints(name)
+            ),
         ]
         return "\n\n".join(part for part in parts if part)
 

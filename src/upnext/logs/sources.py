@@ -62,7 +62,7 @@ class TableSource:
             value = getattr(self, name)
             if value is not None and (len(value) != 1 or value in '"\r\n'):
                 raise ConfigError(
-                    f"TableSource.{name}", expected="one character, no quote", got=repr(value)
+                    f"[logs.<table>] {name}", expected="one character, no quote", got=repr(value)
                 )
 
 
@@ -102,7 +102,7 @@ class LogsConfig:
         for name in ("max_watch_time_s", "max_watch_share", "ids_max_bytes"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ConfigError(f"LogsConfig.{name}", expected="more than 0", got=repr(value))
+                raise ConfigError(f"[logs] {name}", expected="more than 0", got=repr(value))
         for table, columns in TABLE_COLUMNS.items():
             if table not in TABLES_WITH_FEATURES:
                 _refuse_unknown_columns(table, self.source(table), columns)
@@ -114,14 +114,17 @@ class LogsConfig:
 
 
 def _refuse_unknown_columns(table: str, source: TableSource, columns: Mapping[str, Column]) -> None:
-    for name in source.columns:
+    for name, name_in_files in source.columns.items():
         if name not in columns:
             near = difflib.get_close_matches(name, columns, n=1)
+            hint = (
+                f"did you mean {near[0]!r}?" if near else "our name comes first: ours = 'file's'."
+            )
+            if name_in_files in columns:
+                hint = f"our name comes first: {name_in_files} = {name!r}."
             raise ConfigError(
-                f"LogsConfig.{table}.columns",
+                f"[logs.{table}] columns",
                 expected=f"one of {', '.join(columns)}",
                 got=f"the unknown column {name!r}",
-                hint=f"did you mean {near[0]!r}?"
-                if near
-                else "our name comes first: ours = 'file's'.",
+                hint=hint,
             )

@@ -186,5 +186,6 @@ def _empty_part(name: str, logs: Logs, end_ms: int, num_days: float) -> DataErro
         expected="at least one watch",
         got="none",
         hint=f"the first watch is {length_days:.3g} days before the end of the logs, and "
-        f"validation and test together take {num_days:g}.",
+        f"validation and test together take {num_days:g}. [split] validation_days and test_days "
+        "may be fractions; protocol = 'last-event' needs no days.",
     )

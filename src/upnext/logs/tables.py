@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from upnext.logs.sources import (
 )
 from upnext.schema import KIND_DTYPES, Column
 
+OTHER_SEPARATORS = ",;\t|"
+"""Marks that may stand between fields where the header was not taken apart."""
+
 
 def read_table(
     name: TableName,
@@ -38,6 +42,7 @@ def read_table(
     files = _read_files(name, directory, config, unreadable)
     if not files:
         return None
+    _refuse_map_to_nowhere(files, name, config.source(name))
     reasons: list[str] = []
     blanked: Counter[str] = Counter()
     frames, codes = [], []
@@ -58,6 +63,14 @@ def read_table(
         if not (what.required or what.nullable) and column in table.frame.columns:
             table.verdicts.refuse(f"null {column}", table.frame[column].is_null())
     return table
+
+
+def _refuse_map_to_nowhere(files: list[RawFile], table: TableName, source: TableSource) -> None:
+    """A column may be absent, but not if it was said where it is: that is a slip of the pen."""
+    for name, name_in_files in source.columns.items():
+        is_ours = name in TABLE_COLUMNS[table]
+        if is_ours and not any(name_in_files in file.columns for file in files):
+            raise _missing_column(files[0], table, name, name_in_files)
 
 
 def _read_files(
@@ -141,6 +154,7 @@ def _refuse_bad_cells(
         limit_s = config.max_watch_time_s
         verdicts.refuse(f"watch_time_s above {limit_s:.15g}", cells.values > limit_s)
     if column.kind == "time_ms":
+        verdicts.refuse("time before 1970", cells.values < 0)
         verdicts.refuse("time in the future", cells.values > now_ms)
 
 
@@ -198,7 +212,9 @@ def all_null(name: str, column: Column, length: int) -> pl.Series:
 
 def nothing_found(directory: Path, table: str, expected: str) -> DataError:
     """The error for a table whose files are not there."""
-    present = ", ".join(sorted(p.name for p in directory.iterdir())) if directory.is_dir() else ""
+    if not directory.is_dir():
+        return DataError(str(directory), expected="a directory of logs", got="no such directory")
+    present = ", ".join(sorted(p.name for p in directory.iterdir()))
     return DataError(
         str(directory),
         expected=expected,
@@ -208,6 +224,14 @@ def nothing_found(directory: Path, table: str, expected: str) -> DataError:
 
 
 def _missing_column(raw: RawFile, table: str, name: str, raw_name: str) -> DataError:
+    if len(raw.columns) == 1 and (marks := set(OTHER_SEPARATORS) & set(raw.columns[0])):
+        mark = max(marks, key=raw.columns[0].count)
+        return DataError(
+            raw.name,
+            expected=f"a column {raw_name}",
+            got=f"only one, {raw.columns[0]!r}",
+            hint=f"[logs.{table}] separator = {json.dumps(mark)} takes it apart.",
+        )
     near = difflib.get_close_matches(raw_name, raw.columns, n=1)
     suggestion = near[0] if near else "the name in the file"
     return DataError(

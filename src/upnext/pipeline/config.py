@@ -109,3 +109,12 @@ class RunConfig:
     """How many of its items a release shows on a plane."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """How a release is measured."""
+
+    def __post_init__(self) -> None:
+        segment, declared = self.sources.segment, self.examples.user_features
+        if segment is not None and segment not in declared:
+            raise ConfigError(
+                "[sources] segment",
+                expected=f"one of [examples] user_features: {', '.join(declared) or 'none'}",
+                got=repr(segment),
+            )

@@ -1,9 +1,7 @@
 """Logs of any size, sorted on disk once: logs → checked, numbered, sorted → prepared logs."""
 
 import contextlib
-import fcntl
 import glob
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +27,7 @@ from upnext.logs.report import CheckReport, TableReport, first_of_each_reason
 from upnext.logs.sources import LogsConfig, TableSource
 from upnext.logs.stream import WatchStream
 from upnext.logs.tally import Tally
+from upnext.pipeline.alone import alone_in
 from upnext.pipeline.records import Counts, Say, write_records
 from upnext.registry.files import force_to_disk, force_tree_to_disk
 from upnext.schema import Logs
@@ -231,7 +230,7 @@ def _published(directory: Path) -> Iterator[Path]:
         raise DataError(str(directory), expected="a new directory", got=got, hint=hint)
     unfinished = directory.with_name(f".{directory.name}.unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
-    with _locked(unfinished):
+    with alone_in(unfinished, doing="making it"):
         for left in unfinished.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         try:
@@ -242,21 +241,6 @@ def _published(directory: Path) -> Iterator[Path]:
             shutil.rmtree(unfinished)
             raise
         force_to_disk(directory.parent)
-
-
-@contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keeps another process from making the same directory; a killed one keeps no lock."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            where, got = str(directory), "another process that is making it"
-            raise DataError(where, expected="nobody at work in it", got=got) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ from upnext.retrieval.model import EXPORTED_WATCHES, AttentiveTower
 from upnext.retrieval.trained import TrainedRetrieval
 from upnext.schema import NUM_RESERVED_ROWS
 from upnext.sources import Sources
+from upnext.training.logbook import Epoch
 from upnext.training.side_features import side_arrays
 
 NUM_WARM_UP = 32
@@ -47,11 +49,11 @@ class Learned:
     ranking: TrainedRanking | None
 
     def facts(self) -> dict[str, Any]:
-        """What each epoch gave, as plain values."""
+        """What each epoch gave; a metric that had nothing to measure is left out."""
         ranking = self.ranking.epochs if self.ranking else ()
         return {
-            "retrieval_epochs": list(map(asdict, self.retrieval.epochs)),
-            "ranking_epochs": list(map(asdict, ranking)),
+            "retrieval_epochs": list(map(_measured, self.retrieval.epochs)),
+            "ranking_epochs": list(map(_measured, ranking)),
         }
 
 
@@ -85,6 +87,12 @@ def publish_release(
         return {**facts, **_write_map(directory / "map", learned, config)}
 
     return publish(registry, write_files)
+
+
+def _measured(epoch: Epoch) -> dict[str, Any]:
+    """Where each page of validation was watched whole, say, no share of watch time is misplaced."""
+    found = {name: value for name, value in epoch.metrics.items() if math.isfinite(value)}
+    return {**asdict(epoch), "metrics": found}
 
 
 def _save(folder: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

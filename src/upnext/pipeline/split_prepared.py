@@ -64,7 +64,7 @@ def _by_time(prepared: PreparedLogs, config: SplitConfig) -> PreparedSplit:
     for name, part in parts.items():
         if not part.num_watches:
             days = config.validation_days + config.test_days
-            hint = f"validation and test together take {days:g} days."
+            hint = f"validation and test together take {days:g} days, which may be fractions."
             where = f"split_by_time, {name}"
             raise DataError(where, expected="at least one watch", got="none", hint=hint)
     return PreparedSplit(**parts)

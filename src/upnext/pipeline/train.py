@@ -5,12 +5,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from upnext.config import config_to_table
 from upnext.examples.history import History
 from upnext.examples.impressions import ImpressionExamples, build_impression_examples
 from upnext.examples.vocabulary import Vocabulary
 from upnext.index import build_index
+from upnext.pipeline.alone import alone_in
 from upnext.pipeline.config import RunConfig
 from upnext.pipeline.learning_logs import LearningData, open_learning_logs
 from upnext.pipeline.nominating import (
@@ -22,7 +24,7 @@ from upnext.pipeline.nominating import (
 from upnext.pipeline.releasing import Learned, publish_release
 from upnext.pipeline.unshown import examples_without_impressions
 from upnext.ranking.train import train_ranking
-from upnext.registry.release import Release
+from upnext.registry.release import Release, refuse_unwritable
 from upnext.retrieval.repeats import repeat_bonus_of
 from upnext.retrieval.train import train_retrieval
 from upnext.retrieval.trained import TrainedRetrieval
@@ -57,41 +59,48 @@ def train(
         crew: who trains the stages; all else happens here.
 
     Raises:
-        DataError: the logs cannot be used, or a part of the split would be empty.
+        DataError: the logs cannot be used, a part of the split would be empty, or another process
+            is training on these logs with these settings.
+        ReleaseError: the registry cannot be written.
     """
+    refuse_unwritable(registry)
     logs = open_learning_logs(logs_directory, config, say)
-    run = registry / "training" / digest(config_to_table(config), logs.report)
-    logbook = Logbook(directory=run / "chosen", on_progress=on_progress, say=say)
     data = logs.data(config.examples, refit=False)
-    learned = _learn(data, logs.users, config, say, logbook, crew)
-    epochs = learned.facts()
-    if config.refit:
-        say("refit: both stages anew, on training and validation together")
-        data = logs.data(config.examples, refit=True)
-        again = replace(logbook, directory=run / "refit")
-        learned = _learn(data, logs.users, config, say, again, crew, chosen=learned)
-    facts = {
-        "data": logs.report,
+    run = registry / "training" / digest(config_to_table(config), logs.report)
+    run.mkdir(parents=True, exist_ok=True)
+    with alone_in(run, doing="training on these logs with these settings"):
+        logbook = Logbook(directory=run / "chosen", on_progress=on_progress, say=say)
+        learned = _learn(data, logs.users, config, say, logbook, crew)
+        epochs = learned.facts()
+        if config.refit:
+            say("refit: both stages anew, on training and validation together")
+            data = logs.data(config.examples, refit=True)
+            again = replace(logbook, directory=run / "refit")
+            learned = _learn(data, logs.users, config, say, again, crew, chosen=learned)
+        facts = {"data": logs.report, "training": run.name, **_facts(data, learned), **epochs}
+        say("publishing")
+        release = publish_release(
+            registry,
+            learned,
+            config=config,
+            users=logs.users,
+            history=data.history,
+            facts=facts,
+        )
+        remove_checkpoints(run)
+        say(f"release {release.version}: {release.path}")
+        return release
+
+
+def _facts(data: LearningData, learned: Learned) -> dict[str, Any]:
+    """What a release tells of what it was made of."""
+    return {
         "train_until": _last_watch(data.train_history),
         "history_until": _last_watch(data.history),
         "has_impressions": data.impressions is not None,
         "num_items": learned.encoder.catalogue.num_rows - NUM_RESERVED_ROWS,
         "index_recall_at_100": learned.index.recall_at_100,
-        "training": run.name,
-        **epochs,
     }
-    say("publishing")
-    release = publish_release(
-        registry,
-        learned,
-        config=config,
-        users=logs.users,
-        history=data.history,
-        facts=facts,
-    )
-    remove_checkpoints(run)
-    say(f"release {release.version}: {release.path}")
-    return release
 
 
 def _learn(

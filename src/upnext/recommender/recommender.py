@@ -31,6 +31,9 @@ from upnext.schema import (
     TimesMs,
 )
 
+REST = 2.0
+"""Seconds of rest for each second of work on the memory of a release that nobody asks any more."""
+
 
 class Recommender(OpenedRelease):
     """An opened release, and all that it can be asked for."""
@@ -113,6 +116,10 @@ class Recommender(OpenedRelease):
         return self.expected_watch_time_s(
             batch.history, batch.user_rows, batch.at_ms, of_request, rows
         )
+
+    def let_go(self) -> None:
+        """Gives back most of what it holds of memory, so slowly that nobody else waits for that."""
+        self.kept.let_go(rest=REST)
 
     def index_recall(self, request: RecommendationRequest, live: LivePast | None) -> float | None:
         """Share of the items nearest to this request's user vector that the index finds for it.

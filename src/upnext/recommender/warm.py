@@ -5,6 +5,8 @@ take, code that is compiled on first use) is done here; and a release that canno
 out before a label points at it.
 """
 
+import contextlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +18,7 @@ from upnext.errors import ReleaseError
 from upnext.recommender.recommender import Recommender
 from upnext.registry.memory import require_memory
 from upnext.registry.release import Release, open_release
+from upnext.registry.turns import alone
 from upnext.registry.verified import verify_once
 from upnext.schema import (
     NUM_RESERVED_ROWS,
@@ -38,7 +41,8 @@ _NUM_KNOWN = 8
 
 class OpensWarm:
     """Opens the releases of one server process: the first at once, as nobody is answered yet, and
-    those after it with rests, in which answers have the process to themselves.
+    those after it in turn with the other processes of the machine, so that half of its cores are
+    left to answers, and with rests, in which answers have the process to themselves.
     """
 
     def __init__(self, registry: Path) -> None:
@@ -47,9 +51,20 @@ class OpensWarm:
 
     def __call__(self, version: int) -> Recommender:
         """As `open_warm`."""
-        opened = open_warm(self._registry, version, rest=REST if self._answers else 0.0)
+        with self._turn() if self._answers else contextlib.nullcontext():
+            opened = open_warm(self._registry, version, rest=REST if self._answers else 0.0)
         self._answers = True
         return opened
+
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        at_once = max(1, _num_cores() // 2)
+        return alone(self._registry, f"loading{os.getpid() % at_once}")
+
+
+def _num_cores() -> int:
+    """That this process may use, where the system tells (Linux), or that there are."""
+    may_use = getattr(os, "sched_getaffinity", None)
+    return len(may_use(0)) if may_use else os.cpu_count() or 1
 
 
 def open_warm(

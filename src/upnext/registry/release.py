@@ -8,12 +8,13 @@ REGISTRY/releases/3/...                the files, in folders of the writer's cho
 import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from upnext.registry.files import (
     make_read_only,
     map_array,
 )
+from upnext.registry.mapped import let_go
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -63,6 +65,9 @@ class Release:
     created_at: str
     metadata: Mapping[str, Any]
     files: Mapping[str, FileEntry]
+    _mapped: dict[str, NDArray[Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def size_bytes(self) -> int:
@@ -80,8 +85,18 @@ class Release:
         return self.path / name
 
     def array(self, name: str) -> NDArray[Any]:
-        """A memory-mapped, read-only array. Raises ReleaseError where it is not a plain array."""
-        return map_array(self.file(name))
+        """A memory-mapped, read-only array, mapped once however often it is asked for.
+
+        Raises: ReleaseError: it is not a plain array.
+        """
+        if name not in self._mapped:
+            self._mapped[name] = map_array(self.file(name))
+        return self._mapped[name]
+
+    def let_go(self, *, rest: float) -> None:
+        """Takes what its arrays hold of this process's memory away from it, as `mapped.let_go`."""
+        for array in self._mapped.values():
+            let_go(array, rest=rest)
 
     def json(self, name: str) -> Any:
         """The plain values in a JSON file. Raises ReleaseError where it is not JSON."""
@@ -90,6 +105,20 @@ class Release:
         except ValueError as error:
             where = f"release {self.version}, {name}"
             raise ReleaseError(where, expected="JSON", got=str(error)) from None
+
+
+def refuse_unwritable(registry: Path) -> None:
+    """Says beforehand that nothing can be published here, not after hours of training.
+
+    Raises: ReleaseError: the registry, or the directory that it would be made in, is a file or may
+    not be written.
+    """
+    there = next(path for path in (registry, *registry.absolute().parents) if path.exists())
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    got = "one that may not be written" if there.is_dir() else "a file"
+    expected = "a directory that can be written" if there == registry else f"{there} to be one"
+    raise ReleaseError(str(registry), expected=expected, got=got)
 
 
 def publish(

@@ -14,11 +14,10 @@ write into the registry; neither do the hashes, which lie beside the files.
 """
 
 import contextlib
-import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ import msgspec
 
 from upnext.registry.release import Release, compare_files, open_release
 from upnext.registry.servers import replace_whole, servers_path
+from upnext.registry.turns import alone
 
 BELIEVED_FOR_S = 3600.0
 UNSURE_S = 2.0
@@ -69,7 +69,7 @@ def verify_once(registry: Path, release: Release) -> None:
 
     Raises: ReleaseError: a file is not what was published.
     """
-    with _hashing_alone(registry):
+    with alone(registry, "verified"):
         seen, now_s = _seen(release), time.time()
         if _is_believed(_note(registry, release.version), seen, now_s):
             return
@@ -96,17 +96,6 @@ def _give_way() -> None:
     """Lets all other threads go before this one, where threads have priorities (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-
-
-@contextlib.contextmanager
-def _hashing_alone(registry: Path) -> Iterator[None]:
-    """One at a time; where no lock can be made, as on a read-only disk, each by itself."""
-    with contextlib.ExitStack() as held:
-        with contextlib.suppress(OSError):
-            servers_path(registry).mkdir(exist_ok=True)
-            lock = held.enter_context((servers_path(registry) / "verified.lock").open("ab"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _seen(release: Release) -> dict[str, SeenFile]:

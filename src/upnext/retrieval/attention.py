@@ -39,14 +39,14 @@ class AttentionConfig:
     def __post_init__(self) -> None:
         counts = ("num_blocks", "num_heads", "widening")
         require(
-            "retrieval.attention",
+            "retrieval.network.attention",
             self,
             at_least=dict.fromkeys(counts, 1) | {"dropout": 0},
             above={"watch_scale": 0},
         )
         if self.dropout >= 1:
             raise ConfigError(
-                "[retrieval.attention] dropout", expected="below 1", got=str(self.dropout)
+                "[retrieval.network.attention] dropout", expected="below 1", got=str(self.dropout)
             )
 
 
@@ -69,7 +69,7 @@ class CausalAttention(nn.Module):
         super().__init__()
         if embedding_size % config.num_heads:
             raise ConfigError(
-                "[retrieval.attention] num_heads",
+                "[retrieval.network.attention] num_heads",
                 expected=f"a divisor of embedding_size, {embedding_size}",
                 got=str(config.num_heads),
             )

@@ -19,6 +19,7 @@ from upnext.serving.aftermath import Aftermath
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
 from upnext.serving.comparing import Comparing
+from upnext.serving.lately import Lately
 from upnext.serving.looking import Looked
 from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.traffic import STABLE, Traffic
@@ -86,7 +87,7 @@ class Answering:
         self._otherwise = ThreadPoolExecutor(1, thread_name_prefix="otherwise")
         self._looking = ThreadPoolExecutor(1, thread_name_prefix="look")
         self._num_looking = 0
-        self._ranking_s = 0.0
+        self._ranking = Lately()
         self._comparing = Comparing(live, self._compare, self._aftermath.of_comparison)
         self._unseen: set[asyncio.Task[None]] = set()
 
@@ -99,7 +100,7 @@ class Answering:
 
         Raises:
             NotServedError: there is no such release.
-            OverloadedError: it would not have been begun by its deadline.
+            OverloadedError: it would have waited for too much of the time until its deadline.
         """
         began_s = time.monotonic()
         with self.live.acquire(self._label_of(asked), asked.version) as route:
@@ -115,12 +116,23 @@ class Answering:
             version=route.version,
             request_id=asked.request_id or uuid.uuid4().hex,
         )
-        self._aftermath.of(asked, answered)
+        # Once this task rests, which is when the answer is on its way.
+        asyncio.get_running_loop().call_soon(self._aftermath.of, asked, answered)
         if self.traffic.is_shadowed() and self.queue.is_idle:
             self._ask_shadow(asked, answered)
         elif random.random() < self.config.compared_share and self.queue.is_idle:
             self._later(self._comparing.of(answered.version, asked.request))
         return answered
+
+    def turns_away(self) -> bool:
+        """Whether a request is refused unread, and counted: the usual deadline is too near for it.
+
+        Its own deadline nobody knows yet. Beyond capacity, who would wait longer is refused too.
+        """
+        is_full = self.queue.is_full(self.config.deadline_ms / 1e3)
+        if is_full:
+            self._aftermath.of_refusal()
+        return is_full
 
     async def similar(
         self, item_id: Id, k: int, *, label: str | None = None, version: int | None = None
@@ -289,10 +301,10 @@ class Answering:
     ) -> Sequence[Recommendations]:
         """In a thread of the queue; `by_s` is the deadline of the first, which came first."""
         live, causes = self._live_pasts(recommender, requests)
-        rank_before_s = by_s - self._ranking_s
+        rank_before_s = by_s - self._ranking.longest_s(at_s=time.monotonic())
         answers = recommender.recommend_all(requests, live, rank_before_s=rank_before_s)
         ranking_s = answers[0].timings_ms.get("ranking", 0.0) / 1e3
-        self._ranking_s = max(0.95 * self._ranking_s, ranking_s)
+        self._ranking = self._ranking.told(ranking_s, at_s=time.monotonic())
         if not causes:
             return answers
         return [replace(one, degraded=[*one.degraded, *causes]) for one in answers]

@@ -17,13 +17,11 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from upnext.config import require
-from upnext.errors import UpnextError
+from upnext.errors import ConfigError, UpnextError
+from upnext.serving.batch_times import BatchTimes
 
 Work = Callable[[Sequence[Any]], Sequence[Any]]
 """Some things that waited, to as many results; a result that is an exception is raised."""
-
-FORGETTING = 0.95
-"""What is left of an estimate when a new figure is mixed in."""
 
 
 class OverloadedError(UpnextError):
@@ -42,10 +40,16 @@ class QueueConfig:
     """Requests at most that one thread answers at once."""
     max_waiting: int = 256
     """Requests at most that wait; what is beyond is refused at once."""
+    max_wait_share: float = 0.5
+    """Of the time that an answer may take, how much of it may be spent waiting for a thread; what
+    is expected to wait longer is refused at once."""
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("num_threads", "max_batch", "max_waiting"), 1)
-        require("queue", self, at_least=least)
+        require("queue", self, at_least=least, above={"max_wait_share": 0})
+        if self.max_wait_share > 1:
+            got = str(self.max_wait_share)
+            raise ConfigError("[queue] max_wait_share", expected="above 0, to 1", got=got)
 
 
 @dataclass(eq=False, slots=True)
@@ -63,19 +67,22 @@ class Ticket:
 class WorkQueue:
     """Threads that answer, and what waits for them. Belongs to one event loop.
 
-    `on_waited`: told how many seconds each thing waited that a thread takes.
+    `on_waited`: told how many seconds each thing waited that a thread takes. `now_s`: the clock.
     """
 
     def __init__(
-        self, config: QueueConfig, *, on_waited: Callable[[float], None] = lambda _: None
+        self,
+        config: QueueConfig,
+        *,
+        on_waited: Callable[[float], None] = lambda _: None,
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._config, self._on_waited = config, on_waited
+        self._config, self._on_waited, self._now_s = config, on_waited, now_s
         self._waiting: deque[Ticket] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
-        self._num_running = 0
-        self._num_busy = 0
-        self._usual_s = 0.0
+        self._times = BatchTimes()
+        self._expected_ends_s: dict[int, float] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"answer-{number}", daemon=True)
             for number in range(config.num_threads)
@@ -91,11 +98,22 @@ class WorkQueue:
     @property
     def is_idle(self) -> bool:
         """Whether a thread is free, and would take at once what is asked now."""
-        return not self._waiting and self._num_busy < self._config.num_threads
+        return not self._waiting and len(self._expected_ends_s) < self._config.num_threads
 
     def expected_wait_s(self) -> float:
         """How long what is asked now would wait, judging by the last ones."""
-        return (len(self._waiting) + self._num_running) * self._usual_s / self._config.num_threads
+        now_s, most = self._now_s(), self._config.max_batch
+        with self._changed:
+            num_full, num_left = divmod(len(self._waiting), most)
+            work_s = num_full * self._times.expected_s(most) + self._times.expected_s(num_left)
+            work_s += sum(max(0.0, end_s - now_s) for end_s in self._expected_ends_s.values())
+        return work_s / self._config.num_threads
+
+    def is_full(self, allowed_s: float) -> bool:
+        """Whether what is asked now, and may take so long, is refused: it would wait too long."""
+        if len(self._waiting) >= self._config.max_waiting:
+            return True
+        return self.expected_wait_s() > self._config.max_wait_share * allowed_s
 
     def submit(
         self, work: Work, asked: Any, *, kind: object, give_up_s: float
@@ -104,15 +122,14 @@ class WorkQueue:
 
         Args:
             kind: what has the same one may be worked off at once.
-            give_up_s: on the clock of `time.monotonic`, when nobody wants the result any more.
+            give_up_s: on the queue's clock, when nobody wants the result any more.
 
-        Raises: OverloadedError: it would wait until then, or too much waits already.
+        Raises: OverloadedError: `is_full` says so of the time until then.
         """
         if self._is_closed:
             raise OverloadedError("the server", expected="to be running", got="its end")
-        now_s = time.monotonic()
-        would_begin_s = now_s + self.expected_wait_s()
-        if len(self._waiting) >= self._config.max_waiting or would_begin_s > give_up_s:
+        now_s = self._now_s()
+        if self.is_full(give_up_s - now_s):
             raise OverloadedError(
                 "the server",
                 expected="to answer in time",
@@ -137,18 +154,16 @@ class WorkQueue:
     def _work(self) -> None:
         with threadpool_limits(limits=1):
             while tickets := self._take():
-                began_s = time.monotonic()
+                began_s = self._now_s()
                 try:
                     for ticket in tickets:
                         self._on_waited(began_s - ticket.since_s)
                     results = tickets[0].work([ticket.asked for ticket in tickets])
                 except Exception as error:  # told to all who wait for it
                     results = [error] * len(tickets)
-                each_s = (time.monotonic() - began_s) / len(tickets)
                 with self._changed:
-                    self._num_running -= len(tickets)
-                    self._num_busy -= 1
-                    self._usual_s += (each_s - self._usual_s) * (1 - FORGETTING)
+                    del self._expected_ends_s[threading.get_ident()]
+                    self._times.see(len(tickets), self._now_s() - began_s)
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
                     tickets[0].result.get_loop().call_soon_threadsafe(_tell, tickets, results)
 
@@ -156,13 +171,13 @@ class WorkQueue:
         """The first that waits, and others of its kind; nothing at the end."""
         with self._changed:
             while True:
-                now_s = time.monotonic()
+                now_s = self._now_s()
                 while self._waiting:
                     first = self._waiting.popleft()
                     if not _is_given_up(first, now_s):
                         tickets = [first, *self._others_like(first, now_s)]
-                        self._num_running += len(tickets)
-                        self._num_busy += 1
+                        end_s = now_s + self._times.expected_s(len(tickets))
+                        self._expected_ends_s[threading.get_ident()] = end_s
                         return tickets
                 if self._is_closed:
                     return []

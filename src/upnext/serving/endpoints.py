@@ -16,6 +16,7 @@ from upnext.errors import RequestError
 from upnext.serving.answering import Answering
 from upnext.serving.decoding import convert
 from upnext.serving.security import Access, Guard, RefusedError, Security
+from upnext.serving.shedding import Shedding
 from upnext.serving.traffic import STABLE
 
 T = TypeVar("T")
@@ -31,8 +32,10 @@ class Endpoint:
     """One row of the table of routes, from which routing, checks and the description are made.
 
     `takes` and `answers`: types of the JSON in and out; None: no body, or any object; an answer
-    of `str` is plain text. `query`: a type whose fields may stand in the URL. `failures`: statuses
+    of `str` is plain text. `may_be_binary`: whether JSON may be answered as the head of bytes, to
+    who asked for that. `query`: a type whose fields may stand in the URL. `failures`: statuses
     that it may answer, beside those that follow from its method and from what it needs.
+    `sheds`: whether it asks for pages, and is refused unread while too many wait for theirs.
     """
 
     method: Literal["GET", "POST", "PUT"]
@@ -44,6 +47,8 @@ class Endpoint:
     query: Any = None
     answers: Any = None
     failures: tuple[int, ...] = ()
+    may_be_binary: bool = False
+    sheds: bool = False
 
     @property
     def shown_path(self) -> str:
@@ -52,8 +57,10 @@ class Endpoint:
 
     def route(self, security: Security) -> Route:
         """The route, behind its checks."""
-        guard = Middleware(Guard, security=security, needs=self.needs)
-        return Route(self.path, self.handler, methods=[self.method], middleware=[guard])
+        checks = [Middleware(Guard, security=security, needs=self.needs)]
+        if self.sheds:
+            checks.append(Middleware(Shedding, as_text=tells_errors_as_text(self.path)))
+        return Route(self.path, self.handler, methods=[self.method], middleware=checks)
 
 
 async def read_body(request: Request) -> bytes:

@@ -4,13 +4,14 @@ import contextlib
 import signal
 import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upnext.errors import ConfigError
 from upnext.serving.config import HttpConfig
-from upnext.serving.connections import Connection
+from upnext.serving.connections import Connection, Door
 from upnext.serving.security import is_loopback
 
 
@@ -85,11 +86,14 @@ class ByPort:
         await (self._managing if is_managing else self._public)(scope, receive, send)
 
 
-def http_server(app: ASGIApp, *, graceful_s: float) -> uvicorn.Server:
-    """Accepts from sockets, once it is run with them; at its end what is under way may finish."""
+def http_server(app: ASGIApp, *, graceful_s: float, door: Door | None = None) -> uvicorn.Server:
+    """Accepts from sockets, once it is run with them; at its end what is under way may finish.
+
+    `door`: what refuses requests before the application hears of them.
+    """
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http=partial(Connection, door=door),  # type: ignore[arg-type]  # it is called, no more
         log_config=None,
         log_level="warning",
         access_log=False,

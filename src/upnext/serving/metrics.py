@@ -126,12 +126,16 @@ class Metrics:
             async def tell(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     route = getattr(scope.get("endpoint"), "__name__", "none")
-                    self._responses.labels(route, str(message["status"])).inc()
+                    self.responded(route, message["status"])
                 await send(message)
 
             await app(scope, receive, tell if scope["type"] == "http" else send)
 
         return counted
+
+    def responded(self, route: str, status: int) -> None:
+        """A response began, of whatever handles this route."""
+        self._responses.labels(route, str(status)).inc()
 
     def waited(self, waited_s: float) -> None:
         """A thread took a request that had waited so long."""

@@ -126,6 +126,8 @@ def _responses(endpoint: Endpoint, by_type: Mapping[Any, Any]) -> dict[str, Any]
     content = _json(answer, ANSWERS.get(endpoint.handler.__name__))
     if endpoint.answers is str:
         content = {"text/plain": {"schema": {"type": "string"}}}
+    if endpoint.may_be_binary:
+        content["application/octet-stream"] = {}
     responses = {"200": {"description": "The answer.", "content": content}}
     statuses = {*OF_EVERY_ROUTE, *endpoint.failures}
     if endpoint.method != "GET":

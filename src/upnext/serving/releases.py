@@ -71,6 +71,9 @@ class Recommender(Protocol):
     def index_recall(self, request: RecommendationRequest, live: LivePast | None) -> float | None:
         """Share of what an exact search finds that the index finds too; None: it is exact."""
 
+    def let_go(self) -> None:
+        """Nobody asks it any more: gives its memory back, disturbing nobody."""
+
 
 class NotServedError(UpnextError):
     """No release is there that could answer: none has this label, or none is loaded yet."""
@@ -127,6 +130,10 @@ class Loaded:
         with self._lock:
             self._is_open = self._num_running > 0
             return self._is_open
+
+    def let_go(self) -> None:
+        """Gives its memory back, in a thread of its own, as that takes long on purpose."""
+        threading.Thread(target=self.recommender.let_go, name="let go", daemon=True).start()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,6 +274,8 @@ class LiveReleases:
             ReleaseError: a label still points at it.
         """
 
+        gone: list[Loaded] = []
+
         def unloaded(state: LiveState) -> LiveState:
             if labels := [name for name, there in state.labels.items() if there == version]:
                 raise ReleaseError(
@@ -275,7 +284,10 @@ class LiveReleases:
             loaded = state.loaded.get(version)
             if loaded is None:
                 return state
-            drains = {} if loaded.close() else {version: loaded}
+            drains = {version: loaded}
+            if loaded.close():
+                gone.append(loaded)
+                drains = {}
             return replace(
                 state,
                 loaded=_without(state.loaded, version),
@@ -283,6 +295,8 @@ class LiveReleases:
             )
 
         self._change(unloaded)
+        for loaded in gone:
+            loaded.let_go()
 
     def forget(self, version: int) -> None:
         """A version that failed counts as never tried."""
@@ -303,6 +317,7 @@ class LiveReleases:
             "version" if label is None else "label",
             expected=f"one of {', '.join(map(str, there))}" if there else "a loaded release",
             got=repr(version if label is None else label),
+            hint="" if there else "`upnext label REGISTRY stable VERSION` makes it answer.",
         )
 
     def _finish(self, loaded: Loaded) -> None:
@@ -312,6 +327,7 @@ class LiveReleases:
             return replace(state, draining=_without(state.draining, loaded.version))
 
         self._change(finished)
+        loaded.let_go()
 
     def _readmit(self, version: int) -> bool:
         """Whether a version is ready, be it that it was draining and need not any more."""

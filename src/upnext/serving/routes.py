@@ -30,6 +30,7 @@ ENDPOINTS: Sequence[Endpoint] = (
         takes=RequestBody,
         answers=AnswerBody,
         failures=(404, 429, 503),
+        sheds=True,
     ),
     Endpoint(
         method="POST",
@@ -69,6 +70,7 @@ ENDPOINTS: Sequence[Endpoint] = (
             summary="TensorFlow Serving: predictions by rows or columns",
             takes=tensorflow_serving.PredictBody,
             failures=(404, 429, 503),
+            sheds=True,
         )
         for release in ("", "/versions/{version}", "/labels/{label}")
     ),
@@ -96,6 +98,8 @@ ENDPOINTS: Sequence[Endpoint] = (
             summary="Open Inference Protocol: tensors in, tensors out",
             takes=open_inference.InferBody,
             failures=(404, 429, 503),
+            may_be_binary=True,
+            sheds=True,
         )
         for release in ("", "/versions/{version}")
     ),

@@ -1,6 +1,7 @@
 """Runs the applications on their sockets: from a registry, or in a thread for a demo or a test."""
 
 import contextlib
+import gc
 import logging
 import socket
 import sys
@@ -15,11 +16,13 @@ from starlette.types import ASGIApp
 
 from upnext.errors import ConfigError
 from upnext.events.store import EventStore, open_store
+from upnext.registry.labels import journal_path
 from upnext.registry.slow import write_slow
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.answering import Answering
 from upnext.serving.app import create_app
 from upnext.serving.config import ServingConfig
+from upnext.serving.connections import Door
 from upnext.serving.following import Following
 from upnext.serving.gate import Gate, take_back
 from upnext.serving.json_logs import log_as_json
@@ -40,6 +43,7 @@ from upnext.serving.metrics import Metrics
 from upnext.serving.processes import inherited_listeners, run_processes
 from upnext.serving.releases import LiveReleases, Recommender
 from upnext.serving.security import Access, Security, is_loopback, open_security
+from upnext.serving.shedding import Doorkeeper
 from upnext.serving.slow import SlowRequests
 
 logger = logging.getLogger(__name__)
@@ -79,6 +83,8 @@ def serve(
     if is_first:
         listeners = listen_all(config.http)
         say(f"serving {registry} on {told(config.http, listeners)}")
+        if not journal_path(registry).exists():
+            say("no label yet: `upnext label REGISTRY stable VERSION` tells which release answers.")
     if is_first and config.http.num_processes > 1:
         run_processes(
             command,
@@ -89,12 +95,15 @@ def serve(
         )
         return
     sys.setswitchinterval(SWITCH_EVERY_S)
+    # What was imported stays. To look through it for garbage now and then takes 150 ms, in which
+    # nobody is answered.
+    gc.freeze()
     with ended_by_signals(), contextlib.ExitStack() as stack:
         managing_port = listeners[1].getsockname()[1] if listeners[1:] else None
-        app = stack.enter_context(
+        app, door = stack.enter_context(
             _application(registry, open_recommender, config, securities, managing_port)
         )
-        run(http_server(app, graceful_s=config.http.graceful_s), listeners)
+        run(http_server(app, graceful_s=config.http.graceful_s, door=door), listeners)
 
 
 @contextlib.contextmanager
@@ -104,8 +113,11 @@ def _application(
     config: ServingConfig,
     securities: tuple[Security, Security],
     managing_port: int | None,
-) -> Iterator[ASGIApp]:
-    """All that answers in this process, once every label of the registry is followed."""
+) -> Iterator[tuple[ASGIApp, Doorkeeper]]:
+    """All that answers in this process, once every label of the registry is followed.
+
+    Beside it, what refuses pages beyond capacity before it hears of them.
+    """
     metrics = Metrics()
     live = LiveReleases(open_recommender)
     with contextlib.ExitStack() as stack:
@@ -134,14 +146,16 @@ def _application(
                 registry, managing, metrics, answering, gate=config.gate
             )
             app = ByPort(app, managing_app, managing_port)
-        yield app
+        yield app, Doorkeeper(answering, public, metrics, managing_port=managing_port)
 
 
 @contextlib.contextmanager
-def running_server(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def running_server(
+    app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0, door: Door | None = None
+) -> Iterator[str]:
     """Serves an application in a thread and yields its base URL once it answers.
 
-    Port 0 takes a free one. Only loopback hosts.
+    Port 0 takes a free one. Only loopback hosts. `door`: as in `http_server`.
 
     Raises:
         ConfigError: the port is taken or the host is not loopback.
@@ -150,7 +164,7 @@ def running_server(app: ASGIApp, *, host: str = "127.0.0.1", port: int = 0) -> I
     if not is_loopback(host):
         raise ConfigError("host", expected="a loopback address", got=repr(host))
     listener = listen(host, port)
-    server = http_server(app, graceful_s=10)
+    server = http_server(app, graceful_s=10, door=door)
     thread = threading.Thread(target=_run, args=(server, listener), daemon=True)
     thread.start()
     try:
