@@ -83,6 +83,19 @@ def test_more_than_the_catalogue_returns_all_of_it(build: Build) -> None:
     assert np.isneginf(scores[:, 28:]).all()
 
 
+def test_among_others_each_user_finds_what_he_finds_alone(build: Build) -> None:
+    items, users = vectors(3_000), vectors(8, seed=1)
+    index = build(items)
+    drawn = np.random.default_rng(2)
+    watched = [drawn.choice(3_000, 60 * place, replace=False) + 2 for place in range(8)]
+    excluded = [rows.astype(np.int32) for rows in watched]
+    found, scores = index.search(users, 20, excluded_rows=excluded)
+    for place, user in enumerate(users):
+        alone = index.search(user[None], 20, excluded_rows=[excluded[place]])
+        assert found[place].tolist() == alone[0][0].tolist()
+        np.testing.assert_allclose(scores[place], alone[1][0], rtol=1e-6)
+
+
 def test_an_exclusion_lets_the_next_one_up(build: Build) -> None:
     index, user = build(vectors(60)), vectors(1, seed=1)
     rows, _ = index.search(user, 6)

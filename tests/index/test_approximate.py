@@ -41,6 +41,17 @@ def test_it_reaches_the_recall_with_as_few_cells_as_that_takes(
     assert index.facts.num_searched < index.facts.num_cells
 
 
+def test_who_has_watched_little_finds_no_more_beside_who_has_watched_much(
+    items: Floats, users: Floats
+) -> None:
+    index = ApproximateIndex.build(items, min_recall=0.8, user_vectors=users)
+    none, much = np.zeros(0, np.int32), np.arange(2, 3_000, dtype=np.int32)
+    found, _ = index.search(users, 10, excluded_rows=[none] * 299 + [much])
+    for place in range(299):
+        alone, _ = index.search(users[place : place + 1], 10, excluded_rows=[none])
+        assert found[place].tolist() == alone[0].tolist()
+
+
 def test_more_recall_opens_more_cells(items: Floats, users: Floats) -> None:
     opened = [
         ApproximateIndex.build(items, min_recall=recall, user_vectors=users).facts.num_searched

@@ -7,7 +7,7 @@ items are proposed and how many cells a search opens is measured at build.
 import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress
 from pathlib import Path
 from typing import Self
@@ -28,7 +28,7 @@ from upnext.index.search import (
     check_grown,
     check_item_vectors,
     check_user_vectors,
-    most_excluded,
+    each_alone,
 )
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
@@ -196,15 +196,20 @@ class ApproximateIndex:
         way: int | CellFilter,
     ) -> Found:
         """The best k of what the open cells propose, which may be fewer."""
+        return each_alone(partial(self._from_cells_alone, k, way), user_vectors, excluded_rows)
+
+    def _from_cells_alone(
+        self, k: int, way: int | CellFilter, user_vector: Floats, excluded: Rows
+    ) -> Found:
         num_proposed = max(k + MIN_SPARE, k * self.facts.num_scored // NUM_BEST)
-        num_proposed = min(num_proposed + most_excluded(excluded_rows), self.cells.num_points)
-        queries = user_vectors @ self.axes.users
+        num_proposed = min(num_proposed + len(excluded), self.cells.num_points)
+        queries = user_vector @ self.axes.users
         if isinstance(way, CellFilter):
             points = self.cells.nearest_allowed(queries, num_proposed, way)
         else:
             points = self.cells.nearest_points(queries, num_proposed, way)
         rows = points + NUM_RESERVED_ROWS  # of no point, -1, a reserved row, which never wins
-        return best_candidates(user_vectors, rows, self.item_vectors, k, excluded_rows)
+        return best_candidates(user_vector, rows, self.item_vectors, k, [excluded])
 
     def _tuned(self, min_recall: float, queries: Floats) -> Self:
         """The same index with the fewest items scored and then the fewest cells opened.

@@ -8,7 +8,7 @@ and asymmetric LSHs for inner product search".
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from upnext.index.search import (
     check_grown,
     check_item_vectors,
     check_user_vectors,
-    most_excluded,
+    each_alone,
 )
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
@@ -105,17 +105,24 @@ class HashingIndex:
         allowed = self._standing_mask
         if allowed_rows is not None:
             allowed = allowed_mask(len(self.item_vectors), self.removed_rows, allowed_rows)
-        num_allowed = self.hashes.ntotal if allowed is None else int(np.count_nonzero(allowed))
-        num_proposed = max(k, self.facts.num_searched) + most_excluded(excluded_rows)
-        if num_proposed >= num_allowed:
+        if len(user_vectors) == 0:
             return search_exactly(user_vectors, self.item_vectors, k, excluded_rows, allowed)
-        queries = _hashed(user_vectors, np.zeros(len(user_vectors), np.float32), self.projections)
+        return each_alone(partial(self._search_alone, k, allowed), user_vectors, excluded_rows)
+
+    def _search_alone(
+        self, k: int, allowed: Mask | None, user_vector: Floats, excluded: Rows
+    ) -> Found:
+        num_allowed = self.hashes.ntotal if allowed is None else int(np.count_nonzero(allowed))
+        num_proposed = max(k, self.facts.num_searched) + len(excluded)
+        if num_proposed >= num_allowed:
+            return search_exactly(user_vector, self.item_vectors, k, [excluded], allowed)
+        queries = _hashed(user_vector, np.zeros(len(user_vector), np.float32), self.projections)
         parameters: Any = faiss.SearchParameters
         _, ids = self.hashes.search(
             queries, num_proposed, params=parameters(sel=row_selector(allowed))
         )
         rows = ids + NUM_RESERVED_ROWS  # of no item, -1, a reserved row, which never wins
-        return best_candidates(user_vectors, rows, self.item_vectors, k, excluded_rows)
+        return best_candidates(user_vector, rows, self.item_vectors, k, [excluded])
 
     def with_items(self, item_vectors: Floats) -> Self:
         """As `ExactIndex.with_items`; the hashes are copied, this index stays as it is."""

@@ -1,6 +1,6 @@
 """What every search begins and ends with: checks, exclusions, the k best, ties to smaller rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,6 +165,19 @@ def _excluded_places(rows: Places, excluded_rows: Sequence[Rows], num_rows: int)
     return place[keys[place] == wanted] if len(keys) else place[:0]
 
 
-def most_excluded(excluded_rows: Sequence[Rows] | None) -> int:
-    """How many rows the user with the most exclusions excludes: as many more must be proposed."""
-    return max((len(rows) for rows in excluded_rows or ()), default=0)
+def each_alone(
+    search: Callable[[Floats, Rows], Found],
+    user_vectors: Floats,
+    excluded_rows: Sequence[Rows] | None,
+) -> Found:
+    """[B, k] of one search a user, by his vector [1, D] and what he excludes.
+
+    How many items are proposed goes by how many are excluded, and products of several users are
+    rounded otherwise than those of one: only alone does each find the same in any company.
+    """
+    excluded = excluded_rows or [np.zeros(0, np.int32)] * len(user_vectors)
+    found = [
+        search(user_vector[None], rows)
+        for user_vector, rows in zip(user_vectors, excluded, strict=True)
+    ]
+    return np.concatenate([rows for rows, _ in found]), np.concatenate([best for _, best in found])
