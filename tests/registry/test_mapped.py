@@ -66,3 +66,25 @@ def test_a_release_maps_a_file_once_and_lets_go_of_all(tmp_path: Path) -> None:
     release.let_go(rest=0.0)
     assert [resident_kib(release.path / f"{name}.npy") for name in "ab"] == [0, 0]
     assert [int(one.sum()) for one in arrays] == totals
+
+
+def test_a_file_may_be_asked_for_while_others_are_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that nobody waits for any more may still be at work on the release."""
+
+    def write(folder: Path) -> dict[str, Any]:
+        for name in "abc":
+            np.save(folder / f"{name}.npy", np.arange(5))
+        return {}
+
+    release, let_go_of = publish(tmp_path, write), []
+
+    def asked_meanwhile(array: NDArray[Any], *, rest: float) -> None:
+        release.array("c.npy")
+        let_go_of.append(array)
+
+    monkeypatch.setattr("upnext.registry.release.let_go", asked_meanwhile)
+    both = [release.array("a.npy"), release.array("b.npy")]
+    release.let_go(rest=0.0)
+    assert [any(array is one for one in let_go_of) for array in both] == [True, True]

@@ -7,17 +7,21 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from http.client import HTTPConnection, HTTPResponse
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Receive, Scope
+from starlette.types import Send as Tell
 from tests.patience import SOON_S
 from tests.serving.conftest import FakeReleases, Send
 
+from upnext.serving import listening
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.answering import Answering
 from upnext.serving.app import create_app
 from upnext.serving.batching import QueueConfig
+from upnext.serving.connections import Connection
 from upnext.serving.metrics import Metrics
 from upnext.serving.releases import LiveReleases
 from upnext.serving.security import Security
@@ -231,3 +235,74 @@ def test_a_body_that_comes_after_its_refusal_is_no_request(fakes: FakeReleases) 
             assert received.startswith(b"HTTP/1.1 200")
             assert received.count(b"HTTP/1.1") == 1
     answering.close()
+
+
+HASTE_S = 0.02
+"""How long `Hasty` is kept while it is idle."""
+ASKED = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Hasty(Connection):
+    """A connection that is closed almost at once where nothing is under way."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.timeout_keep_alive = HASTE_S  # type: ignore[assignment]
+
+
+async def slow(scope: Scope, receive: Receive, send: Tell) -> None:
+    """Answers after longer than `Hasty` is kept."""
+    if scope["type"] == "lifespan":
+        for event in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{event}.complete"})
+        return
+    await asyncio.sleep(10 * HASTE_S)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def refuses_pages(_port: int | None, _method: bytes, url: bytes, _headers: object) -> bytes:
+    return REFUSAL if url == OWN.encode() else b""
+
+
+def page(num_bytes: int, version: str = "1.1", more: str = "") -> bytes:
+    """A request for a page, whose body has so many bytes."""
+    head = f"POST {OWN} HTTP/{version}\r\nHost: localhost\r\n{more}Content-Length: {num_bytes}"
+    return head.encode() + b"\r\n\r\n" + b" " * num_bytes
+
+
+def statuses(url: str, *sent: bytes) -> list[bytes]:
+    """Of the answers to what is sent at once, and to what is sent after the first of them.
+
+    All there are until the server closes, or as many as requests were sent.
+    """
+    where, received = urlsplit(url), b""
+    num = sum(part.count(b" HTTP/1.") for part in sent)
+    with socket.create_connection((where.hostname, where.port), SOON_S) as stream:
+        stream.sendall(sent[0])
+        while received.count(b"HTTP/1.1 ") < num and (more := stream.recv(1 << 16)):
+            for part in () if received else sent[1:]:
+                stream.sendall(part)
+            received += more
+    return [answer[:3] for answer in received.split(b"HTTP/1.1 ")[1:]]
+
+
+def test_a_connection_is_not_idle_while_one_waits_whoever_was_refused_just_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(listening, "Connection", Hasty)
+    with running_server(slow, door=refuses_pages) as url:
+        assert statuses(url, page(2) + ASKED) == [b"429", b"200"]
+
+
+def test_a_body_that_comes_with_its_head_is_no_header_however_long() -> None:
+    with running_server(slow, door=refuses_pages) as url:
+        assert statuses(url, page(100_000), ASKED) == [b"429", b"200"]
+
+
+def test_who_is_kept_only_if_told_so_is_let_through_to_be_told() -> None:
+    """HTTP/1.0 takes an answer without `Connection: keep-alive` for the last one."""
+    kept = page(2, "1.0", "Connection: keep-alive\r\n")
+    with running_server(slow, door=refuses_pages) as url:
+        assert statuses(url, kept) == [b"200"]

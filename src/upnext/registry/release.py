@@ -95,7 +95,7 @@ class Release:
 
     def let_go(self, *, rest: float) -> None:
         """Takes what its arrays hold of this process's memory away from it, as `mapped.let_go`."""
-        for array in self._mapped.values():
+        for array in list(self._mapped.values()):  # one may still be mapped meanwhile
             let_go(array, rest=rest)
 
     def json(self, name: str) -> Any:

@@ -49,10 +49,10 @@ class Connection(HttpToolsProtocol):
         is_answered = self.cycle is None or self.cycle.response_complete
         if not is_answered or self.transport.is_closing():
             return
-        if self._until is None:
+        if self._until is None:  # nothing was awaited before: a whole request may be in this read
             self._wait()
         # What ends a body is no header, however much of it came at once.
-        if not (was_in_body or self._is_in_body):
+        elif not (was_in_body or self._is_in_body):
             self._num_header_bytes += len(data)
         if self._num_header_bytes > MAX_HEADER_BYTES:
             self.transport.close()
@@ -60,6 +60,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A request begins; whoever answers it decides how long it may take."""
         self._stop_waiting()
+        self._unset_keepalive_if_required()  # one that was refused in the same read had set it
         self._is_in_body = True
         refusal = self._refusal()
         self._is_refused = bool(refusal)
@@ -86,7 +87,8 @@ class Connection(HttpToolsProtocol):
         """Nothing where another request is under way, or this one is more than asked and sent."""
         is_free = self.cycle is None or self.cycle.response_complete
         is_free = is_free and not self.flow.write_paused  # its client reads what it is told
-        is_plain = self.parser.should_keep_alive() and not self.expect_100_continue
+        is_plain = self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1"
+        is_plain = is_plain and not self.expect_100_continue
         if self._door is None or not is_free or not is_plain:
             return b""
         port = self.server[1] if self.server else None
