@@ -3,15 +3,23 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit, log_expit
 
 import upnext.ranking.liking
+from upnext.ranking import liking as in_torch
+from upnext.ranking import manners as in_numpy
 from upnext.ranking.features import Inputs
 from upnext.ranking.liking import Liking, solved
 from upnext.ranking.manners import Manners
 
 RandomInputs = Callable[..., dict[str, torch.Tensor]]
 Numbers = NDArray[np.float64]
+
+LOG_ODDS = st.floats(-20, 20)
 
 NUM_IDS, SIZE = 6, 3
 """Rows of each vocabulary in `random_inputs`; numbers that tell a manner."""
@@ -46,6 +54,11 @@ def probability(
     return float(1 / (1 + np.exp(-odds)))
 
 
+def weight(step: int, p: float) -> float:
+    log_odds = float(np.log(p / (1 - p)))
+    return p * (1 - p) if step else (p - 0.5) / log_odds
+
+
 def known(ids: NDArray[np.int32]) -> list[int]:
     return [int(one) for one in ids if one > 1]
 
@@ -62,21 +75,21 @@ def told(inputs: Inputs, manners: Manners, request: int) -> tuple[dict[int, floa
                 events.append((channel, tags, kind == "shown"))
     likings = dict.fromkeys(range(NUM_IDS), 0.0)
     z: Numbers = np.zeros(SIZE + 1)
-    for _ in range(2):
+    for step in range(2):
         surprise = {tag: -manners.tag_precision * liking for tag, liking in likings.items()}
         certainty = dict.fromkeys(likings, manners.tag_precision)
         for channel, tags, was_shown in events:
             p = probability(manners, likings, z, channel, tags)
             for tag in tags:
                 surprise[tag] += (-p if was_shown else 1.0) / len(tags)
-                certainty[tag] += p * (1 - p) / len(tags) if was_shown else 0.0
+                certainty[tag] += weight(step, p) / len(tags) if was_shown else 0.0
         likings = {tag: likings[tag] + surprise[tag] / certainty[tag] for tag in likings}
         information: Numbers = np.diag(manners.precision)
         towards: Numbers = np.zeros(SIZE + 1)
         for channel, tags, was_shown in events:
             p, s = probability(manners, likings, z, channel, tags), manners.vectors[channel]
-            towards += (p * (1 - p) * (z @ s) - p if was_shown else 1.0) * s
-            information += p * (1 - p) * manners.moments[channel] if was_shown else 0.0
+            towards += (weight(step, p) * (z @ s) - p if was_shown else 1.0) * s
+            information += weight(step, p) * manners.moments[channel] if was_shown else 0.0
         z = np.linalg.solve(information, towards).astype(np.float64)
     return likings, z
 
@@ -114,6 +127,37 @@ def test_a_liking_is_carried_to_channels_of_a_like_manner(random_inputs: RandomI
     assert same == like > 0.5
     assert unlike == pytest.approx(-like, rel=1e-5)
     assert other == 0
+
+
+@pytest.mark.parametrize("usual", [-4.5, -3.5, -1.5, 0.0, 2.5])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_likings_are_found_where_few_watch_and_where_most_do(
+    random_inputs: RandomInputs, usual: float, share: float
+) -> None:
+    """Two steps end near the mode: of eagerness, shown 48 items of one channel, and no tags."""
+    vectors = np.zeros((NUM_IDS, SIZE + 1))
+    vectors[:, 0] = 1
+    manners = Manners(
+        log_odds=np.full(NUM_IDS, usual),
+        vectors=vectors,
+        moments=vectors[:, :, None] * vectors[:, None],
+        precision=np.full(SIZE + 1, 4.0),
+        tag_precision=1.0,
+    )
+    inputs = random_inputs(1, num_requests=1, num_candidates=1)
+    num_shown, num_watched = 48, round(48 * share)
+    for kind, count in (("shown", num_shown), ("history", num_watched)):
+        inputs[f"{kind}_channel_rows"] = torch.full((1, count), 2, dtype=torch.int32)
+        inputs[f"{kind}_tag_rows"] = torch.zeros(1, count, 1, dtype=torch.int32)
+        inputs[f"{kind}_age_s"] = torch.ones(1, count)
+    inputs["channel_rows"] = torch.tensor([2], dtype=torch.int32)
+    found = float(fitted(manners)(inputs)[0, 0])
+
+    def slope(liking: float) -> float:
+        return num_watched - num_shown * float(expit(usual + liking)) - 4 * liking
+
+    mode = float(brentq(slope, -20, 20))
+    assert found == pytest.approx(mode, abs=0.15)
 
 
 def test_a_watch_from_before_the_oldest_impression_is_not_told(
@@ -171,3 +215,20 @@ def test_solved_is_the_solution(size: int) -> None:
     towards = rng.standard_normal((20, size))
     found = solved(torch.from_numpy(matrices), torch.from_numpy(towards)).numpy()
     np.testing.assert_allclose(found, np.linalg.solve(matrices, towards[:, :, None])[:, :, 0])
+
+
+@given(touched=LOG_ODDS, elsewhere=LOG_ODDS)
+def test_the_parabola_lies_below_what_it_stands_for(touched: float, elsewhere: float) -> None:
+    """log σ(x) ≥ log σ(η) + (1 − σ(η)) (x − η) − w(η) (x − η)² / 2, so that no step is too far."""
+    w = float(in_numpy.most_curved(np.array([touched]))[0])
+    step = elsewhere - touched
+    parabola = float(log_expit(touched) + expit(-touched) * step - w * step * step / 2)
+    assert float(log_expit(elsewhere)) >= parabola - 1e-9
+    assert w >= float(in_numpy.curved(np.array([touched]))[0]) - 1e-12
+
+
+@pytest.mark.parametrize("name", ["curved", "most_curved"])
+def test_what_serves_curves_as_what_learned(name: str) -> None:
+    log_odds = np.concatenate([np.linspace(-30, 30, 601), [1e-5, -1e-5, 1e-4, -1e-3]])
+    found = getattr(in_torch, name)(torch.from_numpy(log_odds)).numpy()
+    np.testing.assert_allclose(found, getattr(in_numpy, name)(log_odds), rtol=1e-9, atol=1e-14)

@@ -1,11 +1,13 @@
 """What a user likes beyond what was counted: how he takes to channels' manners, and to tags."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import nn
 
 from upnext.ranking.features import Inputs
-from upnext.ranking.manners import Manners
+from upnext.ranking.manners import SMALL_LOG_ODDS, Manners
 from upnext.schema import UNKNOWN_ROW
 
 MOST_IDS = 4_096
@@ -15,8 +17,8 @@ UNMOVED = 1e300
 GRID = 2.0**-20
 """Likings are multiples of it, so that what is nothing but for rounding is nothing everywhere:
 quantiles jump at 0, where many likings are."""
-NUM_STEPS = 2
-"""A third changes next to nothing."""
+Curvature = Callable[[torch.Tensor], torch.Tensor]
+"""Log-odds → how much the log of their probability is taken to curve."""
 LIKING_FEATURES = ("liking of the channel's manner", "liking of the tags")
 
 
@@ -26,13 +28,15 @@ class Liking(nn.Module):
     The posterior under the model of `manners`, of this user's past alone and in closed form: no
     weight is learned of a user, so that it holds of one who came after training. Each step moves
 
-        t by (Σ share (watched − p) − precision t) / (Σ share p (1 − p) + precision)   of each tag
-        z to (Σ p (1 − p) E[s s'] + precision)⁻¹ Σ (watched − p + p (1 − p) z s) s     of manners
+        t by (Σ share (watched − p) − precision t) / (Σ share w + precision)   of each tag
+        z to (Σ w E[s s'] + precision)⁻¹ Σ (watched − p + w z s) s             of manners
 
-    from 0 on. Sums are over the impressions that are told, p being the probability of a watch by
-    the channel's log-odds and the likings so far. Watches count if no older than the oldest of
-    these impressions, for what else was shown before is not known; if nothing was shown, none does.
-    As it is made, nobody likes anything.
+    from 0 on. Sums are over the impressions that are told, p = σ(η) being the probability of a
+    watch by the channel's log-odds and the likings so far. In the first of two steps w is that of
+    `most_curved`, which goes no further than is sure to be better; by then p is about right, and
+    the second goes by p (1 − p) to where more steps would lead. Watches count if no older than the
+    oldest of these impressions, for what else was shown before is not known; if nothing was shown,
+    none does. As it is made, nobody likes anything.
 
     In double precision, so that whoever adds up in another order rounds to the same features.
     """
@@ -76,11 +80,11 @@ class Liking(nn.Module):
         log_odds, vectors = _found(self.log_odds, past.shown), self.vectors[past.shown]
         of_tags = log_odds.new_zeros(past.num_requests * past.tags)
         manners = log_odds.new_zeros(past.num_requests, self.size + 1)
-        for _ in range(NUM_STEPS):
+        for curvature in (most_curved, curved):
             own = (vectors @ manners[:, :, None])[:, :, 0]
-            of_tags = of_tags + self._step_of_tags(past, of_tags, log_odds + own)
-            probability = torch.sigmoid(log_odds + own + past.of_tags(of_tags))
-            manners = self._of_manners(past, probability, own)
+            of_tags = of_tags + self._step_of_tags(past, curvature, of_tags, log_odds + own)
+            of_all = log_odds + own + past.of_tags(of_tags)
+            manners = self._of_manners(past, curvature, of_all, own)
         request, channels = inputs["request_index"], _within(inputs["channel_rows"], past.channels)
         liked = (manners.index_select(0, request) * self.vectors[channels])[:, : self.size]
         tags = _within(inputs["tag_rows"], past.tags)
@@ -90,26 +94,31 @@ class Liking(nn.Module):
         return (torch.round(both / GRID) * GRID).float()
 
     def _step_of_tags(
-        self, past: "_Past", of_tags: torch.Tensor, log_odds: torch.Tensor
+        self,
+        past: "_Past",
+        curvature: Curvature,
+        of_tags: torch.Tensor,
+        log_odds: torch.Tensor,
     ) -> torch.Tensor:
         """[R · tags] how t of each request moves, one request after the other."""
-        probability = torch.sigmoid(log_odds + past.of_tags(of_tags))[:, :, None]
-        unexpected = -past.shown_shares * probability
+        of_all = log_odds + past.of_tags(of_tags)
+        unexpected = -past.shown_shares * torch.sigmoid(of_all)[:, :, None]
         num_sums = past.num_requests * past.tags
         surprise = _added_up(
             torch.cat([past.shown_tags, past.watched_tags], dim=1),
             torch.cat([unexpected, past.watched_shares], dim=1),
             num_sums,
         )
-        certainty = _added_up(past.shown_tags, unexpected * (probability - 1), num_sums)
+        weights = past.shown_shares * curvature(of_all)[:, :, None]
+        certainty = _added_up(past.shown_tags, weights, num_sums)
         return (surprise - of_tags * self.tag_precision) / (certainty + self.tag_precision)
 
     def _of_manners(
-        self, past: "_Past", probability: torch.Tensor, own: torch.Tensor
+        self, past: "_Past", curvature: Curvature, of_all: torch.Tensor, own: torch.Tensor
     ) -> torch.Tensor:
         """[R, D + 1] z of each request."""
-        weights = past.shown_counts * probability * (1 - probability)
-        scores = weights * own - past.shown_counts * probability
+        weights = past.shown_counts * curvature(of_all)
+        scores = weights * own - past.shown_counts * torch.sigmoid(of_all)
         begins = torch.arange(past.num_requests, device=own.device)[:, None] * past.channels
         shown, watched = past.shown + begins, past.watched + begins
         num_sums = past.num_requests * past.channels
@@ -145,6 +154,19 @@ class _Past:
     def of_tags(self, likings: torch.Tensor) -> torch.Tensor:
         """[R, H] what the likings of all tags [R · tags] make of each impression's."""
         return (_found(likings, self.shown_tags) * self.shown_shares).sum(dim=2)
+
+
+def curved(log_odds: torch.Tensor) -> torch.Tensor:
+    """σ(η) (1 − σ(η)), by which −log σ curves at η itself: Newton's own."""
+    probability = log_odds.sigmoid()
+    return probability * (1 - probability)
+
+
+def most_curved(log_odds: torch.Tensor) -> torch.Tensor:
+    """w(η) = (σ(η) − ½) / η, as in `manners.most_curved`."""
+    is_small = log_odds.abs() < SMALL_LOG_ODDS
+    apart = torch.where(is_small, torch.ones_like(log_odds), log_odds)
+    return torch.where(is_small, torch.full_like(log_odds, 0.25), (apart.sigmoid() - 0.5) / apart)
 
 
 def solved(matrices: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:
