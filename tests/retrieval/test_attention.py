@@ -286,7 +286,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_config_names_what_it_refuses(name: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"\[retrieval\.attention\] {name}"):
+    with pytest.raises(ConfigError, match=rf"\[retrieval\.network\.attention\] {name}"):
         AttentionConfig(**{name: value})  # type: ignore[arg-type]
 
 
