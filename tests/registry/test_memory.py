@@ -10,6 +10,7 @@ from upnext.errors import ReleaseError
 from upnext.registry.files import FileEntry
 from upnext.registry.memory import (
     FIXED_BYTES,
+    INDEX_COPIES,
     MAPPED_SHARE,
     NETWORK_COPIES,
     REQUEST_BYTES,
@@ -34,14 +35,15 @@ def _release(**sizes_bytes: int) -> Release:
 
 
 @given(npy=sizes, faiss=sizes, onnx=sizes, png=sizes, max_batch=st.integers(1, 64))
-def test_networks_count_fully_and_mapped_files_a_little(
+def test_networks_and_indexes_count_fully_and_mapped_files_a_little(
     npy: int, faiss: int, onnx: int, png: int, max_batch: int
 ) -> None:
     needed = needed_bytes(_release(npy=npy, faiss=faiss, onnx=onnx, png=png), max_batch)
     expected = (
         FIXED_BYTES
         + max_batch * REQUEST_BYTES
-        + MAPPED_SHARE * (npy + faiss)
+        + MAPPED_SHARE * npy
+        + INDEX_COPIES * faiss
         + NETWORK_COPIES * onnx
     )
     assert needed == pytest.approx(expected, abs=2)

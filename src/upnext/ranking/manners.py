@@ -147,7 +147,7 @@ class _Fit:
         self.tag_variance = START_VARIANCE
 
     def learn_tags(self) -> None:
-        """A step that cannot overshoot: the square of a mean is at most the mean of squares."""
+        """All tags at once, as the square of a mean is at most the mean of the squares."""
         left, weights = self._left()
         shares = self.seen.shares
         surprise = self._by_tag(shares * left[:, None])

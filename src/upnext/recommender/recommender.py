@@ -32,7 +32,7 @@ from upnext.schema import (
 )
 
 REST = 2.0
-"""Seconds of rest for each second of work on the memory of a release that nobody asks any more."""
+"""Seconds of rest for each second of work, such as trying a release, beside others' answers."""
 
 
 class Recommender(OpenedRelease):

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from upnext.errors import ReleaseError
-from upnext.recommender.recommender import Recommender
+from upnext.recommender.recommender import REST, Recommender
 from upnext.registry.memory import require_memory
 from upnext.registry.release import Release, open_release
 from upnext.registry.turns import alone
@@ -33,8 +33,6 @@ RECORDED = "warm_up/requests.json"
 """Where a release may keep requests to be tried: a JSON list of `RecommendationRequest`."""
 MAX_BATCH = 8
 """Requests that are answered at once, unless the server says otherwise."""
-REST = 2.0
-"""Seconds of rest for each second of trying, in a process that answers meanwhile."""
 
 _NUM_KNOWN = 8
 
