@@ -13,6 +13,7 @@ from tests.browser.visits import Visits
 from tests.browser.whole import Whole, running_whole
 from tests.console.fake_platform import FakePlatform
 from tests.console.fake_server import FakeServer, ready_answers, running
+from tests.patience import SOON_S
 
 from upnext.console.app import create_console_app
 from upnext.console.client import Server
@@ -21,7 +22,7 @@ from upnext.serving.server import running_server
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
 
-expect.set_options(timeout=20_000)  # a busy machine is no fault of a page
+expect.set_options(timeout=1e3 * SOON_S)  # a busy machine is no fault of a page
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,9 @@ pytestmark = pytest.mark.filterwarnings(r"ignore::DeprecationWarning:ray\.")
 NUM_MOVES = 50
 OBJECTS_BYTES = 100 << 20
 SERVE_TOML = """
+[answering]
+deadline_ms = 30_000.0
+max_deadline_ms = 30_000.0
 [events]
 store = "redis"
 url = "{url}"
@@ -98,7 +101,7 @@ class Client:
 
     def _ask(self, client: httpx.Client, name: str) -> None:
         began_s = time.monotonic()
-        question = {"user_id": name, "k": 2, "is_logged": False, "deadline_ms": 10_000}
+        question = {"user_id": name, "k": 2, "is_logged": False}
         if (answer := self._post(client, "/v1/recommendations", question)) is not None:
             self.answers.append((began_s, time.monotonic(), answer["release"]))
 

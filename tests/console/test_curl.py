@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.console.fake_server import FakeServer
+from tests.patience import SOON_S
 
 from upnext.console.curl import curl_command
 
@@ -39,7 +40,7 @@ def test_a_real_shell_sends_it_with_the_token_of_its_environment(fake: FakeServe
         env={"PATH": "/usr/local/bin:/usr/bin:/bin", "UPNEXT_TOKEN": "a-secret"},
         capture_output=True,
         check=True,
-        timeout=20,
+        timeout=SOON_S,
     )
     assert json.loads(told.stdout) == {"ok": True}
     assert (fake.asked[-1].body, fake.asked[-1].token) == (body, "a-secret")

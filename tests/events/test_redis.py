@@ -75,7 +75,7 @@ def test_a_redis_that_hangs_or_is_gone_is_an_error_and_then_forgotten(
     own_redis: "RedisServer",
 ) -> None:
     config = EventsConfig(
-        store="redis", url=own_redis.url, read_timeout_ms=500, write_timeout_ms=500
+        store="redis", url=own_redis.url, read_timeout_ms=1_000, write_timeout_ms=1_000
     )
     store = opened(config)
     store.append([watch("w")])

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import SOON_S
+
 from upnext.registry.labels import read_labels, read_moves
 from upnext.registry.servers import read_servers
 
@@ -174,14 +176,14 @@ def kill_again_and_again(
                 if killed == "a server":
                     place = chance.randrange(len(running))
                     running[place].kill()
-                    said, told = moving.communicate(timeout=60)
+                    said, told = moving.communicate(timeout=SOON_S)
                     assert moving.returncode == 0, told
                     assert json.loads(said) == asked
                     acknowledged_ns = time.monotonic_ns()
                     running[place] = start_server(registry, directory)
                 else:
                     moving.send_signal(signal.SIGKILL)
-                    said, _ = moving.communicate(timeout=60)
+                    said, _ = moving.communicate(timeout=SOON_S)
                     acknowledged_ns = time.monotonic_ns()
             after = read_labels(registry)["stable"]
             assert after in (before, asked)
@@ -214,7 +216,7 @@ def _require_none_began_elsewhere(running: Sequence[Server], version: int, since
 
 
 def _wait_until_all_answer_from(registry: Path, running: Sequence[Server], version: int) -> None:
-    give_up_s = time.monotonic() + 30
+    give_up_s = time.monotonic() + SOON_S
     pids = {server.process.pid for server in running}
     while True:
         there = {one.pid: one.labels.get("stable") for one in read_servers(registry)}

@@ -383,7 +383,7 @@ def test_more_than_enough_looks_are_refused(answering: Answering) -> None:
     may_end = threading.Event()
 
     def see(_recommender: Any) -> Iterator[str | None]:
-        assert may_end.wait(20)
+        assert may_end.wait(SOON_S)
         yield "seen"
 
     async def many() -> Any:

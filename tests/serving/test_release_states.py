@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from tests.patience import SOON_S
 
 from upnext.errors import ReleaseError
 from upnext.registry.journal import LabelConflictError
@@ -191,7 +192,7 @@ class Releases(RuleBasedStateMachine):
         states = dict.fromkeys(self.failed, "failed") | dict.fromkeys(self.loaded, "ready")
         states |= dict.fromkeys(busy - self.loaded - self.failed, "draining")
         expected = (states, self.answers, self.opened)
-        give_up_s = time.monotonic() + 30
+        give_up_s = time.monotonic() + SOON_S
         while (found := self._found()) != expected:
             assert time.monotonic() < give_up_s, (found, expected)
             time.sleep(0.001)

@@ -42,7 +42,7 @@ class QueueConfig:
     """Requests at most that wait; what is beyond is refused at once."""
     max_wait_share: float = 0.5
     """Of the time that an answer may take, how much of it may be spent waiting for a thread; what
-    is expected to wait longer is refused at once."""
+    is expected to wait longer is refused at once, unless it would be the next."""
 
     def __post_init__(self) -> None:
         least = dict.fromkeys(("num_threads", "max_batch", "max_waiting"), 1)
@@ -110,10 +110,17 @@ class WorkQueue:
         return work_s / self._config.num_threads
 
     def is_full(self, allowed_s: float) -> bool:
-        """Whether what is asked now, and may take so long, is refused: it would wait too long."""
+        """Whether what is asked now, and may take so long, is refused: it would wait too long.
+
+        Whoever would be the next is let in, however long the last ones took: a thread would rest
+        for his refusal, and nothing would be learned of how long it takes by now.
+        """
         if len(self._waiting) >= self._config.max_waiting:
             return True
-        return self.expected_wait_s() > self._config.max_wait_share * allowed_s
+        if self.expected_wait_s() <= self._config.max_wait_share * allowed_s:
+            return False
+        with self._changed:
+            return not all(ticket.result.cancelled() for ticket in self._waiting)
 
     def submit(
         self, work: Work, asked: Any, *, kind: object, give_up_s: float

@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.patience import SOON_S
 
 from upnext.recommender.insight.keeping import Kept, Once
 
@@ -18,7 +19,7 @@ def test_it_is_made_once_though_many_ask_at_once() -> None:
     once = Once(make)
 
     def ask(_number: int) -> object:
-        together.wait(timeout=10)
+        together.wait(timeout=SOON_S)
         return once()
 
     with ThreadPoolExecutor(8) as threads:
