@@ -73,6 +73,16 @@ def test_sections_nest_as_the_rooms_do(tmp_path: Path) -> None:
         ("rank = 1", "run.toml rank", "bool"),
         ("rank = ", "run.toml", "a TOML file"),
         ("[sources]\nsegment = 'region'", "[sources] segment", "user_features: none, got 'region'"),
+        (
+            "[ranking.network]\nkind = 'wide-and-deep'\ncrosses = [['item', 'region']]",
+            "[ranking.network] crosses",
+            "two or three of item",
+        ),
+        (
+            "[retrieval.network]\nhistory = 'attention'\nattention = {num_heads = 5}",
+            "num_heads",
+            "a divisor of embedding_size, 64",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_place_and_a_way_out(

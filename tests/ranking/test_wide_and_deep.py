@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from upnext.errors import ConfigError
-from upnext.ranking.config import RankingNetworkConfig
+from upnext.ranking.config import CROSSED_INPUTS, RankingNetworkConfig
 from upnext.ranking.front import Parts
 from upnext.ranking.wide_and_deep import (
-    FIELDS,
     MULTIPLIER,
     PRIME,
     Ftrl,
@@ -58,7 +57,7 @@ def values_of(inputs: dict[str, torch.Tensor], field: str, place: int) -> list[i
     request = int(inputs["request_index"][place])
     if field in CONTEXTS:
         return [int(inputs["context_rows"][request, CONTEXTS.index(field)])]
-    line = inputs[FIELDS[field]][request if field.startswith("history") else place]
+    line = inputs[CROSSED_INPUTS[field]][request if field.startswith("history") else place]
     values = line.reshape(-1).long().tolist()
     return values if field == "position" else [value for value in values if value > 1]
 

@@ -69,6 +69,11 @@ class ExamplesConfig:
         """Lengths of the windows of watches that retrieval averages."""
         return (*self.recent_watches, self.num_watches)
 
+    @property
+    def context_names(self) -> tuple[str, ...]:
+        """What is told of a request beside the user's past: clock, then user features."""
+        return (*self.clock, *self.user_features)
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             sizes = value if isinstance(value, tuple) else (value,)
@@ -99,7 +104,7 @@ class Encoder:
     @property
     def context_names(self) -> tuple[str, ...]:
         """What the columns of `context_rows` tell."""
-        return (*self.config.clock, *self.user_features)
+        return self.config.context_names
 
     def user_feature_column(self, name: str) -> int:
         """Where a declared user feature stands in `History.feature_rows`."""

@@ -118,3 +118,5 @@ class RunConfig:
                 expected=f"one of [examples] user_features: {', '.join(declared) or 'none'}",
                 got=repr(segment),
             )
+        if self.ranking.network.kind == "wide-and-deep":
+            self.ranking.network.check_crosses(self.examples.context_names)

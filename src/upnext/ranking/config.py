@@ -1,6 +1,7 @@
 """How stage 2 is built and learns."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +18,16 @@ Guide = Literal["validation_weighted_per_user_loss", "validation_loss"]
 Weighting = Literal["loss", "up-sampling"]
 WideOptimizer = Literal["ftrl", "adagrad"]
 Optimizer = Literal["auto", "adam", "row_adam"]
+
+CROSSED_INPUTS = {
+    "item": "item_rows",
+    "channel": "channel_rows",
+    "tags": "tag_rows",
+    "position": "position",
+    "history_items": "history_rows",
+    "history_channels": "history_channel_rows",
+}
+"""Which raw input each field of a cross is; context fields come beside these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +88,21 @@ class RankingNetworkConfig:
         if self.dropout >= 1:
             where = "[ranking.network] dropout"
             raise ConfigError(where, expected="below 1", got=str(self.dropout))
+
+    def check_crosses(self, context_names: Sequence[str]) -> None:
+        """`context_names`: the fields of context that may be crossed, clock and user features.
+
+        Raises: ConfigError: a cross names something else, or not two or three fields.
+        """
+        fields = [*CROSSED_INPUTS, *context_names]
+        for cross in self.crosses:
+            if not set(cross) <= set(fields) or not 2 <= len(cross) <= 3:
+                raise ConfigError(
+                    "[ranking.network] crosses",
+                    expected=f"two or three of {', '.join(fields)} each",
+                    got=", ".join(cross) or "none",
+                    hint="[examples] clock and user_features declare others.",
+                )
 
     def embedding_size(self, num_rows: int) -> int:
         """Vector size of an id space, proportional to the log of its size.

@@ -6,8 +6,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from upnext.errors import ConfigError
-from upnext.ranking.config import RankingNetworkConfig
+from upnext.ranking.config import CROSSED_INPUTS, RankingNetworkConfig
 from upnext.ranking.features import Inputs
 from upnext.ranking.front import Parts
 from upnext.ranking.mlp import MlpNetwork
@@ -15,15 +14,6 @@ from upnext.ranking.mlp import MlpNetwork
 PRIME = 2**31 - 1
 """Hashes stay below it, so that no product leaves 63 bits in whatever runtime."""
 MULTIPLIER = 1_103_515_245
-FIELDS = {
-    "item": "item_rows",
-    "channel": "channel_rows",
-    "tags": "tag_rows",
-    "position": "position",
-    "history_items": "history_rows",
-    "history_channels": "history_channel_rows",
-}
-"""Which raw input each field of a cross is; context fields come beside these."""
 
 
 class WideAndDeepNetwork(nn.Module):
@@ -39,7 +29,7 @@ class WideAndDeepNetwork(nn.Module):
     et al. 2009.
     """
 
-    reads: ClassVar[tuple[str, ...]] = tuple(FIELDS.values())
+    reads: ClassVar[tuple[str, ...]] = tuple(CROSSED_INPUTS.values())
 
     def __init__(
         self,
@@ -55,9 +45,8 @@ class WideAndDeepNetwork(nn.Module):
         Raises: ConfigError: a cross names no field, or fewer than two.
         """
         super().__init__()
+        config.check_crosses(context_names)
         self.crosses, self.context_names = config.crosses, list(context_names)
-        for cross in self.crosses:
-            _check(cross, self.context_names)
         self.num_buckets = config.num_cross_buckets
         self.wide = nn.Parameter(torch.zeros(self.num_buckets, num_outputs))
         self.mlp = MlpNetwork(
@@ -97,24 +86,12 @@ class WideAndDeepNetwork(nn.Module):
             column = inputs["context_rows"][:, self.context_names.index(field)]
             values = column[inputs["request_index"]].to(torch.int64)[:, None]
             return values, torch.ones_like(values, dtype=torch.float32)
-        values = inputs[FIELDS[field]].to(torch.int64)
+        values = inputs[CROSSED_INPUTS[field]].to(torch.int64)
         if field.startswith("history_"):
             values = values[inputs["request_index"]]
         values = values[:, None] if values.ndim == 1 else values
         known = torch.ones_like(values) if field == "position" else values > 1
         return values, known.float()
-
-
-def _check(cross: tuple[str, ...], context_names: Sequence[str]) -> None:
-    fields = [*FIELDS, *context_names]
-    strange = [field for field in cross if field not in fields]
-    if strange or not 2 <= len(cross) <= 3:
-        raise ConfigError(
-            "[ranking.network] crosses",
-            expected=f"two or three of {', '.join(fields)} each",
-            got=", ".join(cross) or "none",
-            hint="user features must be declared in [examples] user_features.",
-        )
 
 
 class Ftrl(torch.optim.Optimizer):

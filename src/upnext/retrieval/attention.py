@@ -49,6 +49,15 @@ class AttentionConfig:
                 "[retrieval.network.attention] dropout", expected="below 1", got=str(self.dropout)
             )
 
+    def check_width(self, embedding_size: int) -> None:
+        """Raises ConfigError: the heads cannot share so wide a vector evenly."""
+        if embedding_size % self.num_heads:
+            raise ConfigError(
+                "[retrieval.network.attention] num_heads",
+                expected=f"a divisor of embedding_size, {embedding_size}",
+                got=str(self.num_heads),
+            )
+
 
 class CausalAttention(nn.Module):
     """Self-attention in which each watch sees itself and those before it: [B, L, E] → [B, L, E].
@@ -67,12 +76,7 @@ class CausalAttention(nn.Module):
         Raises: ConfigError: num_heads does not divide embedding_size.
         """
         super().__init__()
-        if embedding_size % config.num_heads:
-            raise ConfigError(
-                "[retrieval.network.attention] num_heads",
-                expected=f"a divisor of embedding_size, {embedding_size}",
-                got=str(config.num_heads),
-            )
+        config.check_width(embedding_size)
         self.watch_scale = config.watch_scale
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(

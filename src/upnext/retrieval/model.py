@@ -82,6 +82,8 @@ class RetrievalNetworkConfig:
                 raise ConfigError(
                     f"[{where}] {name}", expected="0 or more, below 1", got=str(share)
                 )
+        if self.history == "attention":
+            self.attention.check_width(self.embedding_size)
         if self.tied and self.embedding_size != self.vector_size:
             raise ConfigError(
                 f"[{where}] tied",
