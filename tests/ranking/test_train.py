@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -309,6 +310,25 @@ def test_the_guides_best_epoch_is_kept_and_patience_ends_training(
     found = loss_of(platform.validation, logits)
     best = trained.epochs[trained.best_epoch].metrics
     assert found == pytest.approx(best["validation_loss"], rel=1e-5)
+
+
+def test_pages_of_one_slot_are_chosen_by_the_loss_as_nothing_stands_beside_a_watch(
+    small: Platform,
+) -> None:
+    counts = np.diff(small.validation.starts)
+    one_slot_each = replace(
+        small.validation,
+        user_rows=np.repeat(small.validation.user_rows, counts),
+        at_ms=np.repeat(small.validation.at_ms, counts),
+        starts=np.arange(counts.sum() + 1),
+    )
+    config = replace(TINY, learning_rate=0.05, num_epochs=20, patience=1)
+    trained = train_ranking(small.encoder, small.train, one_slot_each, config)
+    metrics = [epoch.metrics for epoch in trained.epochs]
+    assert all(math.isnan(one["validation_weighted_per_user_loss"]) for one in metrics)
+    losses = [one["validation_loss"] for one in metrics]
+    assert trained.best_epoch == int(np.argmin(losses))
+    assert len(losses) == trained.best_epoch + 2 < 20
 
 
 @pytest.mark.parametrize("objective", get_args(ObjectiveName))

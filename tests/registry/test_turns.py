@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from tests.patience import SOON_S
@@ -66,3 +67,10 @@ def test_where_nothing_can_be_written_nobody_waits(tmp_path: Path) -> None:
     (tmp_path / "servers").write_text("no directory")
     with alone(tmp_path, "working"), alone(tmp_path, "working"):
         assert (tmp_path / "servers").is_file()
+
+
+def test_nobody_waits_for_ever_for_one_that_is_stopped(tmp_path: Path) -> None:
+    with alone(tmp_path, "working"):  # as if for ever
+        began_s = time.monotonic()
+        with alone(tmp_path, "working", longest_s=0.1):
+            assert time.monotonic() - began_s > 0.1

@@ -159,7 +159,8 @@ class RankingConfig:
     """Passes over the impressions at most."""
     guide: Guide = "validation_weighted_per_user_loss"
     """What chooses the epoch: the share of watch time that is ranked below something unwatched on
-    the same page, or the mean loss, for logs whose impressions do not come by pages."""
+    the same page, or the mean loss. Where no page of validation holds both, as where each has but
+    one slot, it is the mean loss."""
     patience: int = 2
     """Epochs without a better guide on validation after which training stops."""
     num_validation_requests: int = 5_000

@@ -1,6 +1,7 @@
 """Stage 2's task for the training loop: its batches, its step, its validation."""
 
 import copy
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -51,7 +52,6 @@ class RankingTask:
         torch.manual_seed(config.seed)
         self.encoder, self.examples, self.config = encoder, examples, config
         self.group = group
-        self.guide = config.guide
         generator = np.random.default_rng(config.seed)
         outcomes = outcomes_of(encoder, examples, slice(None), torch.device("cpu"))
         start = new_objective(config).count(outcomes)
@@ -70,6 +70,8 @@ class RankingTask:
             chosen = generator.choice(validation.num_requests, count, replace=False)
             self.validation = validation.take(np.sort(chosen))
             self.validation_levels = Levels(self.model, encoder, self.validation, dtype=dtype)
+        has_pairs = self.validation and not math.isnan(_wrongly_ranked(self.validation))
+        self.guide = config.guide if has_pairs else "validation_loss"
         self.draw_rate = self._draw_rate(outcomes)
         self.generator = generator
         self.descent = self._new_descent()
@@ -119,16 +121,9 @@ class RankingTask:
         loss = self.objective.loss(outputs, outcomes)
         seconds = self.objective.seconds(outputs, outcomes.duration_s)
         self.objective.to(self.model.device)
-        counts = np.diff(examples.starts)
-        wrongly_ranked = weighted_per_user_loss(
-            np.repeat(np.arange(len(counts)), counts),
-            examples.watched,
-            examples.watch_time_s,
-            seconds.numpy(),
-        )
         return {
             "validation_loss": loss.item(),
-            "validation_weighted_per_user_loss": float(wrongly_ranked),
+            "validation_weighted_per_user_loss": _wrongly_ranked(examples, seconds.numpy()),
         }
 
     def validation_outputs(self) -> torch.Tensor:
@@ -233,6 +228,20 @@ class RankingTask:
         return Outcomes(
             outcomes.watched, outcomes.watch_time_s, outcomes.duration_s, (positive, negative)
         )
+
+
+def _wrongly_ranked(examples: ImpressionExamples, scores: Floats | None = None) -> float:
+    """Share of watch time ranked below something unwatched of its page; nan without such pairs.
+
+    `scores`: of each impression; without them all are alike.
+    """
+    counts = np.diff(examples.starts)
+    return weighted_per_user_loss(
+        np.repeat(np.arange(len(counts)), counts),
+        examples.watched,
+        examples.watch_time_s,
+        np.zeros(len(examples.watched)) if scores is None else scores,
+    )
 
 
 def outcomes_of(
