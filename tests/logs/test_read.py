@@ -171,6 +171,46 @@ def test_a_watched_impression_needs_its_watch_time(tmp_path: Path) -> None:
     assert check_logs(tmp_path).tables["impressions"].quarantined == {"null watch_time_s": 1}
 
 
+SHOWN = "request_id,user_id,item_id,shown_at_ms,position,watched"
+
+
+def test_where_only_clicks_are_known_each_counts_alike(tmp_path: Path) -> None:
+    put(
+        tmp_path / "impressions.csv",
+        f"{SHOWN}\n1,ann,hat,1,0,1\n1,ann,cap,1,1,0\n2,ben,cap,2,0,1\n",
+    )
+    with pytest.raises(DataError, match=r"watch_time_s.* missing_watch_time_s = 1 counts"):
+        read_logs(tmp_path)
+    logs, report = read_logs(tmp_path, LogsConfig(missing_watch_time_s=1.0))
+    assert logs.impressions is not None
+    assert logs.impressions.frame["watch_time_s"].to_list() == [1.0, 0.0, 1.0]
+    assert watch_rows(logs) == [("ann", "hat", 1, 1.0), ("ben", "cap", 2, 1.0)]
+    assert report.tables["impressions"].blanked == {"no watch_time_s, taken for 1": 2}
+    assert report.tables["impressions"].quarantined == {}
+
+
+def test_what_is_no_number_is_refused_whatever_a_missing_one_counts(tmp_path: Path) -> None:
+    put(
+        tmp_path / "impressions.csv",
+        f"{SHOWN},revenue\n1,ann,hat,1,0,1,9.5\n1,ann,cap,1,1,1,\n2,ben,cap,2,0,1,lots\n2,ben,hat,2,1,0,\n",
+    )
+    source = TableSource(columns={"watch_time_s": "revenue"})
+    config = LogsConfig(impressions=source, missing_watch_time_s=0.0)
+    logs, report = read_logs(tmp_path, config)
+    assert watch_rows(logs) == [("ann", "hat", 1, 9.5), ("ann", "cap", 1, 0.0)]
+    assert report.tables["impressions"].blanked == {"no watch_time_s, taken for 0": 1}
+    assert report.tables["impressions"].quarantined == {"watch_time_s is not a number": 1}
+    put(tmp_path / "impressions.csv", f"{SHOWN}\n1,ann,hat,1,0,1\n")
+    with pytest.raises(DataError, match="a column revenue"):
+        read_logs(tmp_path, config)
+
+
+@pytest.mark.parametrize("missing_s", [-1.0, float("nan"), 1e9])
+def test_what_a_missing_watch_time_counts_is_a_watch_time(missing_s: float) -> None:
+    with pytest.raises(ConfigError, match="missing_watch_time_s"):
+        LogsConfig(missing_watch_time_s=missing_s)
+
+
 def test_what_is_written_reads_back_and_has_the_same_bytes(tmp_path: Path) -> None:
     header = "request_id,user_id,item_id,shown_at_ms,position,watched,watch_time_s,source\n"
     put(tmp_path / "raw" / "impressions.csv", header + "r,u,b,10,0,true,2.5,home\n")

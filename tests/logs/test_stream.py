@@ -106,12 +106,16 @@ def test_good_rows_come_with_their_places(logs_dir: Path, max_rows: int | None) 
     assert rows_of(stream_of(logs_dir, config, max_rows)) == GOOD
 
 
+@pytest.mark.parametrize("missing_s", [None, 2.0])
 @pytest.mark.parametrize("max_rows", [None, 1, 4])
 def test_the_report_and_the_quarantine_are_those_of_the_logs_in_memory(
-    logs_dir: Path, tmp_path_factory: pytest.TempPathFactory, max_rows: int | None
+    logs_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    max_rows: int | None,
+    missing_s: float | None,
 ) -> None:
     """Also of pieces that are read apart, whose tallies add up."""
-    config = LogsConfig(max_watch_share=2.0)
+    config = LogsConfig(max_watch_share=2.0, missing_watch_time_s=missing_s)
     report = read_logs(logs_dir, config, now_ms=NOW_MS)[1].tables["watches"]
     in_memory = quarantine(logs_dir)
     (logs_dir / "quarantine" / "watches.parquet").unlink()
@@ -122,6 +126,7 @@ def test_the_report_and_the_quarantine_are_those_of_the_logs_in_memory(
         tally.add(stream.tally)
     assert report_of(tally, logs, tmp_path_factory.mktemp("scratch")) == report
     assert report.num_read - report.num_accepted == in_memory.height
+    assert len(report.blanked) == (0 if missing_s is None else 1)
     assert quarantine(logs_dir).equals(in_memory)
 
 

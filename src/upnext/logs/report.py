@@ -43,10 +43,11 @@ class RefusedRow:
 class TableReport:
     """What became of the rows of one table.
 
-    `quarantined`: reason → rows. `blanked`: reason → cells that became null in rows that may be
-    good. `unused_columns`: in the files, but no part of the table. `first_ms`, `last_ms`: times of
-    the first and last accepted event; None for items and users. `per_day`: accepted events by day,
-    for days that have any. `examples`: a few refused rows for each reason.
+    `quarantined`: reason → rows. `blanked`: reason → cells that became null, or are taken for what
+    the settings say, in rows that may be good. `unused_columns`: in the files, but no part of the
+    table. `first_ms`, `last_ms`: times of the first and last accepted event; None for items and
+    users. `per_day`: accepted events by day, for days that have any. `examples`: a few refused rows
+    for each reason.
     """
 
     num_read: int

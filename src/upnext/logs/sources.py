@@ -88,6 +88,11 @@ class LogsConfig:
     max_watch_time_s: float = 86_400.0
     """Longest believable watch, in seconds; a longer one is quarantined."""
 
+    missing_watch_time_s: float | None = None
+    """What a watch counts of which nobody wrote down how long it was. None: it is quarantined, and
+    files without such a column are refused. Where only clicks are known, 1 counts each alike; where
+    revenue stands in place of seconds, 0 fits a click that sold nothing."""
+
     max_watch_share: float | None = None
     """Longest believable watch as a multiple of its item's duration. None: no such limit,
     because players loop."""
@@ -103,6 +108,10 @@ class LogsConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"[logs] {name}", expected="more than 0", got=repr(value))
+        missing_s = self.missing_watch_time_s
+        if missing_s is not None and not 0 <= missing_s <= self.max_watch_time_s:
+            expected = f"0 to max_watch_time_s, {self.max_watch_time_s:g}"
+            raise ConfigError("[logs] missing_watch_time_s", expected=expected, got=repr(missing_s))
         for table, columns in TABLE_COLUMNS.items():
             if table not in TABLES_WITH_FEATURES:
                 _refuse_unknown_columns(table, self.source(table), columns)

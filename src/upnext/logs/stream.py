@@ -3,7 +3,6 @@
 What is refused, and why, is the same.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -75,7 +74,7 @@ class WatchStream:
     def _checked(self, raw: RawFile) -> WatchBatch:
         config = self._logs.config
         verdicts = Verdicts(np.zeros(raw.frame.height, np.uint8), self.tally.reasons)
-        frame = clean_file(raw, "watches", config, self._logs.now_ms, verdicts, Counter())
+        frame = clean_file(raw, "watches", config, self._logs.now_ms, verdicts, self.tally.blanked)
         item_codes = np.full(frame.height, -1, np.int32)
         good = np.flatnonzero(verdicts.codes == 0)
         item_codes[good] = self.items.codes(frame["item_id"].gather(good))

@@ -109,15 +109,21 @@ def clean_file(
     source = config.source(table)
     cleaned: dict[str, pl.Series] = {}
     for name, column in TABLE_COLUMNS[table].items():
-        if source.columns.get(name, name) not in raw.frame.columns:
-            if column.required and not column.nullable:
-                raise _missing_column(raw, table, name, source.columns.get(name, name))
+        is_watch_time = name == "watch_time_s"
+        if source.columns.get(name, name) in raw.frame.columns:
+            cells = _clean_column(raw, name, column, source, config)
+        elif (
+            is_watch_time and name not in source.columns and config.missing_watch_time_s is not None
+        ):
+            cells = _nothing_known(name, column, raw.frame.height)
+        elif column.required and not column.nullable:
+            raise _missing_column(raw, table, name, source.columns.get(name, name))
+        else:
             if column.required:
                 cleaned[name] = all_null(name, column, raw.frame.height)
             continue
-        cells = _clean_column(raw, name, column, source, config)
-        if "watched" in cleaned and name == "watch_time_s":
-            cells = _zero_where_not_watched(cells, cleaned["watched"])
+        if is_watch_time:
+            cells = _told_otherwise(cells, cleaned.get("watched"), config, blanked)
         cleaned[name] = cells.values
         if column.nullable:
             blanked.update({reason: mask.sum() for reason, mask in cells.faults})
@@ -158,13 +164,30 @@ def _refuse_bad_cells(
         verdicts.refuse("time in the future", cells.values > now_ms)
 
 
-def _zero_where_not_watched(cells: Cells, watched: pl.Series) -> Cells:
-    is_zero = cells.missing & (~watched).fill_null(False)
-    zero = pl.lit(0.0, pl.Float32)
-    filled = pl.select(pl.when(is_zero).then(zero).otherwise(cells.values)).to_series()
-    return dataclasses.replace(
-        cells, values=filled.alias(cells.values.name), missing=cells.missing & ~is_zero
-    )
+def _told_otherwise(
+    cells: Cells, watched: pl.Series | None, config: LogsConfig, blanked: Counter[str]
+) -> Cells:
+    """Watch times that are missing: 0 where nobody watched, and else what the config says."""
+    if watched is not None:
+        cells = _filled(cells, (~watched).fill_null(False), 0.0)
+    missing_s = config.missing_watch_time_s
+    if missing_s is None or not (num_missing := int(cells.missing.sum())):
+        return cells
+    blanked[f"no watch_time_s, taken for {missing_s:g}"] += num_missing
+    return _filled(cells, cells.missing, missing_s)
+
+
+def _filled(cells: Cells, where: pl.Series, value: float) -> Cells:
+    """Missing cells of some rows hold a value."""
+    is_filled = cells.missing & where
+    told = pl.when(is_filled).then(pl.lit(value, pl.Float32)).otherwise(cells.values)
+    values = pl.select(told).to_series().alias(cells.values.name)
+    return dataclasses.replace(cells, values=values, missing=cells.missing & ~is_filled)
+
+
+def _nothing_known(name: str, column: Column, length: int) -> Cells:
+    is_missing = pl.Series([True]).new_from_index(0, length)
+    return Cells(values=all_null(name, column, length), missing=is_missing, faults=())
 
 
 def _feature_names(raw: RawFile, table: TableName, source: TableSource) -> dict[str, str]:
@@ -232,6 +255,7 @@ def _missing_column(raw: RawFile, table: str, name: str, raw_name: str) -> DataE
             got=f"only one, {raw.columns[0]!r}",
             hint=f"[logs.{table}] separator = {json.dumps(mark)} takes it apart.",
         )
+    without = " Without any, [logs] missing_watch_time_s = 1 counts each watch alike."
     near = difflib.get_close_matches(raw_name, raw.columns, n=1)
     suggestion = near[0] if near else "the name in the file"
     return DataError(
@@ -241,7 +265,7 @@ def _missing_column(raw: RawFile, table: str, name: str, raw_name: str) -> DataE
         hint=f"did you mean {suggestion!r}? "
         * bool(near)
         + f"The column map gives it another name: [logs.{table}] columns = "
-        f"{{ {name} = {suggestion!r} }}.",
+        f"{{ {name} = {suggestion!r} }}." + without * (name == "watch_time_s"),
     )
 
 

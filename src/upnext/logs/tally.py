@@ -50,6 +50,8 @@ class Tally:
     pieces: list[PieceRows] = field(default_factory=list)
     unreadable: list[UnreadableFile] = field(default_factory=list)
     unused_columns: set[str] = field(default_factory=set)
+    blanked: Counter[str] = field(default_factory=Counter)
+    """Cells that had to be told otherwise, as `TableReport` has it."""
     reasons: list[str] = field(default_factory=list)
     times_ms: list[int] = field(default_factory=list)
     """First and last times of good rows; the least and the greatest matter."""
@@ -91,6 +93,7 @@ class Tally:
         self.pieces += [replace(one, first=self.num_read + one.first) for one in later.pieces]
         self.unreadable += later.unreadable
         self.unused_columns |= later.unused_columns
+        self.blanked += later.blanked
         if later.times_ms:
             self._note_times(*later.times_ms)
         self.num_by_day += later.num_by_day
@@ -126,7 +129,7 @@ class Tally:
             num_read=self.num_read + num_broken,
             num_accepted=self.num_accepted,
             quarantined=verdicts.counts(num_broken=num_broken),
-            blanked={},
+            blanked=dict(self.blanked),
             unused_columns=tuple(sorted(self.unused_columns)),
             first_ms=min(self.times_ms, default=None),
             last_ms=max(self.times_ms, default=None),
