@@ -30,7 +30,7 @@ main()
 @pytest.mark.parametrize(
     ("text", "where", "expected", "got"),
     [
-        ("", "watches.csv", "a readable .csv file", "no header line"),
+        ("\n", "watches.csv", "a readable .csv file", "no header line"),
         (HEADER, "watches (watches.csv)", "at least one good row", "none"),
         (
             "user_id,item_id,started_at_ms\nu,i,3\n",

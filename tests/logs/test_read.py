@@ -253,12 +253,32 @@ def test_a_corrupt_file_is_named(tmp_path: Path, content: bytes) -> None:
     assert "watches/b.parquet" in report.to_text()
 
 
+@pytest.mark.parametrize("name", ["b.csv", "b.jsonl", "b.tsv.gz"])
+def test_an_hour_without_events_leaves_an_empty_file_that_is_told(
+    tmp_path: Path, name: str
+) -> None:
+    put(tmp_path / "watches" / "a.csv", HEADER + "1,2,3,4\n")
+    nothing = gzip.compress(b"") if name.endswith(".gz") else b""
+    put(tmp_path / "watches" / name, nothing)
+    logs, report = read_logs(tmp_path)
+    assert watch_rows(logs) == [(1, 2, 3, 4.0)]
+    left_out = [(one.file, one.cause) for one in report.unreadable_files]
+    assert left_out == [(f"watches/{name}", "an empty file")]
+    put(tmp_path / "searches" / name, nothing)
+    logs, report = read_logs(tmp_path)
+    assert logs.searches is None
+    assert (f"searches/{name}", "an empty file") in [
+        (one.file, one.cause) for one in report.unreadable_files
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("watches.csv", "", "no header line"),
+        ("watches.csv", "", "impressions/ with files that are not empty, got watches.csv"),
+        ("watches.csv", "\n", "no header line"),
         ("watches.csv", HEADER, "expected at least one good row, got none"),
-        ("watches.jsonl", "", "expected a column user_id, got no columns"),
+        ("watches.jsonl", "\n", "expected a column user_id, got no columns"),
         ("watches.csv", "user,item_id,started_at_ms,watch_time_s\n", "did you mean 'user'"),
         ("watches.csv", HEADER.replace("watch_time_s", "x"), "columns = { watch_time_s = "),
         ("watches.csv", HEADER.encode("utf-16"), "UTF-16"),

@@ -185,6 +185,16 @@ def test_an_unreadable_file_is_left_out_only_if_so_wished(logs_dir: Path) -> Non
     )
 
 
+def test_an_empty_file_is_left_out_and_told(logs_dir: Path) -> None:
+    (logs_dir / "watches" / "d.csv").touch()
+    config = LogsConfig(max_watch_share=2.0)
+    stream = stream_of(logs_dir, config)
+    assert rows_of(stream) == GOOD
+    assert stream.tally.unreadable == list(
+        read_logs(logs_dir, config, now_ms=NOW_MS)[1].unreadable_files
+    )
+
+
 def test_a_file_that_is_damaged_in_its_middle_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "watches.parquet"
     put(path, [(f"u{n}", "soup", n, 1.0) for n in range(100)])

@@ -24,6 +24,10 @@ SUFFIXES = (".parquet", *TEXT_SUFFIXES, *(f"{suffix}.gz" for suffix in TEXT_SUFF
 _JSON_KEY = r'"((?:[^"\\]|\\.)*)"\s*:'
 
 
+class EmptyFileError(DataError):
+    """A text file without a line, as an hour leaves in which nothing happened."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawFile:
     """One file as its owner wrote it.
@@ -73,6 +77,7 @@ def read_file(
     """Reads one file; of columns only the wanted ones, or all of them where `wanted` is None.
 
     Raises:
+        EmptyFileError: it is text, and there is none.
         DataError: the file cannot be read at all.
     """
     if not _has_known_suffix(path):
@@ -105,6 +110,8 @@ def _read_known(
     if format_name.endswith(".parquet"):
         return _read_parquet(path, name, wanted)
     lines = _read_lines(path)
+    if lines.is_empty():
+        raise EmptyFileError(name, expected="a line at least", got="an empty file")
     if format_name.endswith((".jsonl", ".ndjson")):
         columns, fields = _read_json_lines(lines, wanted)
     else:

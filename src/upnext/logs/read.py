@@ -53,7 +53,9 @@ def read_logs(
     now_ms = round(time.time() * 1_000) if now_ms is None else now_ms
     tables, unreadable = _read_tables(directory, config, now_ms)
     if "watches" not in tables and "impressions" not in tables:
-        raise nothing_found(directory, "watches", "watches/ or impressions/ with files in it")
+        raise nothing_found(
+            directory, "watches", "watches/ or impressions/ with files that are not empty"
+        )
     _check_rows_together(tables, config)
     write_quarantine(directory, tables)
     reports: dict[str, TableReport] = {name: table.report() for name, table in tables.items()}

@@ -77,7 +77,7 @@ class TableReport:
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadableFile:
-    """A file that was left out because it could not be opened."""
+    """A file that was left out because it could not be opened, or is empty."""
 
     file: str
     cause: str

@@ -101,7 +101,8 @@ class LogsConfig:
     """Longest believable id, in UTF-8 bytes."""
 
     skip_unreadable_files: bool = False
-    """True: a file that cannot be opened is left out and reported. False: it is an error."""
+    """True: a file that cannot be opened is left out and reported. False: it is an error. A text
+    file without a line is left out and reported either way."""
 
     def __post_init__(self) -> None:
         for name in ("max_watch_time_s", "max_watch_share", "ids_max_bytes"):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from upnext.errors import DataError
 from upnext.logs.check import CheckedTable, Verdicts, refuse_longer_than_item
-from upnext.logs.formats import RawFile
+from upnext.logs.formats import EmptyFileError, RawFile
 from upnext.logs.id_codes import Codes, IdCodes
 from upnext.logs.pieces import Piece, WatchLogs
 from upnext.logs.report import UnreadableFile
@@ -61,7 +61,8 @@ class WatchStream:
             try:
                 parts = self._logs.read(piece)
             except DataError as error:
-                if not self._logs.config.skip_unreadable_files:
+                skips = self._logs.config.skip_unreadable_files
+                if not isinstance(error, EmptyFileError) and not skips:
                     raise
                 self.tally.unreadable.append(UnreadableFile(file=error.where, cause=error.got))
                 continue

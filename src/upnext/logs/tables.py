@@ -12,7 +12,7 @@ import polars as pl
 from upnext.errors import DataError
 from upnext.logs.cells import Cells, clean_cells, clean_feature
 from upnext.logs.check import CheckedTable, Verdicts
-from upnext.logs.formats import RawFile, find_files, read_file
+from upnext.logs.formats import EmptyFileError, RawFile, find_files, read_file
 from upnext.logs.report import UnreadableFile
 from upnext.logs.sources import (
     TABLE_COLUMNS,
@@ -83,16 +83,17 @@ def _read_files(
     wanted = None
     if name not in TABLES_WITH_FEATURES:
         wanted = {source.columns.get(column, column) for column in TABLE_COLUMNS[name]}
-    files = []
+    files, num_empty = [], 0
     for path in paths:
         name_there = short_name(path, directory)
         try:
             files.append(read_file(path, name_there, wanted=wanted, separator=source.separator))
         except DataError as error:
-            if not config.skip_unreadable_files:
+            num_empty += isinstance(error, EmptyFileError)
+            if not isinstance(error, EmptyFileError) and not config.skip_unreadable_files:
                 raise
             unreadable.append(UnreadableFile(file=error.where, cause=error.got))
-    if paths and not files:
+    if not files and num_empty < len(paths):
         raise nothing_found(directory, name, "at least one readable file")
     return files
 
