@@ -189,6 +189,30 @@ def test_where_only_clicks_are_known_each_counts_alike(tmp_path: Path) -> None:
     assert report.tables["impressions"].quarantined == {}
 
 
+def test_impressions_do_without_requests_and_positions(tmp_path: Path) -> None:
+    put(
+        tmp_path / "impressions" / "a.csv",
+        "user_id,item_id,shown_at_ms,watched,watch_time_s\n"
+        "ann,hat,1,1,9\nann,cap,1,0,\nben,cap,1,1,3\nann,hat,5,0,\nann,hat,,0,\n",
+    )
+    logs, report = read_logs(tmp_path)
+    assert logs.impressions is not None
+    found = logs.impressions.frame.select("user_id", "request_id", "position").rows()
+    assert found == [("ann", 1, 0), ("ann", 1, 0), ("ben", 1, 0), ("ann", 5, 0)]
+    assert report.tables["impressions"].quarantined == {"null shown_at_ms": 1}
+    assert [one.split("; ")[-1] for one in report.derived[:2]] == [
+        "request_id is in no column.",
+        "position is in no column.",
+    ]
+    put(tmp_path / "impressions" / "b.csv", f"{SHOWN},watch_time_s\n7,ann,hat,9,3,1,2\n")
+    logs, _ = read_logs(tmp_path)
+    assert logs.impressions is not None
+    assert logs.impressions.frame["request_id"].to_list() == [1, 1, 1, 5, 7]
+    config = LogsConfig(impressions=TableSource(columns={"request_id": "page"}))
+    with pytest.raises(DataError, match="a column page"):
+        read_logs(tmp_path, config)
+
+
 def test_what_is_no_number_is_refused_whatever_a_missing_one_counts(tmp_path: Path) -> None:
     put(
         tmp_path / "impressions.csv",

@@ -23,7 +23,7 @@ from upnext.logs.check import (
 from upnext.logs.formats import QUARANTINE, find_files
 from upnext.logs.report import CheckReport, TableReport, UnreadableFile
 from upnext.logs.sources import TABLE_COLUMNS, LogsConfig, TableName, TableSource
-from upnext.logs.tables import all_null, nothing_found, read_table
+from upnext.logs.tables import ASSUMED, all_null, nothing_found, read_table
 from upnext.schema import ITEM_COLUMNS, Impressions, Items, Logs, Searches, Users, Watches
 
 __all__ = ["LogsConfig", "TableSource", "check_logs", "read_logs", "write_logs"]
@@ -58,12 +58,13 @@ def read_logs(
         )
     _check_rows_together(tables, config)
     write_quarantine(directory, tables)
+    assumed = _assumptions(tables, config)
     reports: dict[str, TableReport] = {name: table.report() for name, table in tables.items()}
     _refuse_if_nothing_left(directory, tables)
     # One table at a time lets go of its raw columns as soon as its good rows are out.
     frames = {name: tables.pop(name).accepted() for name in list(tables)}
     frames = _agree_on_ids({name: frame for name, frame in frames.items() if frame.height})
-    derived = _derive_absent(frames)
+    derived = assumed + _derive_absent(frames)
     report = CheckReport(tables=reports, unreadable_files=unreadable, derived=derived)
     return _as_logs(frames), report
 
@@ -128,6 +129,18 @@ def _check_rows_together(tables: Mapping[TableName, CheckedTable], config: LogsC
                 refuse_longer_than_item(table, items, config.max_watch_share)
     for table in [*events, *(t for name, t in tables.items() if name == "searches")]:
         refuse_duplicates(table)
+
+
+def _assumptions(tables: Mapping[TableName, CheckedTable], config: LogsConfig) -> tuple[str, ...]:
+    """A sentence for each column that impressions do without."""
+    if "impressions" not in tables:
+        return ()
+    files, source = tables["impressions"].files, config.impressions
+    return tuple(
+        f"impressions: {what}; {name} is in no column."
+        for name, what in ASSUMED.items()
+        if any(source.columns.get(name, name) not in file.columns for file in files)
+    )
 
 
 def _agree_on_ids(frames: Frames) -> Frames:

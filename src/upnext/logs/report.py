@@ -87,7 +87,8 @@ class UnreadableFile:
 class CheckReport:
     """What the check found, table by table.
 
-    `derived`: a sentence for each table that had no files and was made from others.
+    `derived`: a sentence for each table that had no files and was made from others, and for each
+    column that impressions do without.
     """
 
     tables: Mapping[str, TableReport]

@@ -23,6 +23,11 @@ from upnext.logs.sources import (
 )
 from upnext.schema import KIND_DTYPES, Column
 
+ASSUMED = {
+    "request_id": "what a user is shown at one time is one request",
+    "position": "every position is 0",
+}
+"""What holds of impressions whose files lack a column that they can do without."""
 OTHER_SEPARATORS = ",;\t|"
 """Marks that may stand between fields where the header was not taken apart."""
 
@@ -110,20 +115,17 @@ def clean_file(
     source = config.source(table)
     cleaned: dict[str, pl.Series] = {}
     for name, column in TABLE_COLUMNS[table].items():
-        is_watch_time = name == "watch_time_s"
         if source.columns.get(name, name) in raw.frame.columns:
             cells = _clean_column(raw, name, column, source, config)
-        elif (
-            is_watch_time and name not in source.columns and config.missing_watch_time_s is not None
-        ):
-            cells = _nothing_known(name, column, raw.frame.height)
+        elif (assumed := _assumed(raw, table, name, config)) is not None:
+            cells = assumed
         elif column.required and not column.nullable:
             raise _missing_column(raw, table, name, source.columns.get(name, name))
         else:
             if column.required:
                 cleaned[name] = all_null(name, column, raw.frame.height)
             continue
-        if is_watch_time:
+        if name == "watch_time_s":
             cells = _told_otherwise(cells, cleaned.get("watched"), config, blanked)
         cleaned[name] = cells.values
         if column.nullable:
@@ -186,9 +188,25 @@ def _filled(cells: Cells, where: pl.Series, value: float) -> Cells:
     return dataclasses.replace(cells, values=values, missing=cells.missing & ~is_filled)
 
 
-def _nothing_known(name: str, column: Column, length: int) -> Cells:
-    is_missing = pl.Series([True]).new_from_index(0, length)
-    return Cells(values=all_null(name, column, length), missing=is_missing, faults=())
+def _assumed(raw: RawFile, table: TableName, name: str, config: LogsConfig) -> Cells | None:
+    """Cells of a column that a file lacks and can do without; None where it cannot."""
+    source, length = config.source(table), raw.frame.height
+    if name in source.columns:
+        return None
+    told = pl.Series([False]).new_from_index(0, length)
+    if name == "watch_time_s" and config.missing_watch_time_s is not None:
+        nothing = all_null(name, TABLE_COLUMNS[table][name], length)
+        return Cells(values=nothing, missing=~told, faults=())
+    if table != "impressions" or name not in ASSUMED:
+        return None
+    if name == "position":
+        zeros = pl.Series(name, [0], pl.Int32).new_from_index(0, length)
+        return Cells(values=zeros, missing=told, faults=())
+    column = TABLE_COLUMNS[table]["shown_at_ms"]
+    if source.columns.get("shown_at_ms", "shown_at_ms") not in raw.frame.columns:
+        return None
+    times = _clean_column(raw, "shown_at_ms", column, source, config).values
+    return Cells(values=times.alias(name), missing=told, faults=())
 
 
 def _feature_names(raw: RawFile, table: TableName, source: TableSource) -> dict[str, str]:
