@@ -66,8 +66,8 @@ def known(ids: NDArray[np.int32]) -> list[int]:
 def told(inputs: Inputs, manners: Manners, request: int) -> tuple[dict[int, float], Numbers]:
     """What the docstring of `Liking` says of one request, an event at a time: t by tag, and z."""
     events: list[tuple[int, list[int], bool]] = []
-    is_full = bool((inputs["history_rows"][request] > 0).all())
-    since_s = float(inputs["history_age_s"][request].max()) if is_full else float("inf")
+    is_full = int(inputs["history_rows"][request, 0]) > 0
+    since_s = float(inputs["history_age_s"][request, 0]) if is_full else float("inf")
     ages_s = inputs["shown_age_s"][request].tolist()
     oldest_s = max((age_s for age_s in ages_s if age_s <= since_s), default=0.0)
     for kind in ("shown", "history"):

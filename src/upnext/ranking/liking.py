@@ -142,8 +142,9 @@ class _Past:
         self.shown = _within(inputs["shown_channel_rows"], channels)
         self.watched = _within(inputs["history_channel_rows"], channels)
         shown_age_s, watched_age_s = inputs["shown_age_s"], inputs["history_age_s"]
-        are_full = inputs["history_rows"].amin(dim=1, keepdim=True) > 0
-        is_judged = ~are_full | (shown_age_s <= watched_age_s.amax(dim=1, keepdim=True))
+        # Newest last: only where all slots are filled is there a watch in the first.
+        is_full, since_s = inputs["history_rows"][:, :1] > 0, watched_age_s[:, :1]
+        is_judged = ~is_full | (shown_age_s <= since_s)
         oldest_s = (shown_age_s * is_judged).amax(dim=1, keepdim=True)
         is_told = (self.watched > UNKNOWN_ROW) & (watched_age_s <= oldest_s)
         self.shown_counts = ((self.shown > UNKNOWN_ROW) & is_judged).double()
