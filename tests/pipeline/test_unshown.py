@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,6 +100,13 @@ def test_the_seed_decides_what_is_drawn(parts: Parts, tiny_release: TrainedRelea
     again, other = parts_of(tiny_release, seed=1)[0], parts_of(tiny_release, seed=2)[0]
     np.testing.assert_array_equal(again.item_rows, parts[0].item_rows)
     assert again.item_rows.tolist() != other.item_rows.tolist()
+
+
+def test_searches_move_nothing_where_training_knew_of_none(plain_release: TrainedRelease) -> None:
+    recommender = plain_release.recommender
+    request = RecommendationRequest(user_id=recommender.users.id(2), at_ms=60)
+    searched = replace(request, searches=["one two three"] * 9)
+    assert recommender.recommend(searched).items == recommender.recommend(request).items
 
 
 def test_pages_served_since_move_nothing_of_a_ranker_that_learned_of_none(
