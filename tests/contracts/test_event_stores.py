@@ -167,10 +167,16 @@ class Model:
         posted = newest(ImpressionEvent, self.max_events)
         shown += [(event.shown_at_ms, event.item_id) for event in posted]
         shown = sorted(shown, key=lambda one: one[0])[-self.max_events :]
+        longest: dict[tuple[int, str], WatchEvent] = {}
+        for event in reversed(watches):
+            there = longest.setdefault((event.at_ms, str(event.item_id)), event)
+            if there.watch_time_s < event.watch_time_s:
+                longest[event.at_ms, str(event.item_id)] = event
+        told = [*longest.values()][::-1]
         return LivePast(
-            watched=[event.item_id for event in watches],
-            started_at_ms=[event.started_at_ms for event in watches],
-            watch_time_s=[event.watch_time_s for event in watches],
+            watched=[event.item_id for event in told],
+            started_at_ms=[event.started_at_ms for event in told],
+            watch_time_s=[event.watch_time_s for event in told],
             shown=[item_id for _, item_id in shown],
             shown_at_ms=[at_ms for at_ms, _ in shown],
             searched=[event.query for event in searches],
@@ -332,6 +338,17 @@ def test_pages_wait_for_nobody_and_go_with_the_next_events(places: Places) -> No
     store.log_pages([page("r", "a")])
     store.append([watch("w")])
     assert past(store).shown == ["a"]
+
+
+def test_a_watch_that_is_told_while_it_runs_is_one_watch_of_the_past(places: Places) -> None:
+    """As it is one line of the logs, and so one watch of the histories that training saw."""
+    store = places.open(places.new())
+    for number, seconds in enumerate((10.0, 30.0, 20.0)):
+        store.append([watch(f"e{number}", item_id="a", watch_time_s=seconds)])
+    store.append([watch("e3", item_id="b", watch_time_s=5.0)])
+    told = past(store)
+    assert sorted(zip(told.watched, told.watch_time_s, strict=True)) == [("a", 30.0), ("b", 5.0)]
+    assert len(told.started_at_ms) == 2
 
 
 def test_impressions_take_the_place_of_their_page_whichever_comes_first(places: Places) -> None:

@@ -167,7 +167,7 @@ def test_without_impressions_the_report_says_what_its_numbers_are_worth(
     plain_report: EvaluationReport,
 ) -> None:
     assert "no impressions" in plain_report.notes[0]
-    assert "Note: The logs have no impressions" in plain_report.to_text()
+    assert "Note: Training had no impressions" in plain_report.to_text()
     assert not plain_report.ranking
     assert not plain_report.calibration
     assert not plain_report.ranking_slices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from upnext.examples.impressions import ImpressionExamples
 from upnext.examples.watches import build_watch_examples
 from upnext.index import ExactIndex
 from upnext.pipeline.unshown import UNWATCHED_PER_REQUEST, examples_without_impressions
-from upnext.schema import NUM_RESERVED_ROWS
+from upnext.schema import NUM_RESERVED_ROWS, LivePast, RecommendationRequest
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
@@ -99,6 +100,23 @@ def test_the_seed_decides_what_is_drawn(parts: Parts, tiny_release: TrainedRelea
     again, other = parts_of(tiny_release, seed=1)[0], parts_of(tiny_release, seed=2)[0]
     np.testing.assert_array_equal(again.item_rows, parts[0].item_rows)
     assert again.item_rows.tolist() != other.item_rows.tolist()
+
+
+def test_searches_move_nothing_where_training_knew_of_none(plain_release: TrainedRelease) -> None:
+    recommender = plain_release.recommender
+    request = RecommendationRequest(user_id=recommender.users.id(2), at_ms=60)
+    searched = replace(request, searches=["one two three"] * 9)
+    assert recommender.recommend(searched).items == recommender.recommend(request).items
+
+
+def test_pages_served_since_move_nothing_of_a_ranker_that_learned_of_none(
+    plain_release: TrainedRelease,
+) -> None:
+    recommender = plain_release.recommender
+    shown = [recommender.encoder.catalogue.items.id(row) for row in range(2, 12)]
+    live = LivePast(shown=shown, shown_at_ms=list(range(13, 23)))
+    request = RecommendationRequest(user_id=recommender.users.id(2), at_ms=60)
+    assert recommender.recommend(request, live).items == recommender.recommend(request).items
 
 
 def test_a_ranker_is_trained_without_impressions_and_the_release_says_so(

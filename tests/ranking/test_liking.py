@@ -66,10 +66,13 @@ def known(ids: NDArray[np.int32]) -> list[int]:
 def told(inputs: Inputs, manners: Manners, request: int) -> tuple[dict[int, float], Numbers]:
     """What the docstring of `Liking` says of one request, an event at a time: t by tag, and z."""
     events: list[tuple[int, list[int], bool]] = []
-    oldest_s = float(inputs["shown_age_s"][request].max())
+    is_full = int(inputs["history_rows"][request, 0]) > 0
+    since_s = float(inputs["history_age_s"][request, 0]) if is_full else float("inf")
+    ages_s = inputs["shown_age_s"][request].tolist()
+    oldest_s = max((age_s for age_s in ages_s if age_s <= since_s), default=0.0)
     for kind in ("shown", "history"):
         for slot, channel in enumerate(inputs[f"{kind}_channel_rows"][request].tolist()):
-            is_new = kind == "shown" or float(inputs["history_age_s"][request, slot]) <= oldest_s
+            is_new = float(inputs[f"{kind}_age_s"][request, slot]) <= oldest_s
             if channel > 1 and is_new:
                 tags = known(inputs[f"{kind}_tag_rows"][request, slot].numpy())
                 events.append((channel, tags, kind == "shown"))
@@ -147,9 +150,11 @@ def test_likings_are_found_where_few_watch_and_where_most_do(
     inputs = random_inputs(1, num_requests=1, num_candidates=1)
     num_shown, num_watched = 48, round(48 * share)
     for kind, count in (("shown", num_shown), ("history", num_watched)):
-        inputs[f"{kind}_channel_rows"] = torch.full((1, count), 2, dtype=torch.int32)
-        inputs[f"{kind}_tag_rows"] = torch.zeros(1, count, 1, dtype=torch.int32)
-        inputs[f"{kind}_age_s"] = torch.ones(1, count)
+        rows = torch.zeros(1, num_shown + 1, dtype=torch.int32)
+        rows[:, num_shown + 1 - count :] = 2
+        inputs[f"{kind}_rows"] = inputs[f"{kind}_channel_rows"] = rows
+        inputs[f"{kind}_tag_rows"] = torch.zeros(1, num_shown + 1, 1, dtype=torch.int32)
+        inputs[f"{kind}_age_s"] = (rows > 0).float()
     inputs["channel_rows"] = torch.tensor([2], dtype=torch.int32)
     found = float(fitted(manners)(inputs)[0, 0])
 
@@ -173,6 +178,26 @@ def test_a_watch_from_before_the_oldest_impression_is_not_told(
         "history_tag_rows": torch.where(is_old[..., None], 0, inputs["history_tag_rows"]),
     }
     assert liking(inputs).equal(liking(without))
+
+
+def test_an_impression_from_before_the_oldest_of_all_watches_that_fit_is_not_told(
+    random_inputs: RandomInputs,
+) -> None:
+    """Who watches all he is shown was watching then too; it would look as if he had not."""
+    manners, num_watched, num_shown = some_manners(), 20, 50
+    inputs = random_inputs(1, num_requests=1, num_candidates=1)
+    for kind, count in (("shown", num_shown), ("history", num_watched)):
+        inputs[f"{kind}_rows"] = torch.full((1, count), 2, dtype=torch.int32)
+        inputs[f"{kind}_channel_rows"] = torch.full((1, count), 2, dtype=torch.int32)
+        inputs[f"{kind}_tag_rows"] = torch.full((1, count, 1), 2, dtype=torch.int32)
+        inputs[f"{kind}_age_s"] = torch.arange(count, 0, -1)[None] * 60.0
+    inputs |= {name: torch.tensor([2], dtype=torch.int32) for name in ("channel_rows", "item_rows")}
+    inputs["tag_rows"] = torch.tensor([[2]], dtype=torch.int32)
+    of_all_that_fits = fitted(manners)(inputs)
+    for name in ("shown_rows", "shown_channel_rows", "shown_tag_rows", "shown_age_s"):
+        inputs[name] = inputs[name][:, -num_watched:]
+    assert of_all_that_fits.equal(fitted(manners)(inputs))
+    assert float(of_all_that_fits[0, 1]) > 0.5
 
 
 def test_who_was_never_shown_anything_likes_nothing(random_inputs: RandomInputs) -> None:

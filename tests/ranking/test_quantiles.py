@@ -64,6 +64,18 @@ def test_a_level_a_hair_below_zero_has_a_root() -> None:
     assert Scaled(1, logs=False).with_powers(told).isfinite().all()
 
 
+@pytest.mark.parametrize("kind", ["constant", "zero", "nothing finite"])
+def test_what_never_varied_in_training_tells_nothing_later(kind: str) -> None:
+    """Its weights have learned nothing, so that they may not hear of it."""
+    scaled = Scaled(1, logs=True)
+    scaled.fit(TRAINING_VALUES[kind](np.random.default_rng(6)).astype(np.float32)[:, None])
+    told = scaled(torch.tensor([[-3.0], [0.0], [0.5], [7.0], [1e9]]))
+    _, logs = told.T
+    torch.testing.assert_close(logs, torch.zeros(5))
+    if kind != "nothing finite":
+        assert told.std(dim=0).tolist() == pytest.approx([0, 0])
+
+
 @pytest.mark.parametrize("kind", [kind for kind in TRAINING_VALUES if kind != "nothing finite"])
 def test_scaled_logs_are_the_standardised_logs_of_training(kind: str) -> None:
     values = TRAINING_VALUES[kind](np.random.default_rng(6)).astype(np.float32)

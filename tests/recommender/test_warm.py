@@ -48,17 +48,27 @@ def test_a_warm_release_answers_as_any_other(tiny_release: TrainedRelease) -> No
     assert opened.num_tried == one_by_one + 2 + 4 + 8
 
 
+def test_a_server_tries_as_many_at_once_as_it_will_answer(tiny_release: TrainedRelease) -> None:
+    """Networks keep memory for a batch, so one that is too large is to be found out before."""
+    opens = warm.OpensWarm(tiny_release.registry, max_batch=3)
+    opened = opens(tiny_release.release.version)
+    recorded = recorded_requests(tiny_release.release)
+    one_by_one = len(recorded) + len(made_up_requests(tiny_release.recommender))
+    assert opened.num_tried == one_by_one + 2 + 3
+
+
 def test_a_process_that_answers_loads_when_it_is_its_turn(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     opened: queue.SimpleQueue[tuple[int, bool]] = queue.SimpleQueue()
 
-    def remember(_registry: Path, version: int, *, rest: float) -> None:
+    def remember(_registry: Path, version: int, *, max_batch: int, rest: float) -> None:
+        assert max_batch == 5
         opened.put((version, rest > 0))
 
     monkeypatch.setattr(warm, "open_warm", remember)
     monkeypatch.setattr(warm, "_num_cores", lambda: 3)
-    opens = warm.OpensWarm(tmp_path)
+    opens = warm.OpensWarm(tmp_path, max_batch=5)
     with alone(tmp_path, "loading0"):  # that of all processes, as half of three cores is one
         opens(1)
         assert opened.get(timeout=SOON_S) == (1, False)  # at once: nobody is answered yet

@@ -144,6 +144,14 @@ def test_the_best_epoch_is_by_what_guided_the_choice(tmp_path: Path) -> None:
     assert {one.part: one.best_epoch for one in head.curves} == best
 
 
+def test_where_the_guide_is_not_defined_the_loss_chose(tmp_path: Path) -> None:
+    """As ranking's is not on pages of one slot: curves leave out what is no number."""
+    losses = [_epoch(n, validation_loss=value) for n, value in enumerate((3.0, 1.0, 2.0))]
+    _curve(tmp_path, *losses, part="chosen/ranking")
+    _publish(tmp_path, training="a1")
+    assert [one.best_epoch for one in read_training_run(tmp_path, "a1").curves] == [1]
+
+
 def test_only_of_losses_less_is_better() -> None:
     """What tells here which way a guide should go says what training says."""
     for guides, task in ((RetrievalGuide, RetrievalTask), (RankingGuide, RankingTask)):

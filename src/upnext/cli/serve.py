@@ -66,7 +66,7 @@ def serve(
 
     serve_(
         registry,
-        OpensWarm(registry),
+        OpensWarm(registry, max_batch=settings.queue.max_batch),
         settings,
         command=[sys.executable, "-m", "upnext", *sys.argv[1:]],
         say=say,

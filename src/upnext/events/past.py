@@ -26,7 +26,9 @@ def live_past(
 ) -> LivePast:
     """Turns all round, oldest first, and puts impressions and the slots of pages together.
 
-    At one time pages come first, and in a page the top.
+    At one time pages come first, and in a page the top. A watch that was told again and again while
+    it ran, as players do, counts once and at its longest, as `crediting.longest_watches` has it for
+    training: a history of one watch must not look like one of many.
 
     Args:
         watch_ms: how long each watch was.
@@ -41,14 +43,33 @@ def live_past(
         order = sorted(range(len(shown)), key=shown_at_ms.__getitem__)
         shown_at_ms = [shown_at_ms[place] for place in order]
         shown = [shown[place] for place in order]
+    started_at_ms, watched, spent_ms = _longest(watches, watch_ms)
     return LivePast(
-        watched=watches.what[::-1],
-        started_at_ms=watches.at_ms[::-1],
-        watch_time_s=[milliseconds / 1_000 for milliseconds in watch_ms[::-1]],
+        watched=watched[::-1],
+        started_at_ms=started_at_ms[::-1],
+        watch_time_s=[milliseconds / 1_000 for milliseconds in spent_ms[::-1]],
         shown=shown[-max_shown:],
         shown_at_ms=shown_at_ms[-max_shown:],
         searched=searches.what[::-1],
         searched_at_ms=searches.at_ms[::-1],
+    )
+
+
+def _longest(
+    watches: Found[Id], watch_ms: Sequence[int]
+) -> tuple[Sequence[int], Sequence[Id], Sequence[int]]:
+    """When, what and how long, the newest first; each item once at a time, at its longest."""
+    if len(set(watches.at_ms)) == len(watches.at_ms):
+        return watches.at_ms, watches.what, watch_ms
+    longest: dict[tuple[int, str], tuple[Id, int]] = {}
+    for at_ms, item_id, spent_ms in zip(watches.at_ms, watches.what, watch_ms, strict=True):
+        key = (at_ms, str(item_id))
+        if key not in longest or longest[key][1] < spent_ms:
+            longest[key] = (item_id, spent_ms)
+    return (
+        [at_ms for at_ms, _ in longest],
+        [item_id for item_id, _ in longest.values()],
+        [spent_ms for _, spent_ms in longest.values()],
     )
 
 

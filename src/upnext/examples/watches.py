@@ -10,7 +10,15 @@ from upnext.examples.encoder import Encoder
 from upnext.examples.history import History, Indices, ranges
 from upnext.examples.quantiles import quantile_bounds, to_quantile, with_powers
 from upnext.examples.vocabulary import Vocabulary
-from upnext.schema import MS_PER_DAY, UNKNOWN_ROW, Floats, Rows, TimesMs, Watches
+from upnext.schema import (
+    MS_PER_DAY,
+    NUM_RESERVED_ROWS,
+    UNKNOWN_ROW,
+    Floats,
+    Rows,
+    TimesMs,
+    Watches,
+)
 
 NEVER_DAYS = 10_000.0
 """Days since the last watch of a user who never watched."""
@@ -56,13 +64,18 @@ class QueryEncoder:
     num_context_values = 5
 
     def queries(self, history: History, user_rows: NDArray[Any], at_ms: TimesMs) -> Queries:
-        """What may be known of user_rows[b] at at_ms[b]: events strictly before, and the clock."""
+        """What may be known of user_rows[b] at at_ms[b]: events strictly before, and the clock.
+
+        How much was searched is told only where training knew of searches: elsewhere it learned
+        nothing of that, and its weights are random still.
+        """
         config = self.encoder.config
         watch_lo, watch_hi = history.watches.window_before(user_rows, at_ms, config.num_watches)
         search_lo, search_hi = history.searches.window_before(user_rows, at_ms, config.num_searches)
         idle = to_quantile(idle_days(history, watch_lo, watch_hi, at_ms), self.idle_bounds)
         watched = (watch_hi - watch_lo) / config.num_watches
-        searched = (search_hi - search_lo) / config.num_searches
+        knows_searches = self.encoder.search_tokens.num_rows > NUM_RESERVED_ROWS
+        searched = knows_searches * (search_hi - search_lo) / config.num_searches
         return Queries(
             user_rows=np.asarray(user_rows, np.int64),
             watch_lo=watch_lo,

@@ -181,9 +181,9 @@ def _protocol(bench: Bench) -> str:
 
 
 def _notes(bench: Bench) -> tuple[str, ...]:
-    if bench.logs.impressions is None:
+    if not bench.recommender.kept.metadata.get("has_impressions", True):
         return (
-            "The logs have no impressions: ranking learned from watches beside unwatched "
+            "Training had no impressions: ranking learned from watches beside unwatched "
             "candidates, so its expected watch times are true of that mixture only.",
         )
     if bench.split.test.impressions is None:
@@ -193,7 +193,7 @@ def _notes(bench: Bench) -> tuple[str, ...]:
 
 def _mean_watch_time_s(logs: Logs) -> float:
     """Mean seconds of an impression; 0 where the logs have none."""
-    if logs.impressions is None:
+    if logs.impressions is None or logs.impressions.frame.is_empty():
         return 0.0
     shown = logs.impressions.frame
     return float((shown["watch_time_s"] * shown["watched"]).to_numpy().mean())

@@ -24,7 +24,8 @@ class LearningData:
     """What both stages learn from, and by what they are chosen.
 
     `history` is that of everything, of which targets see their past. `targets` and
-    `validation_impressions` are None where validation is learned from as well.
+    `validation_impressions` are None where validation is learned from as well. `impressions` are
+    None too where there are none in the training part, as where they are logged since lately.
     """
 
     encoder: Encoder
@@ -71,7 +72,7 @@ class LogsInMemory:
             targets=None
             if refit
             else watch_targets(encoder, history, self.users, validation.watches),
-            impressions=train.impressions,
+            impressions=_if_any(train.impressions),
             validation_impressions=None if refit else validation.impressions,
         )
 
@@ -104,9 +105,13 @@ class LogsOnDisk:
             train_history=prepared.history(encoder, train),
             history=history,
             targets=None if refit else prepared.targets(history, validation),
-            impressions=train.others.impressions,
+            impressions=_if_any(train.others.impressions),
             validation_impressions=None if refit else validation.others.impressions,
         )
+
+
+def _if_any(impressions: Impressions | None) -> Impressions | None:
+    return None if impressions is None or impressions.frame.is_empty() else impressions
 
 
 def open_learning_logs(directory: Path, config: RunConfig, say: Say) -> LearningLogs:

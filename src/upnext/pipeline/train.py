@@ -74,7 +74,9 @@ def train(
         epochs = learned.facts()
         if config.refit:
             say("refit: both stages anew, on training and validation together")
-            data = logs.data(config.examples, refit=True)
+            of_both = logs.data(config.examples, refit=True)
+            # Epochs and calibration of a ranking without impressions fit no other.
+            data = replace(of_both, impressions=data.impressions and of_both.impressions)
             again = replace(logbook, directory=run / "refit")
             learned = _learn(data, logs.users, config, say, again, crew, chosen=learned)
         facts = {"data": logs.report, "training": run.name, **_facts(data, learned), **epochs}

@@ -36,7 +36,8 @@ class Liking(nn.Module):
     `most_curved`, which goes no further than is sure to be better; by then p is about right, and
     the second goes by p (1 − p) to where more steps would lead. Watches count if no older than the
     oldest of these impressions, for what else was shown before is not known; if nothing was shown,
-    none does. As it is made, nobody likes anything.
+    none does. Where watches fill all their slots, impressions count if no older than the oldest of
+    these, for what came of those before is not known. As it is made, nobody likes anything.
 
     In double precision, so that whoever adds up in another order rounds to the same features.
     """
@@ -140,9 +141,13 @@ class _Past:
         self.num_requests = inputs["shown_rows"].shape[0]
         self.shown = _within(inputs["shown_channel_rows"], channels)
         self.watched = _within(inputs["history_channel_rows"], channels)
-        oldest_s = inputs["shown_age_s"].amax(dim=1, keepdim=True)
-        is_told = (self.watched > UNKNOWN_ROW) & (inputs["history_age_s"] <= oldest_s)
-        self.shown_counts = (self.shown > UNKNOWN_ROW).double()
+        shown_age_s, watched_age_s = inputs["shown_age_s"], inputs["history_age_s"]
+        # Newest last: only where all slots are filled is there a watch in the first.
+        is_full, since_s = inputs["history_rows"][:, :1] > 0, watched_age_s[:, :1]
+        is_judged = ~is_full | (shown_age_s <= since_s)
+        oldest_s = (shown_age_s * is_judged).amax(dim=1, keepdim=True)
+        is_told = (self.watched > UNKNOWN_ROW) & (watched_age_s <= oldest_s)
+        self.shown_counts = ((self.shown > UNKNOWN_ROW) & is_judged).double()
         self.watched_counts = is_told.double()
         shown_tags = _within(inputs["shown_tag_rows"], tags)
         watched_tags = _within(inputs["history_tag_rows"], tags)

@@ -75,6 +75,9 @@ class LogScale(nn.Module):
 
         (sign(x) log(1 + |x|) − mean) / deviation, from −4 to 4; 0 where x is not known, nan
 
+    A feature that was the same all through training is 0 whatever it is later, as nothing was
+    learned of it: its weights are still random.
+
     Quantiles tell the usual values apart, and say 1 of all that is beyond them. The candidates of a
     request are beyond them: they were chosen because the user watches such items often.
     """
@@ -95,7 +98,8 @@ class LogScale(nn.Module):
         mean = np.where(known, logs, 0).sum(axis=0) / count
         deviation = np.sqrt(np.where(known, np.square(logs - mean), 0).sum(axis=0) / count)
         self.mean.copy_(torch.from_numpy(mean))
-        self.deviation.copy_(torch.from_numpy(np.where(deviation > 1e-6, deviation, 1.0)))
+        endless = float(np.finfo(np.float32).max)
+        self.deviation.copy_(torch.from_numpy(np.where(deviation > 1e-6, deviation, endless)))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """The scaled log of each value."""

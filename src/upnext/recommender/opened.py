@@ -1,7 +1,7 @@
 """A release that is open for requests: its encoder, its users' past, and what each stage needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Self
@@ -11,7 +11,7 @@ import numpy as np
 from upnext.config import config_of_release
 from upnext.errors import RequestError
 from upnext.examples.encoder import Encoder, ExamplesConfig
-from upnext.examples.history import History, Indices
+from upnext.examples.history import EventLog, History, Indices
 from upnext.examples.impressions import RankingInputs
 from upnext.examples.vocabulary import Vocabulary
 from upnext.recommender.batch import Batch, batch_of
@@ -119,14 +119,17 @@ class OpenedRelease:
         """What ranking is told of candidates item_rows [M]; encoded as training did.
 
         Without a position every item is told to stand first on the page, so that the order that a
-        page once had does not leak into the new one.
+        page once had does not leak into the new one. Of what users were shown a ranker is told
+        nothing that learned from logs without impressions: its weights for that are random still.
         """
-        scores = None
+        history, scores = batch.history, None
+        if not self.kept.metadata.get("has_impressions", True):
+            history = replace(history, shown=EventLog.empty(history.shown.num_users))
         if self.ranker is not None and self.ranker.num_sources:
             scores = self.nominators.scorer.scores(user_vectors, moments, item_rows, request_index)
         return RankingInputs(
             self.encoder,
-            batch.history,
+            history,
             user_rows=batch.user_rows,
             at_ms=batch.at_ms,
             request_index=request_index,

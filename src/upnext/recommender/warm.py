@@ -41,16 +41,19 @@ class OpensWarm:
     """Opens the releases of one server process: the first at once, as nobody is answered yet, and
     those after it in turn with the other processes of the machine, so that half of its cores are
     left to answers, and with rests, in which answers have the process to themselves.
+
+    `max_batch`: requests that the server answers at once.
     """
 
-    def __init__(self, registry: Path) -> None:
-        self._registry = registry
+    def __init__(self, registry: Path, *, max_batch: int) -> None:
+        self._registry, self._max_batch = registry, max_batch
         self._answers = False
 
     def __call__(self, version: int) -> Recommender:
         """As `open_warm`."""
         with self._turn() if self._answers else contextlib.nullcontext():
-            opened = open_warm(self._registry, version, rest=REST if self._answers else 0.0)
+            rest = REST if self._answers else 0.0
+            opened = open_warm(self._registry, version, max_batch=self._max_batch, rest=rest)
         self._answers = True
         return opened
 

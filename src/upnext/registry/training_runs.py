@@ -27,6 +27,9 @@ RUNNING_WITHIN_S = 600.0
 """A run that has written nothing for so long is not running. Between two stages nothing is told
 for minutes, on large logs."""
 
+INSTEAD_OF_A_GUIDE = "validation_loss"
+"""What chooses the epoch where the guide is not defined, as `ranking.step` has it."""
+
 _EPOCH = "epoch/"
 
 MOST_REMEMBERED = 1_024
@@ -240,11 +243,16 @@ def _guides(release: Release) -> dict[str, str]:
 
 
 def _best(epochs: Sequence[CurveEpoch], guide: str | None) -> int | None:
-    """The epoch with the best guide, the first of equals; a loss should fall, all else rise."""
-    told = [one for one in epochs if guide is not None and guide in one.metrics]
-    if guide is None or not told:
+    """The epoch with the best guide, the first of equals; a loss should fall, all else rise.
+
+    Where the guide was never a number, the mean loss is what training went by.
+    """
+    if guide is None:
         return None
-    return max(told, key=lambda one: goodness(guide, one.metrics[guide])).epoch
+    is_told = any(guide in one.metrics for one in epochs)
+    metric = guide if is_told else INSTEAD_OF_A_GUIDE
+    told = [one for one in epochs if metric in one.metrics]
+    return max(told, key=lambda one: goodness(metric, one.metrics[metric])).epoch if told else None
 
 
 def _remembered(path: Path) -> Curve | None:

@@ -20,7 +20,8 @@ def main() -> None:
     registry = Path(sys.argv[1])
     table = msgspec.json.decode(sys.stdin.buffer.read())
     config = config_from_table(table, ServingConfig, where="the front's settings")
-    serve(registry, OpensWarm(registry), config, command=(), say=_say)
+    opens = OpensWarm(registry, max_batch=config.queue.max_batch)
+    serve(registry, opens, config, command=(), say=_say)
 
 
 def _say(text: str) -> None:
