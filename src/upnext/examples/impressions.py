@@ -216,6 +216,14 @@ CANDIDATE_INPUTS = (
     "channel_counts",
     "source_scores",
 )
+SHOWN_INPUTS = (
+    "shown_rows",
+    "shown_channel_rows",
+    "shown_tag_rows",
+    "shown_age_s",
+    "shown_place",
+)
+"""Those with a slot for each of the last impressions."""
 PLACE_INPUTS = ("history_place", "shown_place", "item_place")
 """What `places_of` tells of the rows among these."""
 RANKING_INPUTS = REQUEST_INPUTS + CANDIDATE_INPUTS + PLACE_INPUTS
