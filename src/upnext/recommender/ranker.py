@@ -1,5 +1,6 @@
 """Stage 2 of a release: candidates in, expected watch times out."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,7 +12,7 @@ from upnext.examples.impressions import SHOWN_INPUTS, RankingInputs
 from upnext.recommender.files import Network
 from upnext.recommender.vectors import pooled_vectors
 from upnext.registry.release import Release
-from upnext.schema import PAD_ROW, Floats, Rows
+from upnext.schema import PAD_ROW, Floats
 
 SLOTS_AT_ONCE = 100
 """Of impressions, as many are told as hold all that anybody was shown, by so many: the runtime
@@ -55,11 +56,11 @@ class Ranker:
         feed = {
             name: vectors[name]() if name in vectors else raw[name] for name in self.network.inputs
         }
-        if begin := self._num_left_out(feed["shown_rows"]):
+        if begin := self._num_left_out(raw["shown_rows"]):
             feed |= {name: feed[name][:, begin:] for name in SHOWN_INPUTS if name in feed}
         return self.network(feed)
 
-    def _num_left_out(self, shown_rows: Rows) -> int:
+    def _num_left_out(self, shown_rows: NDArray[Any]) -> int:
         """How many first slots of impressions are left out, as they pad each request.
 
         What nobody was shown adds nothing to anything, but would be added up. Releases that were
@@ -67,7 +68,7 @@ class Ranker:
         """
         if isinstance(self.network.inputs["shown_rows"][1], int):
             return 0
-        num_slots = shown_rows.shape[1]
+        num_slots = int(shown_rows.shape[1])
         are_filled = (shown_rows > PAD_ROW).any(axis=0)
-        num_filled = num_slots - int(are_filled.argmax()) if are_filled.any() else 0
-        return max(0, num_slots - max(1, -(-num_filled // SLOTS_AT_ONCE)) * SLOTS_AT_ONCE)
+        num_told = num_slots - int(are_filled.argmax()) if are_filled.any() else 1
+        return max(0, num_slots - math.ceil(num_told / SLOTS_AT_ONCE) * SLOTS_AT_ONCE)
