@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from upnext.examples.impressions import SHOWN_INPUTS, RankingInputs
+from upnext.examples.impressions import RankingInputs
+from upnext.examples.input_groups import OF_IMPRESSIONS
 from upnext.recommender.files import Network
 from upnext.recommender.ranker import SLOTS_AT_ONCE
 from upnext.schema import NUM_RESERVED_ROWS, Floats
@@ -52,9 +53,9 @@ def test_slots_that_nobody_fills_are_left_out_and_change_no_bit(
     assert 0 < most_shown < raw.shown_rows.shape[1] - SLOTS_AT_ONCE
     network = Heard(ranker.network)
     seconds = replace(ranker, network=network).seconds_of(raw)  # type: ignore[arg-type]
-    for name in SHOWN_INPUTS:
+    for name in OF_IMPRESSIONS:
         told = network.feed[name].shape[1]
         assert told % SLOTS_AT_ONCE == 0
         assert most_shown <= told < most_shown + SLOTS_AT_ONCE
-    everything = network.feed | {name: raw[name] for name in SHOWN_INPUTS}
+    everything = network.feed | {name: raw[name] for name in OF_IMPRESSIONS}
     assert np.array_equal(seconds, ranker.network(everything))

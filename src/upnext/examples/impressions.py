@@ -216,14 +216,6 @@ CANDIDATE_INPUTS = (
     "channel_counts",
     "source_scores",
 )
-SHOWN_INPUTS = (
-    "shown_rows",
-    "shown_channel_rows",
-    "shown_tag_rows",
-    "shown_age_s",
-    "shown_place",
-)
-"""Those with a slot for each of the last impressions."""
 PLACE_INPUTS = ("history_place", "shown_place", "item_place")
 """What `places_of` tells of the rows among these."""
 RANKING_INPUTS = REQUEST_INPUTS + CANDIDATE_INPUTS + PLACE_INPUTS
@@ -258,7 +250,7 @@ item_place=array([0, 2, 3, 2]))
 
     def places(requests: NDArray[Any], rows: Rows) -> Indices:
         place, known = np.zeros(rows.shape, np.int64), rows > UNKNOWN_ROW
-        wanted = ((requests.astype(np.int64) << 32) + rows)[known]  # most slots may be pads
+        wanted = ((requests.astype(np.int64) << 32) + rows)[known]  # others may be most of them
         found = np.minimum(np.searchsorted(in_order, wanted), len(order) - 1)
         place[known] = np.where(in_order[found] == wanted, order[found] + 1, 0)
         return place

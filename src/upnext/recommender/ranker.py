@@ -8,7 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.examples.impressions import SHOWN_INPUTS, RankingInputs
+from upnext.examples.impressions import RankingInputs
+from upnext.examples.input_groups import OF_IMPRESSIONS
 from upnext.recommender.files import Network
 from upnext.recommender.vectors import pooled_vectors
 from upnext.registry.release import Release
@@ -57,7 +58,7 @@ class Ranker:
             name: vectors[name]() if name in vectors else raw[name] for name in self.network.inputs
         }
         if begin := self._num_left_out(raw["shown_rows"]):
-            feed |= {name: feed[name][:, begin:] for name in SHOWN_INPUTS if name in feed}
+            feed |= {name: feed[name][:, begin:] for name in OF_IMPRESSIONS if name in feed}
         return self.network(feed)
 
     def _num_left_out(self, shown_rows: NDArray[Any]) -> int:
