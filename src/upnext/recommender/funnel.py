@@ -270,12 +270,14 @@ class Funnel:
     ) -> list[Recommendation]:
         """What stands in each slot; plain numbers are taken from arrays at once, not one by one."""
         places, catalogue = page.places, self._release.encoder.catalogue
+        rows = candidates.item_rows[places]
         expected_s: Sequence[float | None] = [None] * len(places)
         if seconds is not None:
             expected_s = seconds[places].tolist()
         lines = zip(
             places.tolist(),
-            candidates.item_rows[places].tolist(),
+            catalogue.items.ids_in(rows),
+            catalogue.titles(rows),
             expected_s,
             candidates.scores[places].tolist(),
             candidates.nominated_by[places].tolist(),
@@ -285,8 +287,8 @@ class Funnel:
         )
         return [
             Recommendation(
-                item_id=catalogue.items.id(row),
-                title=catalogue.title(row),
+                item_id=item_id,
+                title=title,
                 expected_watch_time_s=expected_watch_time_s,
                 retrieval_score=score,
                 retrieval_rank=place + 1 if nominated_by[0] else None,
@@ -297,7 +299,8 @@ class Funnel:
             )
             for slot, (
                 place,
-                row,
+                item_id,
+                title,
                 expected_watch_time_s,
                 score,
                 nominated_by,
