@@ -18,6 +18,7 @@ opens: as few as find 95% of the true best 100. The index is built once and kept
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
