@@ -18,6 +18,7 @@ opens: as few as find 95% of the true best 100. The index is built once and kept
 import argparse
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -321,19 +322,34 @@ def _network(release: Release, known: Recommender, item_vector_size: int) -> Sco
     )
     network = ScoringNetwork(RankingConfig(), encoder, sizes, num_outputs=1)
     weights = _weights(release, "ranking/network.onnx")
-    for name, wanted in network.state_dict().items():
-        if name in weights:
-            continue
-        # The export renames what it makes a column of, and takes a small stack apart; all keep
-        # their order.
-        if wanted.ndim == 1:
-            column = next(key for key, one in weights.items() if one.shape == (len(wanted), 1))
-            weights[name] = weights.pop(column)[:, 0]
-        else:
-            parts = [one for one in weights.values() if one.shape == wanted.shape[1:]]
-            weights[name] = torch.stack(parts[-len(wanted) :])
+    wanted = network.state_dict()
+    renamed = {name: one for name, one in weights.items() if name not in wanted}
+    weights |= {
+        name: _found_again(one, renamed) for name, one in wanted.items() if name not in weights
+    }
     network.load_state_dict({name: weights[name] for name in network.state_dict()})
     return network.eval()
+
+
+def _found_again(wanted: torch.Tensor, renamed: dict[str, torch.Tensor]) -> torch.Tensor:
+    """A constant that the export folded into another; all of one form keep their order.
+
+    It may have turned it over, made a column or the diagonal of a matrix of it, or taken a small
+    stack apart.
+    """
+    forms: dict[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]] = {
+        tuple(wanted.shape): lambda one: one,
+        tuple(wanted.shape[::-1]): lambda one: one.T,
+    }
+    if wanted.ndim == 1:
+        size = len(wanted)
+        forms = {(size, size): torch.diagonal, (size, 1): lambda one: one[:, 0]}
+    for form, as_wanted in forms.items():
+        for name, one in renamed.items():
+            if tuple(one.shape) == form and one.dtype == wanted.dtype:
+                return as_wanted(renamed.pop(name))
+    parts = [one for one in renamed.values() if one.shape == wanted.shape[1:]]
+    return torch.stack(parts[-len(wanted) :])
 
 
 def _index(item_vectors: Array, path: Path) -> Any:

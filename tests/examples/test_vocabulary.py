@@ -23,7 +23,7 @@ def test_ids_survive_the_way_to_rows_and_back(ids: pl.Series) -> None:
     vocabulary = Vocabulary.by_frequency(ids)
     rows = vocabulary.rows(ids)
     assert rows.dtype == np.int32
-    assert [vocabulary.id(row) for row in rows] == ids.to_list()
+    assert [vocabulary.id(row) for row in rows] == vocabulary.ids_in(rows) == ids.to_list()
     assert vocabulary.series().to_list() == [
         vocabulary.id(row) for row in range(NUM_RESERVED_ROWS, vocabulary.num_rows)
     ]
@@ -122,6 +122,8 @@ def test_an_empty_vocabulary_knows_nothing(dtype: pl.DataType) -> None:
 def test_reserved_rows_hold_no_id(row: int) -> None:
     with pytest.raises(IndexError, match="rows 2 to 3 do"):
         Vocabulary.by_frequency(pl.Series(["a", "b"])).id(row)
+    with pytest.raises(IndexError):
+        Vocabulary.by_frequency(pl.Series(["a", "b"])).ids_in(np.array([2, row], np.int32))
 
 
 def test_an_id_longer_than_any_known_one_is_unknown_at_no_cost() -> None:

@@ -12,8 +12,15 @@ SIZES = st.lists(st.integers(1, 16), min_size=1, max_size=60)
 SECONDS = st.floats(1e-4, 1.0)
 
 
-def seen(sizes: list[int], fixed_s: float, each_s: float) -> BatchTimes:
+def begun() -> BatchTimes:
+    """Such as have their first batch behind them."""
     times = BatchTimes()
+    times.see(3, 30.0)
+    return times
+
+
+def seen(sizes: list[int], fixed_s: float, each_s: float) -> BatchTimes:
+    times = begun()
     for size in sizes:
         times.see(size, fixed_s + size * each_s)
     return times
@@ -21,6 +28,13 @@ def seen(sizes: list[int], fixed_s: float, each_s: float) -> BatchTimes:
 
 def test_nothing_is_expected_of_what_was_never_seen() -> None:
     assert BatchTimes().expected_s(8) == 0
+
+
+def test_the_very_first_batch_tells_nothing_of_those_after_it() -> None:
+    times = begun()
+    assert times.expected_s(3) == 0
+    times.see(3, 0.006)
+    assert times.expected_s(3) == pytest.approx(0.006)
 
 
 @given(sizes=SIZES, fixed_s=SECONDS, each_s=SECONDS, asked=st.integers(1, 16))
@@ -36,7 +50,7 @@ def test_where_times_are_a_line_it_is_found(
 def test_of_one_size_alone_each_thing_is_expected_to_take_its_part(
     size: int, took_s: float, count: int, asked: int
 ) -> None:
-    times = BatchTimes()
+    times = begun()
     for _ in range(count):
         times.see(size, took_s)
     assert times.expected_s(asked) == pytest.approx(asked * took_s / size)
@@ -44,7 +58,7 @@ def test_of_one_size_alone_each_thing_is_expected_to_take_its_part(
 
 @given(batches=st.lists(st.tuples(st.integers(1, 16), SECONDS), min_size=1, max_size=80))
 def test_more_never_take_less_nor_longer_than_one_by_one(batches: list[tuple[int, float]]) -> None:
-    times = BatchTimes()
+    times = begun()
     for size, took_s in batches:
         times.see(size, took_s)
     expected_s = [times.expected_s(size) for size in range(17)]

@@ -41,8 +41,14 @@ class Catalogue:
 
     def title(self, row: int) -> str | None:
         """The item's title, or None where the owner gave none."""
-        start, end = self.title_starts[row], self.title_starts[row + 1]
-        return bytes(self.title_bytes[start:end]).decode() or None
+        return self.titles(np.array([row]))[0]
+
+    def titles(self, rows: Rows) -> list[str | None]:
+        """The title of each item, as `title`."""
+        spans = zip(
+            self.title_starts[rows].tolist(), self.title_starts[rows + 1].tolist(), strict=True
+        )
+        return [self.title_bytes[start:end].tobytes().decode() or None for start, end in spans]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for a release."""

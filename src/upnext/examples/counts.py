@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.examples.once import once
 from upnext.schema import MS_PER_HOUR, NUM_RESERVED_ROWS, Floats, Rows, TimesMs
 
 HOUR_BITS = 24
@@ -16,6 +16,7 @@ FIRST_HOUR = 1 << (HOUR_BITS - 1)
 COUNTED = ("impressions", "watches", "watch_time_s", "watch_share")
 PARTS = np.array([1, 1, 1_000, 1_000_000])
 EVENTS_AT_ONCE = 1 << 23
+ENTRIES_AT_ONCE = 1 << 18
 
 Sums = NDArray[np.float64]
 
@@ -103,24 +104,37 @@ class HourlyCounts:
             ended += np.bincount(places, weights=added[mine], minlength=num_hours)
         return first_hour, ended
 
-    @cached_property
+    def work_out(self) -> None:
+        """What is else worked out when first asked, and takes longer than many answers."""
+        if len(self.keys):
+            _ = self._last_hour
+
+    @once
     def _first_hour(self) -> int:
-        return int(_hours(self.keys).min())
+        bounds = self._bounds
+        return int(_hours(self.keys[bounds[:-1][np.diff(bounds) > 0]]).min())
 
-    @cached_property
+    @once
     def _last_hour(self) -> int:
-        return int(_hours(self.keys).max())
+        # Of each row its last entry is the latest, so that few of the entries are looked at.
+        bounds = self._bounds
+        return int(_hours(self.keys[bounds[1:][np.diff(bounds) > 0] - 1]).max())
 
-    @cached_property
+    @once
     def _bounds(self) -> NDArray[np.int64]:
         """Row r's entries are in [bounds[r], bounds[r + 1]); a row after the last one has none.
 
         So that only of rows with something later than what is asked for an entry is sought: of few,
-        or none, when serving.
+        or none, when serving. Counted a few entries at a time, for whoever answers meanwhile.
         """
         num_rows = int(self.keys[-1] >> HOUR_BITS) + 1
-        ends = np.searchsorted(self.keys, np.arange(num_rows + 1) << HOUR_BITS)
-        return np.append(ends, len(self.keys))
+        bounds = np.zeros(num_rows + 2, np.int64)
+        for start in range(0, len(self.keys), ENTRIES_AT_ONCE):
+            rows = self.keys[start : start + ENTRIES_AT_ONCE] >> HOUR_BITS
+            counts = np.bincount(rows - rows[0])
+            first = int(rows[0]) + 1
+            bounds[first : first + len(counts)] += counts
+        return np.cumsum(bounds, out=bounds)
 
 
 def _keys(rows: NDArray[Any], hours: NDArray[Any]) -> NDArray[np.int64]:

@@ -249,10 +249,11 @@ item_place=array([0, 2, 3, 2]))
     in_order = keys[order]
 
     def places(requests: NDArray[Any], rows: Rows) -> Indices:
-        wanted = (requests.astype(np.int64) << 32) + rows
+        place, known = np.zeros(rows.shape, np.int64), rows > UNKNOWN_ROW
+        wanted = ((requests.astype(np.int64) << 32) + rows)[known]  # others may be most of them
         found = np.minimum(np.searchsorted(in_order, wanted), len(order) - 1)
-        is_there = (rows > UNKNOWN_ROW) & (in_order[found] == wanted)
-        return np.where(is_there, order[found] + 1, 0)
+        place[known] = np.where(in_order[found] == wanted, order[found] + 1, 0)
+        return place
 
     if not len(keys):
         return Places(*(np.zeros(r.shape, np.int64) for r in (history_rows, shown_rows, item_rows)))

@@ -86,6 +86,13 @@ class Vocabulary:
         key = self.ids[row - NUM_RESERVED_ROWS]
         return int(key) if self.ids_are_integers else _text(key)
 
+    def ids_in(self, rows: Rows) -> list[Id]:
+        """The owner's id in each row, as `id`, in much less time than one after the other."""
+        if len(rows) and not NUM_RESERVED_ROWS <= rows.min() <= rows.max() < self.num_rows:
+            raise IndexError(f"not all of {len(rows)} rows hold an id")
+        keys: list[Any] = self.ids[rows - NUM_RESERVED_ROWS].tolist()
+        return keys if self.ids_are_integers else [_text(key) for key in keys]
+
     def rows_beginning(self, text: str) -> Rows:
         """Rows of all ids that begin with a text, ascending; integers as they are written."""
         if not text:

@@ -21,6 +21,7 @@ from upnext.config import config_to_table
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import EventLog, History
 from upnext.examples.impressions import REQUEST_INPUTS, RankingInputs
+from upnext.examples.input_groups import OF_IMPRESSIONS
 from upnext.examples.vocabulary import Vocabulary
 from upnext.index import Index
 from upnext.pipeline.config import RunConfig
@@ -199,6 +200,9 @@ def _write_ranking(folder: Path, encoder: Encoder, ranking: TrainedRanking) -> N
         *("history_pooled", "shown_pooled", "history_vectors"),
     }
     shapes = {name: {0: requests if name in of_requests else candidates} for name in inputs}
+    if encoder.config.num_shown > 1:  # of a single slot none can be left out
+        shown = Dim("shown")
+        shapes |= {name: shapes[name] | {1: shown} for name in OF_IMPRESSIONS}
     _export(
         model.scoring,
         folder / "network.onnx",

@@ -1,6 +1,7 @@
 """What a user likes beyond what was counted: how he takes to channels' manners, and to tags."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -78,14 +79,19 @@ class Liking(nn.Module):
     def forward(self, inputs: Inputs) -> torch.Tensor:
         """[M, 2] as `LIKING_FEATURES` names them; 0 of what nothing is known of."""
         past = _Past(inputs, self.num_channels, self.num_tags)
-        log_odds, vectors = _found(self.log_odds, past.shown), self.vectors[past.shown]
-        of_tags = log_odds.new_zeros(past.num_requests * past.tags)
-        manners = log_odds.new_zeros(past.num_requests, self.size + 1)
+        log_odds = of_all = _found(self.log_odds, past.shown)
+        told = _Told(
+            shown=self.vectors[past.shown],
+            every=self.vectors[torch.cat([past.shown, past.watched], dim=1)],
+            moments=self.moments[past.shown],
+        )
+        of_tags, own = log_odds.new_zeros(past.num_requests * past.tags), torch.zeros_like(log_odds)
         for curvature in (most_curved, curved):
-            own = (vectors @ manners[:, :, None])[:, :, 0]
-            of_tags = of_tags + self._step_of_tags(past, curvature, of_tags, log_odds + own)
-            of_all = log_odds + own + past.of_tags(of_tags)
-            manners = self._of_manners(past, curvature, of_all, own)
+            of_tags = of_tags + self._step_of_tags(past, curvature, of_tags, of_all)
+            by_tags = past.of_tags(of_tags)
+            manners = self._of_manners(past, told, curvature, log_odds + own + by_tags, own)
+            own = (told.shown @ manners[:, :, None])[:, :, 0]
+            of_all = log_odds + own + by_tags
         request, channels = inputs["request_index"], _within(inputs["channel_rows"], past.channels)
         liked = (manners.index_select(0, request) * self.vectors[channels])[:, : self.size]
         tags = _within(inputs["tag_rows"], past.tags)
@@ -95,42 +101,47 @@ class Liking(nn.Module):
         return (torch.round(both / GRID) * GRID).float()
 
     def _step_of_tags(
-        self,
-        past: "_Past",
-        curvature: Curvature,
-        of_tags: torch.Tensor,
-        log_odds: torch.Tensor,
+        self, past: "_Past", curvature: Curvature, of_tags: torch.Tensor, of_all: torch.Tensor
     ) -> torch.Tensor:
         """[R · tags] how t of each request moves, one request after the other."""
-        of_all = log_odds + past.of_tags(of_tags)
         unexpected = -past.shown_shares * torch.sigmoid(of_all)[:, :, None]
-        num_sums = past.num_requests * past.tags
-        surprise = _added_up(
-            torch.cat([past.shown_tags, past.watched_tags], dim=1),
-            torch.cat([unexpected, past.watched_shares], dim=1),
-            num_sums,
-        )
         weights = past.shown_shares * curvature(of_all)[:, :, None]
-        certainty = _added_up(past.shown_tags, weights, num_sums)
+        sums = past.by_tag(torch.cat([unexpected, past.watched_shares, weights], dim=1))
+        surprise, certainty = sums[0], sums[1]
         return (surprise - of_tags * self.tag_precision) / (certainty + self.tag_precision)
 
     def _of_manners(
-        self, past: "_Past", curvature: Curvature, of_all: torch.Tensor, own: torch.Tensor
+        self,
+        past: "_Past",
+        told: "_Told",
+        curvature: Curvature,
+        of_all: torch.Tensor,
+        own: torch.Tensor,
     ) -> torch.Tensor:
-        """[R, D + 1] z of each request."""
+        """[R, D + 1] z of each request.
+
+        Summed up over events, not over channels: those of one user are few among all that there
+        are, whose moments are more than what a core has near at hand.
+        """
         weights = past.shown_counts * curvature(of_all)
         scores = weights * own - past.shown_counts * torch.sigmoid(of_all)
-        begins = torch.arange(past.num_requests, device=own.device)[:, None] * past.channels
-        shown, watched = past.shown + begins, past.watched + begins
-        num_sums = past.num_requests * past.channels
-        of_both = torch.cat([scores, past.watched_counts], dim=1)
-        score_sums = _added_up(torch.cat([shown, watched], dim=1), of_both, num_sums)
-        weight_sums = _added_up(shown, weights, num_sums)
+        towards = torch.cat([scores, past.watched_counts], dim=1)[:, None] @ told.every
         width = self.size + 1
-        information = weight_sums.view(-1, past.channels) @ self.moments
-        towards = score_sums.view(-1, past.channels) @ self.vectors
-        prior = torch.diag(self.precision)
-        return solved(information.view(-1, width, width) + prior, towards)
+        information = (weights[:, None] @ told.moments).view(-1, width, width)
+        return solved(information + torch.diag(self.precision), towards[:, 0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What is known of the channels of past events, looked up once for both steps.
+
+    shown [R, Hs, D + 1] the vectors of impressions' channels, every [R, Hs + H, D + 1] those of
+    impressions and then of watches, moments [R, Hs, (D + 1)²] of impressions.
+    """
+
+    shown: torch.Tensor
+    every: torch.Tensor
+    moments: torch.Tensor
 
 
 class _Past:
@@ -154,11 +165,23 @@ class _Past:
         self.shown_shares = _shares(shown_tags) * self.shown_counts[:, :, None]
         self.watched_shares = _shares(watched_tags) * self.watched_counts[:, :, None]
         begins = torch.arange(self.num_requests, device=oldest_s.device)[:, None, None] * tags
-        self.shown_tags, self.watched_tags = shown_tags + begins, watched_tags + begins
+        self.shown_tags = shown_tags + begins
+        self._num_sums = self.num_requests * tags
+        every = [self.shown_tags, watched_tags + begins, self.shown_tags + self._num_sums]
+        self._places = torch.cat(every, dim=1).flatten()
 
     def of_tags(self, likings: torch.Tensor) -> torch.Tensor:
         """[R, H] what the likings of all tags [R · tags] make of each impression's."""
         return (_found(likings, self.shown_tags) * self.shown_shares).sum(dim=2)
+
+    def by_tag(self, values: torch.Tensor) -> torch.Tensor:
+        """[2, R · tags] sums by request and tag of values [R, Hs + H + Hs, T].
+
+        First of impressions' and watches' together, then of what stands behind them, which is of
+        impressions again: all at once, which is quicker than one after the other.
+        """
+        nothing = values.new_zeros(2 * self._num_sums)
+        return nothing.scatter_add(0, self._places, values.flatten()).view(2, self._num_sums)
 
 
 def curved(log_odds: torch.Tensor) -> torch.Tensor:
@@ -204,8 +227,3 @@ def _shares(tags: torch.Tensor) -> torch.Tensor:
 def _found(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """values[places], of one line of values."""
     return values.index_select(0, places.flatten()).view_as(places)
-
-
-def _added_up(places: torch.Tensor, values: torch.Tensor, num_sums: int) -> torch.Tensor:
-    """[sums] of values [..] at places [..]; of one line, which is quicker than two."""
-    return values.new_zeros(num_sums).scatter_add(0, places.flatten(), values.flatten())

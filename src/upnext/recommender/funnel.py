@@ -8,6 +8,7 @@ be, and says why, is worth more than none.
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from typing import TypeVar
 
 import numpy as np
@@ -205,10 +206,7 @@ class Funnel:
         if request.num_reasons and seconds is not None and vectors is not None:
             reasons = self._reasons(place, vectors, candidates, page)
         reasons_ms = (time.perf_counter() - began_s) * 1e3
-        items = [
-            self._recommendation(candidates, seconds, page, slot, reasons[slot])
-            for slot in range(len(page.places))
-        ]
+        items = self._recommendations(candidates, seconds, page, reasons)
         timings_ms = self._timings_ms | {"reasons": reasons_ms}
         total_ms = (time.perf_counter() - self._began_s) * 1e3
         return Recommendations(
@@ -263,28 +261,53 @@ class Funnel:
             causes.append(f"rules leave {num_candidates:,} items for {request.k:,} slots")
         return causes
 
-    def _recommendation(
+    def _recommendations(
         self,
         candidates: Candidates,
         seconds: Floats | None,
         page: Page,
-        slot: int,
-        reasons: Sequence[Reason],
-    ) -> Recommendation:
-        place = page.places[slot]
-        row, nominated_by = int(candidates.item_rows[place]), candidates.nominated_by[place]
-        catalogue = self._release.encoder.catalogue
-        return Recommendation(
-            item_id=catalogue.items.id(row),
-            title=catalogue.title(row),
-            expected_watch_time_s=None if seconds is None else float(seconds[place]),
-            retrieval_score=float(candidates.scores[place]),
-            retrieval_rank=int(place) + 1 if nominated_by[0] else None,
-            sources=[name for name, is_so in zip(NOMINATORS, nominated_by, strict=True) if is_so],
-            reasons=reasons,
-            propensity=float(page.propensities[slot]),
-            explored=slot >= page.num_ranked,
+        reasons: Sequence[Sequence[Reason]],
+    ) -> list[Recommendation]:
+        """What stands in each slot; plain numbers are taken from arrays at once, not one by one."""
+        places, catalogue = page.places, self._release.encoder.catalogue
+        rows = candidates.item_rows[places]
+        expected_s: Sequence[float | None] = [None] * len(places)
+        if seconds is not None:
+            expected_s = seconds[places].tolist()
+        lines = zip(
+            places.tolist(),
+            catalogue.items.ids_in(rows),
+            catalogue.titles(rows),
+            expected_s,
+            candidates.scores[places].tolist(),
+            candidates.nominated_by[places].tolist(),
+            page.propensities.tolist(),
+            reasons,
+            strict=True,
         )
+        return [
+            Recommendation(
+                item_id=item_id,
+                title=title,
+                expected_watch_time_s=expected_watch_time_s,
+                retrieval_score=score,
+                retrieval_rank=place + 1 if nominated_by[0] else None,
+                sources=list(compress(NOMINATORS, nominated_by)),
+                reasons=why,
+                propensity=propensity,
+                explored=slot >= page.num_ranked,
+            )
+            for slot, (
+                place,
+                item_id,
+                title,
+                expected_watch_time_s,
+                score,
+                nominated_by,
+                propensity,
+                why,
+            ) in enumerate(lines)
+        ]
 
 
 def _none() -> Candidates:

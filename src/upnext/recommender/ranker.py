@@ -1,5 +1,6 @@
 """Stage 2 of a release: candidates in, expected watch times out."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,10 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.examples.impressions import RankingInputs
+from upnext.examples.input_groups import OF_IMPRESSIONS
 from upnext.recommender.files import Network
 from upnext.recommender.vectors import pooled_vectors
 from upnext.registry.release import Release
-from upnext.schema import Floats
+from upnext.schema import PAD_ROW, Floats
+
+SLOTS_AT_ONCE = 100
+"""Of impressions, as many are told as hold all that anybody was shown, by so many: the runtime
+keeps a plan of its memory for each shape that it meets."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,22 @@ class Ranker:
             "shown_pooled": lambda: pooled_vectors(item_vectors, raw["shown_rows"]),
             "history_vectors": lambda: item_vectors[raw["history_rows"]],
         }
-        return self.network(
-            {
-                name: vectors[name]() if name in vectors else raw[name]
-                for name in self.network.inputs
-            }
-        )
+        feed = {
+            name: vectors[name]() if name in vectors else raw[name] for name in self.network.inputs
+        }
+        if begin := self._num_left_out(raw["shown_rows"]):
+            feed |= {name: feed[name][:, begin:] for name in OF_IMPRESSIONS if name in feed}
+        return self.network(feed)
+
+    def _num_left_out(self, shown_rows: NDArray[Any]) -> int:
+        """How many first slots of impressions are left out, as they pad each request.
+
+        What nobody was shown adds nothing to anything, but would be added up. Releases that were
+        published before this was so take all slots.
+        """
+        if isinstance(self.network.inputs["shown_rows"][1], int):
+            return 0
+        num_slots = int(shown_rows.shape[1])
+        are_filled = (shown_rows > PAD_ROW).any(axis=0)
+        num_told = num_slots - int(are_filled.argmax()) if are_filled.any() else 1
+        return max(0, num_slots - math.ceil(num_told / SLOTS_AT_ONCE) * SLOTS_AT_ONCE)

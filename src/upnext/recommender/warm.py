@@ -8,7 +8,7 @@ out before a label points at it.
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +112,9 @@ def warm_up(
 
     Raises: ReleaseError: a stage failed, of which a server would say `degraded`.
     """
+    for counts in (recommender.history.item_counts, recommender.history.channel_counts):
+        with _resting(rest):
+            counts.work_out()
     requests = [*recorded, *made_up_requests(recommender)]
     for request in requests:
         _answer(recommender, [request], rest)
@@ -166,8 +169,9 @@ def _answer(
     recommender: Recommender, requests: Sequence[RecommendationRequest], rest: float
 ) -> None:
     live: list[LivePast | None] = [None] * len(requests)
-    began_s = time.monotonic()
-    for answer in recommender.recommend_all(requests, live):
+    with _resting(rest):
+        answers = recommender.recommend_all(requests, live)
+    for answer in answers:
         if failures := [cause for cause in answer.degraded if " failed (" in cause]:
             raise ReleaseError(
                 f"release {recommender.version}",
@@ -175,4 +179,11 @@ def _answer(
                 got="; ".join(failures),
                 hint="the log says why.",
             )
+
+
+@contextlib.contextmanager
+def _resting(rest: float) -> Iterator[None]:
+    """A step of work, after which others have their turn."""
+    began_s = time.monotonic()
+    yield
     time.sleep(rest * (time.monotonic() - began_s))

@@ -11,15 +11,21 @@ class BatchTimes:
 
     A batch takes no less than a smaller one, and no longer than its things one by one. Where all
     were of one size, nothing tells how much less that is: then it counts as nothing.
+
+    The very first is not counted. Whatever a process does for the first time in it takes many times
+    as long as it ever will again, and who came next would be refused for that.
     """
 
     def __init__(self) -> None:
-        self._num_seen = 0
+        self._is_first, self._num_seen = True, 0
         self._mean_num, self._mean_s = 0.0, 0.0
         self._var_num, self._cov_s = 0.0, 0.0
 
     def see(self, num: int, took_s: float) -> None:
         """One more batch, of so many things."""
+        if self._is_first:
+            self._is_first = False
+            return
         self._num_seen += 1
         # Of the first ones each counts alike, else the very first would for long.
         share = max(1 - FORGETTING, 1 / self._num_seen)
@@ -30,7 +36,7 @@ class BatchTimes:
         self._cov_s = (1 - share) * (self._cov_s + share * more * later_s)
 
     def expected_s(self, num: int) -> float:
-        """Seconds that a batch of so many things would take; 0 until one was seen."""
+        """Seconds that a batch of so many things would take; 0 until one was counted."""
         if self._num_seen == 0 or num == 0:
             return 0.0
         most_s = self._mean_s / self._mean_num

@@ -46,10 +46,11 @@ def best_first(
     order = kept[np.argsort(pair_keys(falling(scores[kept]), item_rows[kept]))]
     if num_requests > 1:
         order = order[np.argsort(request_index[order], kind="stable")]
-    order, requests, place = _first(order, request_index, k + most_excluded(excluded_rows))
+    num_wanted = k + most_excluded(excluded_rows)
+    order, requests, place = _first(order, request_index, num_wanted, num_requests)
     if excluded_rows:
         stands = ~_are_excluded(requests, item_rows[order], excluded_rows)
-        order, requests, place = _first(order[stands], request_index, k)
+        order, requests, place = _first(order[stands], request_index, k, num_requests)
     rows = np.full((num_requests, k), NO_ROW, np.int32)
     best = np.full((num_requests, k), -np.inf, np.float32)
     rows[requests, place] = item_rows[order]
@@ -63,9 +64,12 @@ def most_excluded(excluded_rows: Sequence[Rows] | None) -> int:
 
 
 def _first(
-    order: Places, request_index: NDArray[Any], k: int
+    order: Places, request_index: NDArray[Any], k: int, num_requests: int
 ) -> tuple[Places, NDArray[Any], Places]:
     """The first k of each request's proposals in order: which, whose, and at which place."""
+    if num_requests == 1:
+        order = order[:k]
+        return order, request_index[order], np.arange(len(order))
     requests = request_index[order]
     place = np.arange(len(order)) - np.searchsorted(requests, requests)
     is_first = place < k

@@ -67,14 +67,15 @@ class MostWatched:
         segments, count = self._segments(segment_rows), k + most_excluded(excluded_rows)
         lo = self.starts[segments]
         places, own_requests = ranges(lo, np.minimum(lo + count, self.starts[segments + 1]))
-        own = rows_of_keys(self.pairs[self.by_share[places]])
-        head = self.by_share[: min(count, self.starts[1])]
+        requests, rows = own_requests, rows_of_keys(self.pairs[self.by_share[places]])
         in_segments = np.flatnonzero(segments != EVERYBODY)
-        requests = np.repeat(in_segments, len(head))
-        general = np.tile(rows_of_keys(self.pairs[head]), len(in_segments))
-        is_new = ~find(self.pairs, pair_keys(segments[requests], general))[1]
-        requests = np.concatenate([own_requests, requests[is_new]])
-        rows = np.concatenate([own, general[is_new]])
+        if len(in_segments):
+            head = self.by_share[: min(count, self.starts[1])]
+            others = np.repeat(in_segments, len(head))
+            general = np.tile(rows_of_keys(self.pairs[head]), len(in_segments))
+            is_new = ~find(self.pairs, pair_keys(segments[others], general))[1]
+            requests = np.concatenate([requests, others[is_new]])
+            rows = np.concatenate([rows, general[is_new]])
         return best_first(
             requests,
             rows,
