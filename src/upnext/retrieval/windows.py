@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
+from torch.nn import functional
 
-from upnext.examples.history import EventLog, Indices
+from upnext.examples.history import EventLog, Indices, ranges
 from upnext.schema import UNKNOWN_ROW
 
 Embed = Callable[[torch.Tensor], torch.Tensor]
@@ -24,10 +26,9 @@ def window_means(
 ) -> torch.Tensor:
     """Mean embeddings of the last `lengths` events of each window [lo, hi): [B, W · E].
 
-    Windows of one user overlap almost wholly. Each event's embedding is read once and prefix sums
-    are taken, in float64: they grow with the call, their differences do not. A window's sum is then
-    one difference, and its gradient as cheap. Unknown rows count as absent; the mean of nothing is
-    zero. `lo` may not fall from one window to the next.
+    Windows of one user overlap almost wholly. Each event's embedding is read once, from wherever
+    the table lies, and then added up from a place that fits a cache, window by window. Unknown rows
+    count as absent; the mean of nothing is zero. `lo` may not fall from one window to the next.
     """
     if not len(log.rows):
         nothing = embed(torch.zeros(0, dtype=torch.int64, device=device))
@@ -36,48 +37,47 @@ def window_means(
     rows = log.rows[events].astype(np.int64)
     known = rows > UNKNOWN_ROW
     counts = np.concatenate([[0], np.cumsum(known)])
-    last = counts[local_hi]
-    first = counts[np.maximum(local_lo[:, None], local_hi[:, None] - np.array(lengths))]
+    last = np.repeat(counts[local_hi], len(lengths))
+    begin = np.maximum(local_lo[:, None], local_hi[:, None] - np.array(lengths))
     means: torch.Tensor = _Means.apply(  # type: ignore[no-untyped-call]
-        embed(torch.from_numpy(rows[known]).to(device)),
-        torch.from_numpy(first).to(device),
-        torch.from_numpy(last).to(device),
+        embed(torch.from_numpy(rows[known]).to(device)), counts[begin].ravel(), last
     )
-    return means
+    return means.view(len(lo), -1)
 
 
 class _Means(torch.autograd.Function):
-    """[E, D], first [B, W], last [B] → means of the vectors first … last − 1 of each: [B, W · D].
+    """[E, D], first [M], last [M] → means of the vectors first … last − 1 of each: [M, D].
 
-    Backwards, a window's gradient goes to each of its vectors: it is added at the window's
-    beginning, taken away at its end, and summed along. What is taken away is negated and added
-    without a factor, as `index_add_` is several times slower with one.
+    Backwards an event is to its windows what a window is to its events: its gradient is the sum of
+    what each of them gives one event.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any, vectors: torch.Tensor, first: torch.Tensor, last: torch.Tensor
-    ) -> torch.Tensor:
-        prefix = vectors.new_zeros(1 + len(vectors), vectors.shape[1], dtype=torch.float64)
-        torch.cumsum(vectors, 0, dtype=torch.float64, out=prefix[1:])
-        until_last = prefix.index_select(0, last)
-        share = 1 / (last[:, None] - first).clamp(min=1).to(vectors.dtype)
-        means = vectors.new_empty(*first.shape, vectors.shape[1])
-        for place, begin in enumerate(first.T):
-            torch.sub(until_last, prefix.index_select(0, begin), out=means[:, place])
-        ctx.save_for_backward(first, last, share)
-        ctx.num_vectors = len(vectors)
-        return means.mul_(share[:, :, None]).flatten(1)
+    def forward(ctx: Any, vectors: torch.Tensor, first: Indices, last: Indices) -> torch.Tensor:
+        events, starts = ranges(first, last), _starts(last - first)
+        sizes = torch.from_numpy(np.maximum(last - first, 1)).to(vectors.device, vectors.dtype)
+        ctx.events, ctx.starts, ctx.num_vectors = events, starts, len(vectors)
+        ctx.save_for_backward(share := sizes.reciprocal_()[:, None])
+        return _sums(vectors, events, starts).mul_(share)
 
     @staticmethod
     def backward(ctx: Any, grad_means: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        first, last, share = ctx.saved_tensors
-        of_each = grad_means.view(*first.shape, -1) * share[:, :, None]
-        steps = of_each.new_zeros(1 + ctx.num_vectors, of_each.shape[2])
-        steps.index_add_(0, first.flatten(), of_each.flatten(0, 1))
-        steps.index_add_(0, last, of_each.sum(dim=1).neg_())
-        summed = steps.cumsum(dim=0, dtype=torch.float64)[:-1]
-        return summed.to(grad_means.dtype), None, None
+        (share,) = ctx.saved_tensors
+        shape = len(ctx.starts) - 1, ctx.num_vectors
+        held = sparse.csr_array((np.ones(len(ctx.events), np.int8), ctx.events, ctx.starts), shape)
+        by_event = held.tocsc()
+        return _sums(grad_means * share, by_event.indices, by_event.indptr), None, None
+
+
+def _sums(vectors: torch.Tensor, members: Indices, starts: Indices) -> torch.Tensor:
+    """Sum i is that of the vectors members[starts[i]] … members[starts[i + 1] − 1]: [M, D]."""
+    places = [torch.from_numpy(array).to(vectors.device) for array in (members, starts)]
+    return functional.embedding_bag(places[0], vectors, places[1], mode="sum", include_last_offset=True)
+
+
+def _starts(sizes: Indices) -> Indices:
+    """Where each of some stretches begins that lie one after the other, and where the last ends."""
+    return np.concatenate([[0], np.cumsum(sizes)])
 
 
 def covering_events(lo: Indices, hi: Indices) -> tuple[Indices, Indices, Indices]:
