@@ -11,6 +11,7 @@ from upnext.config import require
 from upnext.errors import ConfigError
 from upnext.retrieval.attention import AttentionConfig, CausalAttention
 from upnext.training.group import ALONE, Group
+from upnext.training.precision import as_multiplied
 from upnext.training.side_features import SideFeatures
 from upnext.training.tables import new_table
 
@@ -244,17 +245,21 @@ class Tower(nn.Module):
         below 0, as serving may claim, continues both to the other side. With `normalised` the
         vectors have length 1; the temperature divides them, so that u · v is the score itself.
         """
+        watch_means = as_multiplied(watch_means)
         contexts = [table(context_rows[:, place]) for place, table in enumerate(self.contexts)]
         parts = [self.dropout(watch_means), search_mean, *contexts, context_values]
         if self.config.example_age != "none":
             share = (example_age_days / self.longest_age_days)[:, None]
             parts += [share, share.sign() * share.abs().sqrt()]
-        user_vectors: torch.Tensor = self.layers(torch.cat(parts, dim=1))
+        inputs = torch.cat([part.to(watch_means.dtype) for part in parts], dim=1)
+        user_vectors: torch.Tensor = self.layers(inputs)
         if self.linear_path is not None:
             user_vectors = user_vectors + self.linear_path(self.dropout(watch_means))
         user_vectors = self.last_activation(user_vectors)
         if self.config.normalised:
             user_vectors = nn.functional.normalize(user_vectors.float())
+        if self.config.temperature == 1.0:
+            return user_vectors
         return user_vectors / self.config.temperature
 
 

@@ -149,7 +149,8 @@ class RetrievalTask:
         examples = self.examples[chosen[share.part]]
         item_rows = self.examples[chosen].item_rows.astype(np.int64)
         rows = torch.from_numpy(item_rows).to(self.model.device)
-        self.model.train()
+        if not self.model.training:  # as going through all modules takes a while
+            self.model.train()
         with self.group.own_draws(int(draws.integers(LARGEST_SEED))):
             with self._autocast():
                 vectors = user_vectors(
@@ -229,8 +230,7 @@ class RetrievalTask:
             )
         drawn = self.sampler.draw(batch, self.generator)
         together = item_vectors(torch.cat([rows, drawn.rows]))
-        positives, negatives = together[: len(rows)], together[len(rows) :]
-        of_positives = self.sampler.log_expected(rows)
+        positives, negatives = together.split([len(rows), len(drawn.rows)])
         match self.config.loss:
             case "noise_contrastive":
                 return noise_contrastive_loss(
@@ -239,7 +239,7 @@ class RetrievalTask:
                     negatives,
                     positive_rows=rows,
                     negative_rows=drawn.rows,
-                    positive_log_expected=of_positives,
+                    positive_log_expected=self.sampler.log_expected(rows),
                     negative_log_expected=drawn.log_expected,
                     precision=precision,
                 )
@@ -253,6 +253,7 @@ class RetrievalTask:
                     precision=precision,
                 )
             case _:
+                is_classic = not self.config.corrected_log_q
                 return sampled_softmax_loss(
                     vectors,
                     positives,
@@ -260,7 +261,7 @@ class RetrievalTask:
                     positive_rows=rows,
                     negative_rows=drawn.rows,
                     negative_log_expected=drawn.log_expected,
-                    positive_log_expected=None if self.config.corrected_log_q else of_positives,
+                    positive_log_expected=self.sampler.log_expected(rows) if is_classic else None,
                     precision=precision,
                 )
 
