@@ -18,6 +18,10 @@ from upnext.training.tables import new_table
 EXPORTED_WATCHES = 3
 """Length of the history that the network is traced with when it is exported."""
 
+WIDTH_UNIT = 8
+"""The tower's inputs are filled up with zeros to a multiple of it: in bfloat16 an odd width costs a
+sixth more."""
+
 ExampleAge = Literal["none", "log_end", "publication"]
 
 
@@ -210,6 +214,8 @@ class Tower(nn.Module):
             if config.history == "attention"
             else None
         )
+        self.num_blank = -width % WIDTH_UNIT
+        width += self.num_blank
         activation = nn.ReLU if config.activation == "relu" else nn.SiLU
         layers: list[nn.Module] = []
         for size in config.hidden_sizes:
@@ -251,6 +257,7 @@ class Tower(nn.Module):
         if self.config.example_age != "none":
             share = (example_age_days / self.longest_age_days)[:, None]
             parts += [share, share.sign() * share.abs().sqrt()]
+        parts.append(context_values.new_zeros(len(context_values), self.num_blank))
         inputs = torch.cat([part.to(watch_means.dtype) for part in parts], dim=1)
         user_vectors: torch.Tensor = self.layers(inputs)
         if self.linear_path is not None:

@@ -140,18 +140,20 @@ class RetrievalTask:
 
     def step(self, chosen: Indices, *, learning_rate: float) -> torch.Tensor:
         """One step of gradient descent; the batch's mean loss before it."""
-        draws = np.random.default_rng(int(torch.randint(LARGEST_SEED, ())))
-        self.generator.manual_seed(int(draws.integers(LARGEST_SEED)))
+        for_negatives, for_skips, own = torch.randint(LARGEST_SEED, (3,)).tolist()
+        self.generator.manual_seed(for_negatives)
         if not len(chosen):
             return torch.zeros((), device=self.model.device)
-        skipped = self._skipped(len(chosen), draws)
+        skipped = self._skipped(len(chosen), seed=for_skips)
         share = self.group.share(len(chosen))
-        examples = self.examples[chosen[share.part]]
-        item_rows = self.examples[chosen].item_rows.astype(np.int64)
+        examples = self.examples[chosen]
+        item_rows = examples.item_rows.astype(np.int64)
+        if self.group.size > 1:
+            examples = examples[share.part]
         rows = torch.from_numpy(item_rows).to(self.model.device)
         if not self.model.training:  # as going through all modules takes a while
             self.model.train()
-        with self.group.own_draws(int(draws.integers(LARGEST_SEED))):
+        with self.group.own_draws(own):
             with self._autocast():
                 vectors = user_vectors(
                     self.model,
@@ -208,10 +210,11 @@ class RetrievalTask:
             case "none":
                 return np.zeros(len(examples), np.float32)
 
-    def _skipped(self, num_examples: int, draws: np.random.Generator) -> Indices | None:
+    def _skipped(self, num_examples: int, *, seed: int) -> Indices | None:
         mean = self.config.skipped_watches
         if mean == 0:
             return None
+        draws = np.random.default_rng(seed)
         skipped: NDArray[np.int64] = draws.geometric(1 / (1 + mean), num_examples) - 1
         return skipped
 

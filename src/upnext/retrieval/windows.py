@@ -5,11 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 from torch.nn import functional
 
-from upnext.examples.history import EventLog, Indices, ranges
+from upnext.examples.history import EventLog, Indices
 from upnext.schema import UNKNOWN_ROW
+
+Places = NDArray[np.int32]
+"""Among what one call holds; half as long as places in a log, which may be of any length."""
 
 Embed = Callable[[torch.Tensor], torch.Tensor]
 """Rows [R] → their vectors [R, E]."""
@@ -36,8 +40,8 @@ def window_means(
     events, local_lo, local_hi = covering_events(lo, hi)
     rows = log.rows[events].astype(np.int64)
     known = rows > UNKNOWN_ROW
-    counts = np.concatenate([[0], np.cumsum(known)])
-    last = np.repeat(counts[local_hi], len(lengths))
+    counts = _starts(known)
+    last = counts[np.repeat(local_hi, len(lengths))]
     begin = np.maximum(local_lo[:, None], local_hi[:, None] - np.array(lengths))
     means: torch.Tensor = _Means.apply(  # type: ignore[no-untyped-call]
         embed(torch.from_numpy(rows[known]).to(device)), counts[begin].ravel(), last
@@ -53,11 +57,13 @@ class _Means(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, vectors: torch.Tensor, first: Indices, last: Indices) -> torch.Tensor:
-        events, starts = ranges(first, last), _starts(last - first)
-        sizes = torch.from_numpy(np.maximum(last - first, 1)).to(vectors.device, vectors.dtype)
+    def forward(ctx: Any, vectors: torch.Tensor, first: Places, last: Places) -> torch.Tensor:
+        sizes = last - first
+        starts = _starts(sizes)
+        events = np.arange(starts[-1], dtype=np.int32) + np.repeat(first - starts[:-1], sizes)
+        share = torch.from_numpy(1 / np.maximum(sizes, 1)).to(vectors.device, vectors.dtype)
         ctx.events, ctx.starts, ctx.num_vectors = events, starts, len(vectors)
-        ctx.save_for_backward(share := sizes.reciprocal_()[:, None])
+        ctx.save_for_backward(share := share[:, None])
         return _sums(vectors, events, starts).mul_(share)
 
     @staticmethod
@@ -69,15 +75,17 @@ class _Means(torch.autograd.Function):
         return _sums(grad_means * share, by_event.indices, by_event.indptr), None, None
 
 
-def _sums(vectors: torch.Tensor, members: Indices, starts: Indices) -> torch.Tensor:
+def _sums(vectors: torch.Tensor, members: Places, starts: Places) -> torch.Tensor:
     """Sum i is that of the vectors members[starts[i]] … members[starts[i + 1] − 1]: [M, D]."""
-    places = [torch.from_numpy(array).to(vectors.device) for array in (members, starts)]
-    return functional.embedding_bag(places[0], vectors, places[1], mode="sum", include_last_offset=True)
+    places, offsets = (torch.from_numpy(array).to(vectors.device) for array in (members, starts))
+    return functional.embedding_bag(places, vectors, offsets, mode="sum", include_last_offset=True)
 
 
-def _starts(sizes: Indices) -> Indices:
+def _starts(sizes: NDArray[Any]) -> Places:
     """Where each of some stretches begins that lie one after the other, and where the last ends."""
-    return np.concatenate([[0], np.cumsum(sizes)])
+    starts = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(sizes, out=starts[1:])
+    return starts
 
 
 def covering_events(lo: Indices, hi: Indices) -> tuple[Indices, Indices, Indices]:
