@@ -257,7 +257,7 @@ class Tower(nn.Module):
         if self.config.example_age != "none":
             share = (example_age_days / self.longest_age_days)[:, None]
             parts += [share, share.sign() * share.abs().sqrt()]
-        parts.append(context_values.new_zeros(len(context_values), self.num_blank))
+        parts.append(context_values.new_zeros(context_values.shape[0], self.num_blank))
         inputs = torch.cat([part.to(watch_means.dtype) for part in parts], dim=1)
         user_vectors: torch.Tensor = self.layers(inputs)
         if self.linear_path is not None:
