@@ -14,7 +14,7 @@ Link = Literal["softmax", "logistic"]
 Precision = Literal["float32", "bfloat16"]
 """Of matrix products and logits. `float32` leaves the vectors as they are, be they float64."""
 
-CHUNK_LOGITS = 2**20
+CHUNK_LOGITS = 2**21
 """Logits held at once, on a CPU about as many as its caches hold."""
 
 ACCELERATOR_CHUNKS = 64
