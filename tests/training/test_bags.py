@@ -21,8 +21,8 @@ def test_sums_and_their_gradient_are_those_of_the_matrix_of_who_lies_where(
     vectors = torch.randn(6, SIZE, dtype=torch.float64, generator=generator).requires_grad_()
     upstream = torch.randn(len(bags), SIZE, dtype=torch.float64, generator=generator)
     occurs = torch.zeros(len(bags), 6, dtype=torch.float64)
-    for bag, members in enumerate(bags):
-        for member in members:
+    for bag, among in enumerate(bags):
+        for member in among:
             occurs[bag, member] += 1
     members = np.array([member for bag in bags for member in bag], np.int32)
     starts = bag_starts(np.array([len(bag) for bag in bags], np.int64))

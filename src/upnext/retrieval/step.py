@@ -233,7 +233,7 @@ class RetrievalTask:
             )
         drawn = self.sampler.draw(batch, self.generator)
         together = item_vectors(torch.cat([rows, drawn.rows]))
-        positives, negatives = together.split([len(rows), len(drawn.rows)])
+        positives, negatives = torch.split(together, [len(rows), len(drawn.rows)])
         match self.config.loss:
             case "noise_contrastive":
                 return noise_contrastive_loss(

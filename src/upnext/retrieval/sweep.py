@@ -42,7 +42,7 @@ class Hits(NamedTuple):
         starts = range(0, max(num_examples, 1) + block_size, block_size)
         ends = torch.searchsorted(self.examples, self.examples.new_tensor(starts)).tolist()
         places = self.examples.remainder(block_size).mul_(num_draws).add_(self.draws)
-        return places.split([last - first for first, last in pairwise(ends)])
+        return torch.split(places, [last - first for first, last in pairwise(ends)])
 
 
 def accidental_hits(positive_rows: torch.Tensor, negative_rows: torch.Tensor) -> Hits:
@@ -158,15 +158,10 @@ class _Sweep:
         self.positive_odds = torch.ones_like(self.shift)
         self.sums, self.scale = torch.empty_like(self.shift), torch.ones_like(self.shift)
         self.grad_users, self.grad_draws = torch.zeros_like(users), torch.zeros_like(draws.vectors)
-        of_all = (
-            users,
-            self.extended,
-            self.grad_users,
-            self.positive_odds,
-            self.sums,
-            self.scale,
+        of_all = _Block(
+            users, self.extended, self.grad_users, self.positive_odds, self.sums, self.scale
         )
-        parts = zip(*(whole.split(num_examples) for whole in of_all), strict=True)
+        parts = zip(*(torch.split(whole, num_examples) for whole in of_all), strict=True)
         self.blocks = [_Block(*part) for part in parts]
         self.tiles = _tiles(draws, self.grad_draws, len(users), num_examples, num_draws, dtype)
         self.buffer = users.new_empty(num_examples * num_draws, dtype=dtype)
@@ -263,14 +258,17 @@ def _tiles(
     vectors, hits = draws.vectors.detach().to(dtype), draws.hits
     beside = [_with_remainder(-draws.log_expected, dtype), vectors.new_ones(len(vectors), 2)]
     extended = torch.cat([vectors, *beside], dim=1)
-    of_each = [whole.split(num_draws) for whole in (vectors, extended, grad_draws)]
+    parts = zip(
+        *(torch.split(whole, num_draws) for whole in (vectors, extended, grad_draws)), strict=True
+    )
     tiles = []
-    for number, part in enumerate(zip(*of_each, strict=True)):
+    for number, (of_draws, beside_log, gradient) in enumerate(parts):
         of_tile, first = hits, number * num_draws
         if num_draws < len(vectors):
             inside = (hits.draws >= first) & (hits.draws < first + num_draws)
             of_tile = Hits(hits.examples[inside], hits.draws[inside] - first)
-        tiles.append(_Tile(*part, of_tile.by_block(num_examples, block_size, len(part[0]))))
+        places = of_tile.by_block(num_examples, block_size, len(of_draws))
+        tiles.append(_Tile(of_draws, beside_log, gradient, places))
     return tiles
 
 
