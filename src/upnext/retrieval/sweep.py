@@ -174,7 +174,8 @@ class _Sweep:
         self.see_all()
         if self.link == "softmax" and not bool((self.sums < LARGEST_ODDS).all()):
             self.count_from_likeliest()
-            self.grad_users.zero_(), self.grad_draws.zero_()
+            for gradient in (self.grad_users, self.grad_draws):
+                gradient.zero_()
             self.see_all()
         self.grad_users *= self.scale[:, None]
 

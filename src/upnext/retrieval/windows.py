@@ -44,7 +44,7 @@ def window_means(
     vectors = embed(torch.from_numpy(rows[known]).to(device))
     share = torch.from_numpy(1 / np.maximum(sizes, 1)).to(vectors.device, vectors.dtype)
     means = bag_sums(vectors, members, starts) * share[:, None]
-    return means.view(len(lo), -1)
+    return means.view(len(lo), len(lengths) * means.shape[1])
 
 
 def covering_events(lo: Indices, hi: Indices) -> tuple[Indices, Indices, Indices]:
