@@ -6,7 +6,13 @@ import torch
 from torch import nn
 
 from upnext.errors import ConfigError
-from upnext.retrieval.model import InputSizes, RetrievalModel, RetrievalNetworkConfig, Tower
+from upnext.retrieval.model import (
+    WIDTH_UNIT,
+    InputSizes,
+    RetrievalModel,
+    RetrievalNetworkConfig,
+    Tower,
+)
 
 NUM_ROWS = 7
 SIZES = InputSizes(
@@ -41,13 +47,14 @@ SMALL = RetrievalNetworkConfig(
     embedding_size=4,
     search_embedding_size=2,
     context_embedding_size=2,
-    hidden_sizes=(5,),
+    hidden_sizes=(8,),
     linear_path=False,
 )
 LINEAR = replace(SMALL, hidden_sizes=())
 
 
 def test_without_hidden_layers_the_tower_is_one_matrix_on_its_inputs_in_order() -> None:
+    """And on zeros, with which they are filled up."""
     tower, inputs = new_tower(LINEAR), tower_inputs(LINEAR)
     (layer,) = tower.layers
     assert isinstance(layer, nn.Linear)
@@ -55,8 +62,9 @@ def test_without_hidden_layers_the_tower_is_one_matrix_on_its_inputs_in_order() 
     share = age_days[:, None] / 10.0
     contexts = [table(context_rows[:, place]) for place, table in enumerate(tower.contexts)]
     together = torch.cat([watches, searches, *contexts, values, share, share.sqrt()], dim=1)
-    expected = together @ layer.weight.T + layer.bias
+    expected = layer(nn.functional.pad(together, (0, layer.in_features - together.shape[1])))
     torch.testing.assert_close(tower(*inputs), expected)
+    assert layer.in_features % WIDTH_UNIT == 0
 
 
 def test_example_age_matters_only_where_it_is_an_input() -> None:
@@ -147,7 +155,8 @@ def test_hidden_layers_apply_the_activation(activation: Literal["relu", "silu"])
     assert isinstance(last, nn.Linear)
     watches, searches, context_rows, values, _ = inputs
     contexts = [table(context_rows[:, place]) for place, table in enumerate(tower.contexts)]
-    hidden = first(torch.cat([watches, searches, *contexts, values], dim=1))
+    together = torch.cat([watches, searches, *contexts, values], dim=1)
+    hidden = first(nn.functional.pad(together, (0, first.in_features - together.shape[1])))
     activated = hidden.clamp(min=0) if activation == "relu" else hidden * hidden.sigmoid()
     torch.testing.assert_close(tower(*inputs), last(activated))
 

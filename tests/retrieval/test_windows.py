@@ -120,6 +120,12 @@ def test_a_window_at_the_end_of_a_long_call_is_as_exact_as_one_at_its_beginning(
     torch.testing.assert_close(means[last].double(), expected, rtol=0, atol=1e-5)
 
 
+def test_no_windows_have_no_means() -> None:
+    log, nowhere = random_log(0, num_users=2, num_events=9), np.zeros(0, np.int64)
+    means = window_means(double_table(), log, nowhere, nowhere, (1, 5), device=CPU)
+    assert means.shape == (0, 2 * EMBEDDING_SIZE)
+
+
 class CountingTable(nn.Embedding):
     """Notes how many embeddings are read."""
 

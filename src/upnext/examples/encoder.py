@@ -112,10 +112,11 @@ class Encoder:
 
     def context_rows(self, feature_rows: Rows, at_ms: TimesMs) -> Rows:
         """[B, C]: hour of the day, weekday of each time in UTC as declared; the user features."""
-        hour = (at_ms // MS_PER_HOUR) % NUM_HOURS
-        weekday = (at_ms // MS_PER_DAY + 3) % NUM_WEEKDAYS  # 1 January 1970 was a Thursday
-        clock = {"hour": hour, "weekday": weekday}
-        declared = [clock[name] for name in self.config.clock]
+        clock = {
+            "hour": lambda: (at_ms // MS_PER_HOUR) % NUM_HOURS,
+            "weekday": lambda: (at_ms // MS_PER_DAY + 3) % NUM_WEEKDAYS,  # 1970 began on a Thursday
+        }
+        declared = [clock[name]() for name in self.config.clock]
         return np.column_stack([*declared, feature_rows]).astype(np.int32)
 
     def history(self, logs: Logs, users: Vocabulary) -> History:

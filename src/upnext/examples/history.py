@@ -141,12 +141,11 @@ class EventLog:
             ]
             lo = first + np.array(places, np.int64)
             return np.maximum(first, lo - max_events), lo
-        lo, hi = first, end
-        while (searching := lo < hi).any():
-            middle = (lo + hi) // 2
-            earlier = searching & (self.at_ms[np.where(searching, middle, 0)] < at_ms)
-            lo = np.where(earlier, middle + 1, lo)
-            hi = np.where(searching & ~earlier, middle, hi)
+        lo, num_events = first, int((end - first).max(initial=0))
+        for power in reversed(range(num_events.bit_length())):
+            ahead = lo + (1 << power)
+            is_earlier = self.at_ms[np.minimum(ahead, end) - 1] < at_ms
+            lo = np.where(is_earlier & (ahead <= end), ahead, lo)
         return np.maximum(first, lo - max_events), lo
 
     def all_before(self, user_rows: NDArray[Any], at_ms: TimesMs) -> tuple[Indices, Rows]:

@@ -1,13 +1,10 @@
-"""Sums of the vectors of several rows, whose gradient is such a sum too."""
-
-from typing import Any
+"""Sums of the vectors of several rows."""
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
-from torch.nn.functional import embedding_bag
 
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Rows
+from upnext.training.bags import bag_starts, bag_sums
 
 
 def pooled(vectors: torch.Tensor, rows: Rows) -> torch.Tensor:
@@ -25,48 +22,5 @@ def sums_of_lines(vectors: torch.Tensor, rows: Rows) -> torch.Tensor:
 
     The vectors of the reserved rows must be zero; their gradient is.
     """
-    of_lines = torch.from_numpy(rows).to(vectors.device)
-    if not (vectors.requires_grad and torch.is_grad_enabled()):
-        return embedding_bag(of_lines, vectors, mode="sum")
-    of_rows = (one.to(vectors.device) for one in _lines_of_rows(rows, len(vectors)))
-    summed: torch.Tensor = _Sums.apply(vectors, of_lines, *of_rows)  # type: ignore[no-untyped-call]
-    return summed
-
-
-class _Sums(torch.autograd.Function):
-    """Vectors [N, E] → [R, E] their sums over the rows of each line.
-
-    The gradient of a vector is the sum of those of the lines that it occurs in: sums again, once it
-    is known which these are, and many times quicker than to scatter the gradient of every slot.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        vectors: torch.Tensor,
-        of_lines: torch.Tensor,
-        of_rows: torch.Tensor,
-        starts: torch.Tensor,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(of_rows, starts)
-        return embedding_bag(of_lines, vectors, mode="sum")
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        of_rows, starts = ctx.saved_tensors
-        return embedding_bag(of_rows, gradient.contiguous(), starts, mode="sum"), None, None, None
-
-
-def _lines_of_rows(rows: Rows, num_rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The lines that each row occurs in, row after row, and where those of each begin, [N].
-
-    Reserved rows occur in none.
-    """
-    num_lines, num_slots = rows.shape
-    starts = np.arange(0, rows.size + 1, max(1, num_slots))
-    occurs = np.ones(rows.size, bool)
-    by_row = csr_array((occurs, rows.ravel(), starts), shape=(num_lines, num_rows)).tocsc()
-    first = by_row.indptr[NUM_RESERVED_ROWS]
-    of_rows = by_row.indices[first:].astype(np.int64)
-    begins = np.maximum(by_row.indptr[:-1] - first, 0).astype(np.int64)
-    return torch.from_numpy(of_rows), torch.from_numpy(begins)
+    starts = bag_starts(np.full(len(rows), rows.shape[1]))
+    return bag_sums(vectors, rows.ravel(), starts, num_reserved=NUM_RESERVED_ROWS)

@@ -75,10 +75,12 @@ def epoch_batches(
     run_length: int,
     generator: np.random.Generator,
 ) -> EpochBatches:
-    """The examples of one epoch in batches of about `batch_size`.
+    """The examples of one epoch in batches of `batch_size`, but for the last.
 
     Up to `run_length` consecutive examples of a user stay together, so that they share reads, and
-    these runs are shuffled among each other. Where a long history is cut is drawn anew each time.
+    these runs are shuffled among each other. Where a long history is cut is drawn anew each time. A
+    run that does not fit into a batch goes on in the next: matrix products of ever new shapes would
+    each have to be prepared, which takes longer than they do.
 
     Args:
         user_starts: [U + 1] user u's examples are those from user_starts[u] to
@@ -90,13 +92,21 @@ def epoch_batches(
     if examples_per_user > 0:
         lo, hi = _some_of_each(user, lo, hi, examples_per_user, generator)
     shuffled = generator.permutation(len(lo))
-    ends = np.cumsum((hi - lo)[shuffled])
-    batch = np.empty(len(lo), np.int64)
-    batch[shuffled] = (ends - 1) // batch_size
-    order = np.argsort(batch, kind="stable")
-    sizes = np.bincount(batch) if len(batch) else np.zeros(0, np.int64)
-    starts = np.concatenate([[0], np.cumsum(sizes[sizes > 0])])
-    return EpochBatches(lo[order], hi[order], starts)
+    lo, hi = _cut(lo[shuffled], hi[shuffled], batch_size)
+    batch = (np.cumsum(hi - lo) - 1) // batch_size
+    order = np.lexsort((lo, batch))
+    num_runs = np.bincount(batch) if len(batch) else np.zeros(0, np.int64)
+    return EpochBatches(lo[order], hi[order], np.concatenate([[0], np.cumsum(num_runs)]))
+
+
+def _cut(lo: Indices, hi: Indices, batch_size: int) -> tuple[Indices, Indices]:
+    """The same runs one after the other, cut wherever a batch is full."""
+    ends = np.cumsum(hi - lo)
+    full = np.arange(batch_size, ends[-1] if len(ends) else 0, batch_size)
+    places = np.union1d(ends, full)
+    run = np.searchsorted(ends, places)
+    cut_hi = hi[run] - (ends[run] - places)
+    return cut_hi - np.diff(places, prepend=0), cut_hi
 
 
 def _runs(

@@ -129,11 +129,13 @@ def keep_probability(num_watches: NDArray[Any], threshold: float) -> NDArray[np.
 class _Tries:
     """One try in each stratum [k, k + 1) of a running sum of expected draws; all [N], float64.
 
+    `last`: the greatest number below the sum of all, as sums and places are rounded.
     With `unique` a row that comes up in two strata is kept once. `expected` are then chances.
     """
 
     num_tries: int
     until: torch.Tensor
+    last: torch.Tensor
     expected: torch.Tensor
     unique: bool
 
@@ -144,7 +146,9 @@ class _Tries:
         expected = torch.cat([weights.new_zeros(NUM_RESERVED_ROWS), widths])
         until = expected.cumsum(0)
         num_strata = min(num_tries, len(weights)) if unique else num_tries
-        return cls(num_strata, until, _chances(expected, until) if unique else expected, unique)
+        last = torch.nextafter(until[-1], until[0])
+        chances = _chances(expected, until) if unique else expected
+        return cls(num_strata, until, last, chances, unique)
 
     def draw(self, generator: torch.Generator) -> torch.Tensor:
         """Ascending rows. The generator may live on another device."""
@@ -152,10 +156,8 @@ class _Tries:
             self.num_tries, dtype=torch.float64, generator=generator, device=generator.device
         )
         places = torch.arange(self.num_tries, device=within.device) + within
-        last = torch.nextafter(self.until[-1], self.until[0])  # as sums and places are rounded
-        rows = torch.searchsorted(
-            self.until, torch.minimum(places.to(last.device), last), right=True
-        )
+        places = torch.minimum(places.to(self.last.device), self.last)
+        rows = torch.searchsorted(self.until, places, right=True)
         return torch.unique_consecutive(rows) if self.unique else rows
 
 
@@ -191,6 +193,7 @@ class _SteadySampler:
 
     def __init__(self, drawn: _Tries, in_batch: torch.Tensor | None = None) -> None:
         self.drawn, self.in_batch, self.num_others = drawn, in_batch, 1
+        self.log_drawn = drawn.expected.log().float()
 
     def draw(self, positive_rows: torch.Tensor, generator: torch.Generator) -> Negatives:
         rows = self.drawn.draw(generator)
@@ -202,9 +205,9 @@ class _SteadySampler:
         return Negatives(rows, self.log_expected(rows))
 
     def log_expected(self, rows: torch.Tensor) -> torch.Tensor:
-        expected = self.drawn.expected[rows]
         if self.in_batch is None:
-            return expected.log().float()
+            return self.log_drawn.index_select(0, rows)
+        expected = self.drawn.expected[rows]
         share = self.in_batch[rows]
         if not self.drawn.unique:
             return (expected + self.num_others * share).log().float()

@@ -140,17 +140,20 @@ class RetrievalTask:
 
     def step(self, chosen: Indices, *, learning_rate: float) -> torch.Tensor:
         """One step of gradient descent; the batch's mean loss before it."""
-        draws = np.random.default_rng(int(torch.randint(LARGEST_SEED, ())))
-        self.generator.manual_seed(int(draws.integers(LARGEST_SEED)))
+        for_negatives, for_skips, own = torch.randint(LARGEST_SEED, (3,)).tolist()
+        self.generator.manual_seed(for_negatives)
         if not len(chosen):
             return torch.zeros((), device=self.model.device)
-        skipped = self._skipped(len(chosen), draws)
+        skipped = self._skipped(len(chosen), seed=for_skips)
         share = self.group.share(len(chosen))
-        examples = self.examples[chosen[share.part]]
-        item_rows = self.examples[chosen].item_rows.astype(np.int64)
+        examples = self.examples[chosen]
+        item_rows = examples.item_rows.astype(np.int64)
+        if self.group.size > 1:
+            examples = examples[share.part]
         rows = torch.from_numpy(item_rows).to(self.model.device)
-        self.model.train()
-        with self.group.own_draws(int(draws.integers(LARGEST_SEED))):
+        if not self.model.training:  # as going through all modules takes a while
+            self.model.train()
+        with self.group.own_draws(own):
             with self._autocast():
                 vectors = user_vectors(
                     self.model,
@@ -207,10 +210,11 @@ class RetrievalTask:
             case "none":
                 return np.zeros(len(examples), np.float32)
 
-    def _skipped(self, num_examples: int, draws: np.random.Generator) -> Indices | None:
+    def _skipped(self, num_examples: int, *, seed: int) -> Indices | None:
         mean = self.config.skipped_watches
         if mean == 0:
             return None
+        draws = np.random.default_rng(seed)
         skipped: NDArray[np.int64] = draws.geometric(1 / (1 + mean), num_examples) - 1
         return skipped
 
@@ -229,8 +233,7 @@ class RetrievalTask:
             )
         drawn = self.sampler.draw(batch, self.generator)
         together = item_vectors(torch.cat([rows, drawn.rows]))
-        positives, negatives = together[: len(rows)], together[len(rows) :]
-        of_positives = self.sampler.log_expected(rows)
+        positives, negatives = torch.split(together, [len(rows), len(drawn.rows)])
         match self.config.loss:
             case "noise_contrastive":
                 return noise_contrastive_loss(
@@ -239,7 +242,7 @@ class RetrievalTask:
                     negatives,
                     positive_rows=rows,
                     negative_rows=drawn.rows,
-                    positive_log_expected=of_positives,
+                    positive_log_expected=self.sampler.log_expected(rows),
                     negative_log_expected=drawn.log_expected,
                     precision=precision,
                 )
@@ -253,6 +256,7 @@ class RetrievalTask:
                     precision=precision,
                 )
             case _:
+                is_classic = not self.config.corrected_log_q
                 return sampled_softmax_loss(
                     vectors,
                     positives,
@@ -260,7 +264,7 @@ class RetrievalTask:
                     positive_rows=rows,
                     negative_rows=drawn.rows,
                     negative_log_expected=drawn.log_expected,
-                    positive_log_expected=None if self.config.corrected_log_q else of_positives,
+                    positive_log_expected=self.sampler.log_expected(rows) if is_classic else None,
                     precision=precision,
                 )
 

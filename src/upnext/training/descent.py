@@ -1,11 +1,12 @@
 """A step of gradient descent on everything that a stage learns, taken by all workers together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from upnext.training.group import Group
 from upnext.training.state import (
@@ -40,8 +41,8 @@ class Descent:
             loss: the mean over this worker's share.
             weight: of that mean in the mean of the whole batch.
         """
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters():
+            parameter.grad = None
         weighted = loss if weight == 1.0 else loss * weight
         weighted.backward()  # type: ignore[no-untyped-call]
         mean = weighted.detach()
@@ -75,10 +76,13 @@ class Descent:
     def _gradients(self) -> list[torch.Tensor]:
         """Of every weight, as what one worker's share does not reach another's may."""
         gradients = []
+        for parameter in self._parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
+        return gradients
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
         for optimizer in self.optimizers.values():
             for weights in optimizer.param_groups:
-                for weight in weights["params"]:
-                    if weight.grad is None:
-                        weight.grad = torch.zeros_like(weight)
-                    gradients.append(weight.grad)
-        return gradients
+                yield from weights["params"]

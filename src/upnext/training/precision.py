@@ -26,6 +26,14 @@ def precision_on(
             return "bfloat16" if is_quick else "float32"
 
 
+def as_multiplied(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers as autocast has them multiplied, for whoever asks for more than one product."""
+    device = tensor.device.type
+    if not torch.is_autocast_enabled(device):
+        return tensor
+    return tensor.to(torch.get_autocast_dtype(device))
+
+
 def _is_quick(device: torch.device) -> bool:
     """Whether this machine multiplies bfloat16 faster than float32."""
     if device.type == "cuda":
