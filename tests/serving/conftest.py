@@ -35,12 +35,14 @@ class FakeReleases:
 
     `on_request`: by version, called before each answer. `on_open`: called before each opening.
     `on_popular`: called before what is watched most is told. `on_recall`: says what an index finds.
-    `let_go`: the versions whose memory was given back.
+    `batches`: how many requests went together, and when ranking was to be done. `let_go`: the
+    versions whose memory was given back.
     """
 
     opened: list[int] = field(default_factory=list)
     requests: list[RecommendationRequest] = field(default_factory=list)
     live: list[LivePast | None] = field(default_factory=list)
+    batches: list[tuple[int, float]] = field(default_factory=list)
     on_open: dict[int, Callable[[], None]] = field(default_factory=dict)
     on_request: dict[int, Callable[[], None]] = field(default_factory=dict)
     on_popular: Callable[[], None] = lambda: None
@@ -78,6 +80,7 @@ class _FakeRecommender:
         rank_before_s: float,
     ) -> list[Recommendations]:
         self.fakes.live.extend(live)
+        self.fakes.batches.append((len(requests), rank_before_s))
         return [self.recommend(request) for request in requests]
 
     def popular(

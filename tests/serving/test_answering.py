@@ -165,6 +165,35 @@ def test_requests_that_wait_are_answered_together_each_by_its_own_release(
     assert [one.recommendations.release for one in answers] == ["1", "2", "1", "2", "1"]
 
 
+def test_those_in_a_hurry_go_by_themselves(live: LiveReleases, fakes: Any) -> None:
+    """Beside others they would be ranked by when these must be answered."""
+    go, began = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        go.wait(SOON_S)
+
+    fakes.on_request[1] = hold
+    answering = Answering(live, AnsweringConfig(deadline_ms=30_000, max_deadline_ms=60_000))
+
+    async def ask() -> None:
+        first = asyncio.create_task(answering.recommend(asked()))
+        await asyncio.to_thread(began.wait, SOON_S)
+        allowed_ms = (None, 60_000, None, 60_000, 30_000)
+        some = [
+            asyncio.create_task(answering.recommend(asked(deadline_ms=ms))) for ms in allowed_ms
+        ]
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(first, *some)
+
+    run(ask())
+    answering.close()
+    (_, begun_s), (num_usual, usual_s), (num_patient, patient_s) = fakes.batches
+    assert (num_usual, num_patient) == (3, 2)
+    assert begun_s <= usual_s < patient_s - 20
+
+
 def test_beyond_capacity_a_request_is_refused(live: LiveReleases, fakes: Any) -> None:
     go, began = threading.Event(), threading.Event()
 

@@ -251,7 +251,7 @@ class Answering:
         waiting = self.queue.submit(
             lambda some: self._recommend_all(recommender, some, by_s),
             asked.request,
-            kind=recommender,
+            kind=(id(recommender), allowed_s),  # together they hurry as the first one must
             give_up_s=by_s,
         )
         try:
@@ -299,7 +299,7 @@ class Answering:
     def _recommend_all(
         self, recommender: Recommender, requests: Sequence[RecommendationRequest], by_s: float
     ) -> Sequence[Recommendations]:
-        """In a thread of the queue; `by_s` is the deadline of the first, which came first."""
+        """In a thread of the queue; `by_s` is the deadline of the first, and the earliest."""
         live, causes = self._live_pasts(recommender, requests)
         rank_before_s = by_s - self._ranking.longest_s(at_s=time.monotonic())
         answers = recommender.recommend_all(requests, live, rank_before_s=rank_before_s)

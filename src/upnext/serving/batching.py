@@ -54,7 +54,7 @@ class QueueConfig:
 
 @dataclass(eq=False, slots=True)
 class Ticket:
-    """One thing that waits since `since_s`. Tickets of one `kind` may be worked off at once."""
+    """One thing that waits since `since_s`. Tickets of equal `kind` may be worked off at once."""
 
     kind: object
     work: Work
@@ -128,7 +128,7 @@ class WorkQueue:
         """A future of what `work` makes of `asked`; whoever cancels it takes it out of the queue.
 
         Args:
-            kind: what has the same one may be worked off at once.
+            kind: what has an equal one may be worked off at once.
             give_up_s: on the queue's clock, when nobody wants the result any more.
 
         Raises: OverloadedError: `is_full` says so of the time until then.
@@ -195,7 +195,7 @@ class WorkQueue:
         left: deque[Ticket] = deque()
         while self._waiting and len(others) + 1 < self._config.max_batch:
             ticket = self._waiting.popleft()
-            if ticket.kind is not first.kind:
+            if ticket.kind != first.kind:
                 left.append(ticket)
             elif not _is_given_up(ticket, now_s):
                 others.append(ticket)
