@@ -47,6 +47,9 @@ class _Plain:
         assert request is not None
         return Recommendations(items=[], release=self.release, num_candidates=0, timings_ms={})
 
+    def let_go(self) -> None:
+        """There is nothing to let go of."""
+
 
 class Releases(RuleBasedStateMachine):
     """One registry and one server on this side; sets and lists on the other.
