@@ -55,6 +55,17 @@ def answering(live: LiveReleases) -> Iterator[Answering]:
     answering.close()
 
 
+class Hold:
+    """What keeps whoever comes first until it may go on."""
+
+    def __init__(self) -> None:
+        self.began, self.go = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.began.set()
+        self.go.wait(SOON_S)
+
+
 def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(asyncio.wait_for(coroutine, SOON_S))
 
@@ -142,22 +153,16 @@ def test_by_its_deadline_a_request_is_answered_with_what_is_popular(
 def test_requests_that_wait_are_answered_together_each_by_its_own_release(
     live: LiveReleases, fakes: Any
 ) -> None:
-    go, began = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        began.set()
-        go.wait(SOON_S)
-
-    fakes.on_request[1] = hold
+    hold = fakes.on_request[1] = Hold()
     answering = Answering(live, AnsweringConfig(deadline_ms=9_000), QueueConfig(max_batch=4))
 
     async def ask() -> list[Answered]:
         first = asyncio.create_task(answering.recommend(asked()))
-        await asyncio.to_thread(began.wait, SOON_S)
+        await asyncio.to_thread(hold.began.wait, SOON_S)
         labels = ["canary", "stable", "canary", "stable"]
         others = [asyncio.create_task(answering.recommend(asked(label=one))) for one in labels]
         await asyncio.sleep(0)
-        go.set()
+        hold.go.set()
         return await asyncio.gather(first, *others)
 
     answers = run(ask())
@@ -167,24 +172,18 @@ def test_requests_that_wait_are_answered_together_each_by_its_own_release(
 
 def test_those_in_a_hurry_go_by_themselves(live: LiveReleases, fakes: Any) -> None:
     """Beside others they would be ranked by when these must be answered."""
-    go, began = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        began.set()
-        go.wait(SOON_S)
-
-    fakes.on_request[1] = hold
+    hold = fakes.on_request[1] = Hold()
     answering = Answering(live, AnsweringConfig(deadline_ms=30_000, max_deadline_ms=60_000))
 
     async def ask() -> None:
         first = asyncio.create_task(answering.recommend(asked()))
-        await asyncio.to_thread(began.wait, SOON_S)
+        await asyncio.to_thread(hold.began.wait, SOON_S)
         allowed_ms = (None, 60_000, None, 60_000, 30_000)
         some = [
             asyncio.create_task(answering.recommend(asked(deadline_ms=ms))) for ms in allowed_ms
         ]
         await asyncio.sleep(0)
-        go.set()
+        hold.go.set()
         await asyncio.gather(first, *some)
 
     run(ask())
@@ -195,13 +194,7 @@ def test_those_in_a_hurry_go_by_themselves(live: LiveReleases, fakes: Any) -> No
 
 
 def test_beyond_capacity_a_request_is_refused(live: LiveReleases, fakes: Any) -> None:
-    go, began = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        began.set()
-        go.wait(SOON_S)
-
-    fakes.on_request[1] = hold
+    hold = fakes.on_request[1] = Hold()
     metrics = Metrics()
     answering = Answering(
         live,
@@ -212,12 +205,12 @@ def test_beyond_capacity_a_request_is_refused(live: LiveReleases, fakes: Any) ->
 
     async def ask() -> None:
         first = asyncio.create_task(answering.recommend(asked()))
-        await asyncio.to_thread(began.wait, SOON_S)
+        await asyncio.to_thread(hold.began.wait, SOON_S)
         second = asyncio.create_task(answering.recommend(asked()))
         await asyncio.sleep(0)
         with pytest.raises(OverloadedError):
             await answering.recommend(asked())
-        go.set()
+        hold.go.set()
         await asyncio.gather(first, second)
 
     run(ask())
