@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import socket
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -116,6 +117,9 @@ def ended_by_signals() -> Iterator[None]:
 
 def run(server: uvicorn.Server, listeners: Sequence[socket.socket]) -> None:
     """Accepts until told to end by a signal, and finishes what was accepted."""
+    # A signal that comes before the loop runs finds nothing to finish: no more is to be said of it.
+    never_begun = r"coroutine 'Server\.serve' was never awaited"
+    warnings.filterwarnings("ignore", never_begun, RuntimeWarning)
     try:
         server.run(sockets=list(listeners))
     finally:  # told twice, as a terminal and the first process do, it finishes all the same
