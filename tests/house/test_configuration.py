@@ -34,8 +34,9 @@ COLUMNS_HEAD = """\
 Under these names, or those that `columns` maps to them. `_ms` ends a time, `_s` a length of time;
 files may count both in other units. Ids are text or whole numbers; `watched` is true or false, or 1
 or 0; `position` counts from 0 on a page, whose impressions have one `request_id`. Without a column
-of these, positions are 0, and what a user is shown at one time is one page. Where `watched` is
-false, `watch_time_s` may be empty. Columns on the right may lack a value, or be absent.
+of these, positions are 0, unless there are propensities, and what a user is shown at one time is
+one page. Where `watched` is false, `watch_time_s` may be empty. Columns on the right may lack a
+value, or be absent.
 
 A shop has no seconds: `[logs] missing_watch_time_s = 1` counts its clicks, and with 0, a column of
 revenue mapped to `watch_time_s` makes upnext expect revenue where it says seconds.

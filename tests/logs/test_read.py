@@ -229,6 +229,13 @@ def test_what_is_no_number_is_refused_whatever_a_missing_one_counts(tmp_path: Pa
         read_logs(tmp_path, config)
 
 
+def test_a_propensity_is_of_a_slot_that_must_be_told(tmp_path: Path) -> None:
+    header = "user_id,item_id,shown_at_ms,watched,watch_time_s,propensity\n"
+    put(tmp_path / "impressions.csv", f"{header}ann,hat,1,1,9,0.5\n")
+    with pytest.raises(DataError, match="a column position"):
+        read_logs(tmp_path)
+
+
 @pytest.mark.parametrize("missing_s", [-1.0, float("nan"), 1e9])
 def test_what_a_missing_watch_time_counts_is_a_watch_time(missing_s: float) -> None:
     with pytest.raises(ConfigError, match="missing_watch_time_s"):

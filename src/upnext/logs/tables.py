@@ -200,6 +200,8 @@ def _assumed(raw: RawFile, table: TableName, name: str, config: LogsConfig) -> C
     if table != "impressions" or name not in ASSUMED:
         return None
     if name == "position":
+        if source.columns.get("propensity", "propensity") in raw.frame.columns:
+            return None  # it tells what a slot's choice was worth: all would count as first slots
         zeros = pl.Series(name, [0], pl.Int32).new_from_index(0, length)
         return Cells(values=zeros, missing=told, faults=())
     column = TABLE_COLUMNS[table]["shown_at_ms"]
