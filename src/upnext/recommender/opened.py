@@ -123,7 +123,7 @@ class OpenedRelease:
         nothing that learned from logs without impressions: its weights for that are random still.
         """
         history, scores = batch.history, None
-        if not self.kept.metadata.get("has_impressions", True):
+        if len(history.shown.rows) and not self.kept.metadata.get("has_impressions", True):
             history = replace(history, shown=EventLog.empty(history.shown.num_users))
         if self.ranker is not None and self.ranker.num_sources:
             scores = self.nominators.scorer.scores(user_vectors, moments, item_rows, request_index)
