@@ -1,0 +1,77 @@
+"""What is compiled is made anew when its own file changes, so it may lean on no other file."""
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from numba.core import caching
+from numba.core.dispatcher import Dispatcher
+
+from upnext.compiled import FLOATS, INT, compiled
+from upnext.schema import Floats
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def compiled_functions() -> Iterator[tuple[ModuleType, Dispatcher]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        if "@compiled(" not in path.read_text(encoding="utf-8") or path.name == "compiled.py":
+            continue
+        name = ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+        module = importlib.import_module(name)
+        for value in vars(module).values():
+            if isinstance(value, Dispatcher) and value.py_func.__module__ == name:
+                yield module, value
+
+
+def test_compiled_functions_call_none_of_another_file() -> None:
+    """Else a change there would be noticed by nobody who has the machine code kept."""
+    for module, function in compiled_functions():
+        python = function.py_func
+        for name in python.__code__.co_names:
+            used = python.__globals__.get(name)
+            if isinstance(used, Dispatcher):
+                assert used.py_func.__module__ == module.__name__, f"{module.__name__}.{name}"
+
+
+def test_nothing_is_compiled_after_import() -> None:
+    """Types are declared, so that no request waits for a compiler."""
+    for module, function in compiled_functions():
+        where = f"{module.__name__}.{function.py_func.__name__}"
+        assert len(function.nopython_signatures) == 1, where
+        assert not vars(function)["_can_compile"], where
+
+
+def test_other_types_are_refused_and_not_compiled_for() -> None:
+    @compiled(FLOATS, INT)
+    def nth(values: Floats, place: int) -> float:
+        return float(values[place])
+
+    assert nth(np.arange(3, dtype=np.float32), 2) == 2
+    with pytest.raises(TypeError, match="No matching definition"):
+        nth(np.arange(3), 2)  # type: ignore[arg-type]
+
+
+def test_arrays_that_are_not_to_be_written_are_taken() -> None:
+    @compiled(FLOATS)
+    def total(values: Floats) -> float:
+        return float(values.sum())
+
+    values = np.arange(3, dtype=np.float32)
+    values.flags.writeable = False
+    assert total(values) == 3
+
+
+def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+
+    @compiled(FLOATS)
+    def first(values: Floats) -> float:
+        return float(values[0])
+
+    assert first(np.ones(1, np.float32)) == 1
