@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import torch
 from benchmarks.rivals.ranking_task import (
     EncodedImpressions,
     Part,
@@ -22,7 +21,7 @@ from benchmarks.upnext_ranking import Encoded
 from upnext.examples.encoder import Encoder
 from upnext.examples.impressions import ImpressionExamples, RankingInputs
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
-from upnext.ranking.levels import FEATURE_INPUTS, fit_features
+from upnext.ranking.levels import fit_features
 from upnext.ranking.model import RankingModel
 from upnext.schema import UNKNOWN_ROW, Floats, Rows
 
@@ -51,12 +50,8 @@ def tables(encoder: Encoder) -> dict[str, Table]:
 
 def features_of(inputs: RankingInputs, model: RankingModel) -> Floats:
     """[M, F] of the candidates, and behind them those of their requests, as the layers get them."""
-    front = model.scoring.front
-    with torch.inference_mode():
-        of_queries, of_candidates = front.levels(model.tensors(inputs, *FEATURE_INPUTS))
-        both = [of_candidates, of_queries[inputs.request_index]]
-        features: Floats = torch.cat(both, dim=1).numpy()
-    return features
+    of_queries, of_candidates = model.features.levels(inputs)
+    return np.concatenate([of_candidates, of_queries[inputs.request_index]], axis=1)
 
 
 def batches(encoder: Encoder, examples: ImpressionExamples) -> Iterator[RankingInputs]:

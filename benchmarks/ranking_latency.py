@@ -121,7 +121,7 @@ def real_feeds(
     listening = replace(
         recommender,
         config=replace(recommender.config, num_candidates=num_candidates),
-        ranker=Ranker(ranker.item_vectors, Network(recorder, ranker.network.inputs)),
+        ranker=replace(ranker, network=Network(recorder, ranker.network.inputs)),
     )
     known = np.arange(NUM_RESERVED_ROWS, recommender.users.num_rows)
     at_ms = int(recommender.history.watches.at_ms.max()) + 1

@@ -160,7 +160,8 @@ def replay_one(
 ) -> None:
     """Asks for a page at the time of a logged request, then for what was really shown."""
     assert recommender.ranker is not None
-    listening = Listening(recommender.ranker.item_vectors, recommender.ranker.network)
+    ranker = recommender.ranker
+    listening = Listening(ranker.features, ranker.item_vectors, ranker.network)
     serving = replace(recommender, ranker=listening)
     expected, chosen = examples.inputs(learned.encoder, np.array([request]))
     user_row, at_ms = int(examples.user_rows[request]), int(examples.at_ms[request])

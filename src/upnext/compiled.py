@@ -19,18 +19,20 @@ takes seconds once and milliseconds ever after. Nothing is compiled while anybod
 >>> sums(np.array([0, 2, 2], np.int32), np.arange(6, dtype=np.float32).reshape(3, 2))
 array([ 8., 11.], dtype=float32)
 
-Two things hold of all that is compiled, and a test asks for them. It calls what is compiled in its
-own file alone: machine code is made anew when that file changes, not when others do. Arrays lie as
-C has them, and are not written to; what comes out is allocated inside.
+Two things hold of all that is compiled, and a test asks for the first. It calls what is compiled in
+its own file alone: machine code is made anew when that file changes, not when others do. Arrays lie
+as C has them, and are not written to but by a `part`; what comes out is allocated inside.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import numba
 from numba import types
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+OPTIONS: Mapping[str, Any] = {"nogil": True, "error_model": "numpy"}
 
 
 def array(element: Any, num_axes: int = 1) -> Any:
@@ -63,13 +65,17 @@ def compiled(*arguments: Any) -> Callable[[F], F]:
     """
 
     def compile_it(function: F) -> F:
-        options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
         try:
-            made = numba.njit([arguments], cache=True, **options)(function)
+            made = numba.njit([arguments], cache=True, **OPTIONS)(function)
         except RuntimeError as error:  # there is no folder that it may be kept in
             if "cannot cache" not in str(error):
                 raise
-            made = numba.njit([arguments], **options)(function)
+            made = numba.njit([arguments], **OPTIONS)(function)
         return cast(F, made)
 
     return compile_it
+
+
+def part(function: F) -> F:
+    """A part of what is compiled, which nobody else calls: compiled with it, and may write."""
+    return cast(F, numba.njit(**OPTIONS)(function))

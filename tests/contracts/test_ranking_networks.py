@@ -13,6 +13,7 @@ from upnext.examples.impressions import (
     RankingInputs,
     build_impression_examples,
 )
+from upnext.features.features import CANDIDATE_LEVELS, RankingFeatures
 from upnext.pipeline.releasing import _write_ranking
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
 from upnext.ranking.levels import fit_features
@@ -223,7 +224,12 @@ def exported(
     _write_ranking(folder, world.encoder, TrainedRanking(model, (), 0))
     session = onnxruntime.InferenceSession(folder / "network.onnx")
     network = Network(session, {node.name: node.shape for node in session.get_inputs()})
-    return model, Ranker(item_vectors=np.load(folder / "item_vectors.npy"), network=network)
+    features = {path.stem: np.load(path) for path in (folder / "features").iterdir()}
+    return model, Ranker(
+        features=RankingFeatures.from_arrays(features),
+        item_vectors=np.load(folder / "item_vectors.npy"),
+        network=network,
+    )
 
 
 @pytest.mark.parametrize("requests", [[400], [400, 17], list(range(300, 380))])
@@ -240,6 +246,6 @@ def test_the_exported_network_scores_as_the_one_in_memory(
 def test_the_exported_network_takes_what_it_needs(exported: tuple[RankingModel, Ranker]) -> None:
     model, ranker = exported
     names = ranker.network.inputs.keys()
-    assert {"item_vectors", "history_pooled", "shown_pooled", "item_counts"} <= names
+    assert {"item_vectors", "history_pooled", "shown_pooled", CANDIDATE_LEVELS} <= names
     assert ("history_vectors" in names) == ("history_vectors" in model.scoring.network.reads)
     assert ranker.num_sources == NUM_SOURCES

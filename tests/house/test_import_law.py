@@ -26,10 +26,11 @@ ALSO_MAY_IMPORT: Mapping[str, set[str]] = {
     "events": set(),
     "pictures": set(),
     "console": {"pictures"},
+    "features": {"examples"},
     "training": {"examples"},
     "retrieval": {"examples", "evaluation", "training"},
-    "ranking": {"examples", "evaluation", "training"},
-    "recommender": {"examples", "index", "registry", "sources"},
+    "ranking": {"examples", "evaluation", "features", "training"},
+    "recommender": {"examples", "features", "index", "registry", "sources"},
     "cluster": {
         "logs",
         "examples",
@@ -49,6 +50,7 @@ ALSO_MAY_IMPORT: Mapping[str, set[str]] = {
     "pipeline": {
         "logs",
         "examples",
+        "features",
         "index",
         "sources",
         "evaluation",

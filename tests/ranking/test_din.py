@@ -5,14 +5,13 @@ import pytest
 import torch
 
 from upnext.ranking.config import RankingNetworkConfig
-from upnext.ranking.din import LONG_AGO, DinNetwork
-from upnext.ranking.features import watch_share
+from upnext.ranking.din import LONG_AGO, DinNetwork, watch_share
 from upnext.ranking.front import Sizes
 
 RandomInputs = Callable[..., dict[str, torch.Tensor]]
 
 VECTOR, WIDTH = 3, 5
-SIZES = Sizes(item_vector=VECTOR, contexts=(6, 6), sources=2, channels=6, tags=6)
+SIZES = Sizes(item_vector=VECTOR, contexts=(6, 6), query_levels=0, candidate_levels=0)
 
 
 def new_network(attended_watches: int = 50) -> DinNetwork:

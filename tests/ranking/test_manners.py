@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 import upnext.ranking.manners
 from upnext.examples.encoder import Encoder
 from upnext.examples.impressions import ImpressionExamples
-from upnext.ranking.manners import Manners, Seen, learn_manners
+from upnext.features.liking import Manners
+from upnext.ranking.manners import Seen, learn_manners
 
 NUM_USERS, NUM_CHANNELS, NUM_TAGS, TRUE_SIZE = 300, 40, 8, 2
 Numbers = NDArray[np.float64]

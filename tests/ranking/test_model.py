@@ -8,6 +8,7 @@ import torch
 import upnext.ranking.model
 from upnext.examples.encoder import Encoder
 from upnext.examples.impressions import ImpressionExamples, RankingInputs
+from upnext.features.features import CANDIDATE_LEVELS, QUERY_LEVELS
 from upnext.ranking.config import NetworkKind, RankingConfig, RankingNetworkConfig
 from upnext.ranking.model import RankingModel
 
@@ -44,11 +45,11 @@ def test_one_vector_stands_for_an_item_wherever_it_occurs(
     model, raw = new_model(encoder, kind="din"), some_requests(encoder, examples)
     vectors = torch.from_numpy(model.items.every_vector())
     inputs = model.inputs(raw)
-    torch.testing.assert_close(inputs["item_vectors"].detach(), vectors[inputs["item_rows"]])
-    torch.testing.assert_close(inputs["history_vectors"].detach(), vectors[inputs["history_rows"]])
-    assert not inputs["item_vectors"][inputs["item_rows"] == 1].any()
+    torch.testing.assert_close(inputs["item_vectors"].detach(), vectors[raw.item_rows])
+    torch.testing.assert_close(inputs["history_vectors"].detach(), vectors[raw.history_rows])
+    assert not inputs["item_vectors"][raw.item_rows == 1].any()
     for name, rows in (("history_pooled", "history_rows"), ("shown_pooled", "shown_rows")):
-        expected = torch.stack([pooled(vectors, line) for line in inputs[rows]])
+        expected = torch.stack([pooled(vectors, torch.from_numpy(line)) for line in raw[rows]])
         torch.testing.assert_close(inputs[name].detach(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -105,9 +106,10 @@ def test_raw_arrays_reach_the_network_as_they_are(
 ) -> None:
     raw = some_requests(encoder, examples)
     inputs = new_model(encoder).inputs(raw)
-    assert set(inputs) == {*raw.arrays(), "item_vectors", "history_pooled", "shown_pooled"}
-    for name, array in raw.arrays().items():
-        np.testing.assert_array_equal(inputs[name], array, strict=True)
+    made = {QUERY_LEVELS, CANDIDATE_LEVELS, "item_vectors", "history_pooled", "shown_pooled"}
+    assert set(inputs) == {"context_rows", "request_index", "duration_s"} | made
+    for name in set(inputs) - made:
+        np.testing.assert_array_equal(inputs[name], raw[name], strict=True)
 
 
 @pytest.mark.parametrize("num_sources", [0, 3])

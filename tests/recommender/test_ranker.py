@@ -1,61 +1,53 @@
-"""What is told to ranking's network, and what is left out since it says nothing."""
+"""What is told to ranking's network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from upnext.errors import ReleaseError
 from upnext.examples.impressions import RankingInputs
-from upnext.examples.input_groups import OF_IMPRESSIONS
-from upnext.recommender.files import Network
-from upnext.recommender.ranker import SLOTS_AT_ONCE
-from upnext.schema import NUM_RESERVED_ROWS, Floats
+from upnext.recommender.ranker import Ranker
+from upnext.registry.release import open_release
+from upnext.schema import NUM_RESERVED_ROWS
 
 if TYPE_CHECKING:
     from tests.conftest import TrainedRelease
 
 
-class Heard:
-    """A release's network that remembers what it was last told."""
-
-    def __init__(self, network: Network) -> None:
-        self.inputs, self.session, self._network = network.inputs, network.session, network
-
-    def __call__(self, feed: Mapping[str, NDArray[Any]]) -> Floats:
-        self.feed = dict(feed)
-        return self._network(feed)
-
-
 @pytest.mark.parametrize("num_users", [1, 7])
-def test_slots_that_nobody_fills_are_left_out_and_change_no_bit(
+def test_slots_that_nobody_fills_change_no_bit(
     tiny_release: TrainedRelease, num_users: int
 ) -> None:
     recommender = tiny_release.recommender
-    history, ranker = recommender.history, recommender.ranker
+    history, ranker, encoder = recommender.history, recommender.ranker, recommender.encoder
     assert ranker is not None
     rows = np.arange(NUM_RESERVED_ROWS, NUM_RESERVED_ROWS + 20, dtype=np.int32)
-    raw = RankingInputs(
-        recommender.encoder,
-        history,
-        user_rows=np.arange(NUM_RESERVED_ROWS, NUM_RESERVED_ROWS + num_users),
-        at_ms=np.full(num_users, int(history.shown.at_ms.max()) + 1),
-        request_index=np.repeat(np.arange(num_users), len(rows)),
-        item_rows=np.tile(rows, num_users),
-        position=np.zeros(num_users * len(rows), np.float32),
-        source_scores=np.zeros((num_users * len(rows), ranker.num_sources), np.float32),
-    )
-    most_shown = int((raw.shown_rows > 0).sum(axis=1).max())
-    assert 0 < most_shown < raw.shown_rows.shape[1] - SLOTS_AT_ONCE
-    network = Heard(ranker.network)
-    seconds = replace(ranker, network=network).seconds_of(raw)  # type: ignore[arg-type]
-    for name in OF_IMPRESSIONS:
-        told = network.feed[name].shape[1]
-        assert told % SLOTS_AT_ONCE == 0
-        assert most_shown <= told < most_shown + SLOTS_AT_ONCE
-    everything = network.feed | {name: raw[name] for name in OF_IMPRESSIONS}
-    assert np.array_equal(seconds, ranker.network(everything))
+    users = np.arange(NUM_RESERVED_ROWS, NUM_RESERVED_ROWS + num_users)
+    seconds = [
+        ranker.seconds_of(
+            RankingInputs(
+                replace(encoder, config=replace(encoder.config, num_shown=num_shown)),
+                history,
+                user_rows=users,
+                at_ms=np.full(num_users, int(history.shown.at_ms.max()) + 1),
+                request_index=np.repeat(np.arange(num_users), len(rows)),
+                item_rows=np.tile(rows, num_users),
+                position=np.zeros(num_users * len(rows), np.float32),
+                source_scores=np.zeros((num_users * len(rows), ranker.num_sources), np.float32),
+            )
+        )
+        for num_shown in (2_000, 2_500)
+    ]
+    np.testing.assert_array_equal(*seconds)
+
+
+def test_a_network_without_features_beside_it_is_refused(tiny_release: TrainedRelease) -> None:
+    release = open_release(tiny_release.registry, tiny_release.recommender.version)
+    files = {name: one for name, one in release.files.items() if "ranking/features" not in name}
+    assert len(files) < len(release.files)
+    with pytest.raises(ReleaseError, match="earlier version"):
+        Ranker.open(replace(release, files=files), num_threads=1)

@@ -22,8 +22,6 @@ OF_REQUESTS: Mapping[str, tuple[str, ...]] = {
     CONTEXT: ("context_rows",),
 }
 """One line a request."""
-OF_IMPRESSIONS = (*OF_REQUESTS[ALL_SHOWN], "shown_place")
-"""Those with a slot for each of the last impressions."""
 OF_CANDIDATES: Mapping[str, str] = {
     "what everybody did with the item": "item_counts",
     "what everybody did on its channel": "channel_counts",

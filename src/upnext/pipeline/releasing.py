@@ -21,8 +21,8 @@ from upnext.config import config_to_table
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import EventLog, History
 from upnext.examples.impressions import REQUEST_INPUTS, RankingInputs
-from upnext.examples.input_groups import OF_IMPRESSIONS
 from upnext.examples.vocabulary import Vocabulary
+from upnext.features.features import QUERY_LEVELS
 from upnext.index import Index
 from upnext.pipeline.config import RunConfig
 from upnext.pipeline.item_map import draw_item_map
@@ -177,8 +177,9 @@ def _write_retrieval(folder: Path, learned: Learned) -> None:
 
 def _write_ranking(folder: Path, encoder: Encoder, ranking: TrainedRanking) -> None:
     model = ranking.model.to("cpu")
-    num_sources = model.scoring.front.num_sources
+    num_sources = model.features.num_sources
     _save(folder, {"item_vectors": model.items.every_vector()})
+    _save(folder / "features", model.features.to_arrays())
     _save(folder / "tables", {name: _array(table) for name, table in model.items.tables.items()})
     if model.items.side is not None:
         _save(folder / "side", side_arrays(model.items.side))
@@ -194,15 +195,9 @@ def _write_ranking(folder: Path, encoder: Encoder, ranking: TrainedRanking) -> N
     )
     inputs = {name: value.detach() for name, value in model.to("cpu").inputs(raw).items()}
     requests, candidates = Dim("requests"), Dim("candidates")
-    of_requests = {
-        *REQUEST_INPUTS,
-        *("history_place", "shown_place"),
-        *("history_pooled", "shown_pooled", "history_vectors"),
-    }
+    of_requests = {QUERY_LEVELS, "history_pooled", "shown_pooled", "history_vectors"}
+    of_requests.update(REQUEST_INPUTS)
     shapes = {name: {0: requests if name in of_requests else candidates} for name in inputs}
-    if encoder.config.num_shown > 1:  # of a single slot none can be left out
-        shown = Dim("shown")
-        shapes |= {name: shapes[name] | {1: shown} for name in OF_IMPRESSIONS}
     _export(
         model.scoring,
         folder / "network.onnx",

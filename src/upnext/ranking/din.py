@@ -6,8 +6,7 @@ import torch
 from torch import nn
 
 from upnext.ranking.config import RankingNetworkConfig
-from upnext.ranking.features import Inputs, watch_share
-from upnext.ranking.front import Parts, Sizes
+from upnext.ranking.front import Inputs, Parts, Sizes
 from upnext.ranking.mlp import MlpNetwork
 
 FACTS_OF_A_WATCH = 2
@@ -108,6 +107,13 @@ class DinNetwork(nn.Module):
         weights = self.weigh(hidden)[..., 0] * known[:, :, None].to(dtype)
         weighed: torch.Tensor = weights.transpose(1, 2) @ watched.to(dtype)
         return weighed
+
+
+def watch_share(inputs: Inputs) -> torch.Tensor:
+    """[R, H] as `features.watch_share` has it, for these networks' own graph."""
+    duration_s = inputs["history_duration_s"]
+    share = inputs["history_watch_time_s"] / duration_s.clamp(min=1.0)
+    return torch.where(duration_s > 0, share, torch.ones_like(share)).clamp(max=1.0)
 
 
 def _are_alike(request_index: torch.Tensor, num_requests: int) -> bool:

@@ -1,23 +1,20 @@
-"""Features of logged impressions, computed once for all epochs by the very graph that serves."""
+"""Features of logged impressions, computed once for all epochs by what serves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import Indices
-from upnext.examples.impressions import RANKING_INPUTS, ImpressionExamples, RankingInputs
-from upnext.ranking.front import CANDIDATE_LEVELS, QUERY_LEVELS
+from upnext.examples.impressions import ImpressionExamples, RankingInputs
+from upnext.features.features import CANDIDATE_LEVELS, QUERY_LEVELS
 from upnext.ranking.manners import Seen, learn_manners
 from upnext.ranking.model import RankingModel
 
 REQUESTS_AT_ONCE = 128
 REQUESTS_FOR_QUANTILES = 10_000
 MOST_KEPT_BYTES = 4 << 30
-
-FEATURE_INPUTS = tuple(name for name in RANKING_INPUTS if name != "context_rows")
-"""The raw arrays that features are computed from."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Levels:
     ) -> None:
         self._model, self._encoder, self._examples = model, encoder, examples
         self._dtype = dtype
-        width = model.scoring.front.num_candidate_levels
+        _, width = model.features.widths
         num_bytes = dtype.itemsize * width * len(examples.item_rows)
         fits = num_bytes <= MOST_KEPT_BYTES
         self._kept = self._all() if fits else None
@@ -54,33 +51,36 @@ class Levels:
         self, raw: RankingInputs, requests: Indices, impressions: Indices
     ) -> dict[str, torch.Tensor]:
         """The levels of some requests and their impressions, as a network takes them."""
-        if self._kept is None:
-            return self._computed(raw)
-        model, kept = self._model, self._kept
+        of_queries, of_candidates = (
+            self._computed(raw)
+            if self._kept is None
+            else (
+                _lines(self._kept.of_queries, requests),
+                _lines(self._kept.of_candidates, impressions),
+            )
+        )
+        device = self._model.device
         return {
-            QUERY_LEVELS: _lines(kept.of_queries, requests).to(model.device),
-            CANDIDATE_LEVELS: _lines(kept.of_candidates, impressions).to(model.device),
+            QUERY_LEVELS: of_queries.to(device),
+            CANDIDATE_LEVELS: of_candidates.to(device),
         }
 
-    def _computed(self, raw: RankingInputs) -> dict[str, torch.Tensor]:
-        with torch.no_grad():
-            inputs = self._model.tensors(raw, *FEATURE_INPUTS)
-            levels = self._model.scoring.front.levels(inputs)
-        of_queries, of_candidates = (one.to(self._dtype) for one in levels)
-        return {QUERY_LEVELS: of_queries, CANDIDATE_LEVELS: of_candidates}
+    def _computed(self, raw: RankingInputs) -> tuple[torch.Tensor, torch.Tensor]:
+        of_queries, of_candidates = map(torch.from_numpy, self._model.features.levels(raw))
+        return of_queries.to(self._dtype), of_candidates.to(self._dtype)
 
     def _all(self) -> KeptLevels:
-        examples, front = self._examples, self._model.scoring.front
+        examples, widths = self._examples, self._model.features.widths
         kept = KeptLevels(
-            torch.empty(examples.num_requests, front.num_query_levels, dtype=self._dtype),
-            torch.empty(len(examples.item_rows), front.num_candidate_levels, dtype=self._dtype),
+            torch.empty(examples.num_requests, widths[0], dtype=self._dtype),
+            torch.empty(len(examples.item_rows), widths[1], dtype=self._dtype),
         )
         for start in range(0, examples.num_requests, REQUESTS_AT_ONCE):
             end = min(start + REQUESTS_AT_ONCE, examples.num_requests)
             raw, chosen = examples.inputs(self._encoder, np.arange(start, end))
-            levels = self._computed(raw)
-            kept.of_queries[start:end] = levels[QUERY_LEVELS]
-            kept.of_candidates[torch.from_numpy(chosen)] = levels[CANDIDATE_LEVELS].cpu()
+            of_queries, of_candidates = self._computed(raw)
+            kept.of_queries[start:end] = of_queries
+            kept.of_candidates[torch.from_numpy(chosen)] = of_candidates
         return kept
 
 
@@ -94,29 +94,22 @@ def fit_features(
     examples: ImpressionExamples,
     generator: np.random.Generator,
 ) -> None:
-    """Learns channels' manners, and then the quantiles of all features on a sample of requests."""
-    liking = model.scoring.front.liking
-    if liking is not None:
-        sizes = {"num_channels": liking.num_channels, "num_tags": liking.num_tags}
+    """Learns channels' manners, and then the scales of all features on a sample of requests."""
+    manners = model.features.manners
+    if manners is not None:
+        sizes = {"num_channels": len(manners.vectors), "num_tags": int(manners.num_tags[0])}
         seen = Seen.of(examples, encoder.catalogue, **sizes)
         if len(seen.watched):
-            liking.fit(learn_manners(seen, liking.size, **sizes))
-    _fit_quantiles(model, encoder, examples, generator)
-
-
-def _fit_quantiles(
-    model: RankingModel,
-    encoder: Encoder,
-    examples: ImpressionExamples,
-    generator: np.random.Generator,
-) -> None:
+            manners = learn_manners(seen, manners.size, **sizes)
+    features = replace(model.features, manners=manners)
     count = min(REQUESTS_FOR_QUANTILES, examples.num_requests)
     sample = np.sort(generator.choice(examples.num_requests, count, replace=False))
     of_queries, of_candidates = [], []
-    with torch.inference_mode():
-        for start in range(0, count, REQUESTS_AT_ONCE):
-            raw, _ = examples.inputs(encoder, sample[start : start + REQUESTS_AT_ONCE])
-            queries, candidates = model.scoring.front.features(model.tensors(raw, *FEATURE_INPUTS))
-            of_queries.append(queries.cpu().numpy())
-            of_candidates.append(candidates.cpu().numpy())
-    model.scoring.front.fit(np.concatenate(of_queries), np.concatenate(of_candidates))
+    for start in range(0, count, REQUESTS_AT_ONCE):
+        raw, _ = examples.inputs(encoder, sample[start : start + REQUESTS_AT_ONCE])
+        queries, candidates = features.raw(raw)
+        of_queries.append(queries)
+        of_candidates.append(candidates)
+    model.features = features.fitted(
+        np.concatenate(of_queries, axis=1), np.concatenate(of_candidates, axis=1)
+    )

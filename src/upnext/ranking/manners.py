@@ -15,6 +15,7 @@ from scipy.special import expit, logit
 from upnext.examples.catalogue import Catalogue
 from upnext.examples.history import Indices
 from upnext.examples.impressions import ImpressionExamples
+from upnext.features.liking import SMALL_LOG_ODDS, Manners
 from upnext.schema import UNKNOWN_ROW
 
 Numbers = NDArray[np.float64]
@@ -29,8 +30,6 @@ SEED = 7
 START_DEVIATION, START_VARIANCE = 0.5, 0.25
 """Of the first manners, and of likings before they are learned."""
 LEAST_VARIANCE = 1e-3
-SMALL_LOG_ODDS = 1e-4
-"""Closer to 0, w is a quarter to eight digits, and a quotient of two small numbers."""
 USUAL_IMPRESSIONS = 20.0
 """Counted beside a channel's own, at the usual rate, for the first estimate of its log-odds."""
 
@@ -77,23 +76,6 @@ class Seen:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Manners:
-    """What is known of C channels, and how far likings spread; D manners and a 1 behind them.
-
-    log_odds [C] that a usual user watches what he is shown of the channel; vectors [C, D + 1] its
-    manner; moments [C, D + 1, D + 1] the expected product of this vector with itself, which is
-    larger the less is known. precision [D + 1] of a user's liking of each, and of his eagerness, a
-    priori; tag_precision of his liking of a tag.
-    """
-
-    log_odds: Numbers
-    vectors: Numbers
-    moments: Numbers
-    precision: Numbers
-    tag_precision: float
-
-
 def learn_manners(seen: Seen, size: int, *, num_channels: int, num_tags: int) -> Manners:
     """Fits log-odds of a watch that add up what a user likes:
 
@@ -118,7 +100,8 @@ def learn_manners(seen: Seen, size: int, *, num_channels: int, num_tags: int) ->
         vectors=fit.vectors,
         moments=fit.moments,
         precision=1 / fit.variance,
-        tag_precision=1 / fit.tag_variance,
+        tag_precision=np.full(1, 1 / fit.tag_variance),
+        num_tags=np.full(1, num_tags),
     )
 
 

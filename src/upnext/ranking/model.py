@@ -1,5 +1,6 @@
-"""Stage 2 as a whole: the vectors of items, and the network from raw inputs to seconds."""
+"""Stage 2 as a whole: features, the vectors of items, and the network from these to seconds."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ from torch import nn
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import Indices
 from upnext.examples.impressions import RANKING_INPUTS, RankingInputs
+from upnext.features.features import CANDIDATE_LEVELS, QUERY_LEVELS, RankingFeatures
+from upnext.features.liking import Manners
 from upnext.ranking.calibration import Calibration
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
 from upnext.ranking.din import DinNetwork
-from upnext.ranking.features import Inputs
-from upnext.ranking.front import Front, Sizes
+from upnext.ranking.front import Front, Inputs, Sizes
 from upnext.ranking.items import ItemVectors
 from upnext.ranking.mlp import MlpNetwork
 from upnext.ranking.objectives import new_objective
@@ -47,8 +49,24 @@ def new_network(
             return DinNetwork(config, sizes, **widths)
 
 
+def new_features(
+    encoder: Encoder, config: RankingNetworkConfig, num_sources: int
+) -> RankingFeatures:
+    """The features that a config wants, of which nothing is known yet."""
+    manners = None
+    if config.manner_size:
+        manners = Manners.unlearned(
+            config.manner_size,
+            num_channels=encoder.catalogue.channels.num_rows,
+            num_tags=encoder.catalogue.tags.num_rows,
+        )
+    return RankingFeatures.unfitted(
+        num_sources=num_sources, manners=manners, powers=config.powers, logs=config.logs
+    )
+
+
 class ScoringNetwork(nn.Module):
-    """Raw inputs and vectors of items → expected watch time [M], in seconds; what is exported."""
+    """`Inputs` → expected watch time [M], in seconds; what is exported."""
 
     def __init__(
         self, config: RankingConfig, encoder: Encoder, sizes: Sizes, num_outputs: int
@@ -75,7 +93,13 @@ class ScoringNetwork(nn.Module):
 
 
 class RankingModel(nn.Module):
-    """Vectors of items, and the network that they feed."""
+    """Features and vectors of items, and the network that they feed.
+
+    Features have no weights, and are no part of the model's state: they are fitted before the first
+    step of a training, and anew where it goes on.
+    """
+
+    features: RankingFeatures
 
     def __init__(
         self,
@@ -88,13 +112,14 @@ class RankingModel(nn.Module):
         group: Group = ALONE,
     ) -> None:
         super().__init__()
+        self.features = new_features(encoder, config.network, num_sources)
         self.items = ItemVectors(encoder, config.network, is_sparse=is_sparse, group=group)
+        query_levels, candidate_levels = self.features.widths
         sizes = Sizes(
             item_vector=self.items.size,
             contexts=encoder.context_sizes,
-            sources=num_sources,
-            channels=encoder.catalogue.channels.num_rows,
-            tags=encoder.catalogue.tags.num_rows,
+            query_levels=query_levels,
+            candidate_levels=candidate_levels,
         )
         self.scoring = ScoringNetwork(config, encoder, sizes, num_outputs)
 
@@ -103,13 +128,20 @@ class RankingModel(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def inputs(self, raw: RankingInputs) -> dict[str, torch.Tensor]:
-        """All inputs of the network: the raw arrays, and the vectors of the items in them."""
-        return self.tensors(raw, *RANKING_INPUTS) | self.vectors(raw)
+    def inputs(
+        self, raw: RankingInputs, levels: Mapping[str, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """All inputs of the network.
 
-    def tensors(self, raw: RankingInputs, *names: str) -> dict[str, torch.Tensor]:
-        """Some of the raw arrays."""
-        return {name: self._tensor(raw[name]) for name in names}
+        Args:
+            levels: those of the features, where they were worked out before.
+        """
+        reads = {"context_rows", "request_index", "duration_s", *self.scoring.network.reads}
+        arrays = {name: self._tensor(raw[name]) for name in RANKING_INPUTS if name in reads}
+        if levels is None:
+            both = zip((QUERY_LEVELS, CANDIDATE_LEVELS), self.features.levels(raw), strict=True)
+            levels = {name: self._tensor(array) for name, array in both}
+        return arrays | self.vectors(raw) | dict(levels)
 
     def vectors(self, raw: RankingInputs) -> dict[str, torch.Tensor]:
         """The vectors of candidates, and those of the past, pooled; for DIN one by one, too."""
@@ -125,14 +157,6 @@ class RankingModel(nn.Module):
         if "history_vectors" in self.scoring.network.reads:
             found["history_vectors"] = nn.functional.embedding(self._tensor(watched), vectors)
         return found
-
-    def learning_inputs(
-        self, raw: RankingInputs, levels: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
-        """The inputs of the network where its features were computed before."""
-        reads = {"context_rows", "request_index", "duration_s", *self.scoring.network.reads}
-        names = [name for name in RANKING_INPUTS if name in reads]
-        return self.tensors(raw, *names) | self.vectors(raw) | levels
 
     def forward(self, raw: RankingInputs) -> torch.Tensor:
         """Expected watch time [M], in seconds."""

@@ -203,7 +203,7 @@ class RankingTask:
         kept = levels.of(raw, requests, chosen)
         is_short = self.precision == "bfloat16"
         with torch.autocast(self.model.device.type, torch.bfloat16, enabled=is_short):
-            inputs = self.model.learning_inputs(raw, kept)
+            inputs = self.model.inputs(raw, kept)
             outputs = self.model.scoring.outputs(inputs)
         return outputs.float(), chosen
 

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from upnext.ranking.config import CROSSED_INPUTS, RankingNetworkConfig
-from upnext.ranking.features import Inputs
-from upnext.ranking.front import Parts
+from upnext.ranking.front import Inputs, Parts
 from upnext.ranking.mlp import MlpNetwork
 
 PRIME = 2**31 - 1

@@ -117,7 +117,7 @@ def test_what_a_network_ignores_does_not_matter(
     """And what it does not leaves it, when shuffled, with a loss of chance."""
     ranker = bench.recommender.ranker
     assert ranker is not None
-    one_thing = LooksAtOneThing(ranker.item_vectors, ranker.network, name)
+    one_thing = LooksAtOneThing(ranker.features, ranker.item_vectors, ranker.network, name)
     shuffled = [importance(bench, one_thing, seed=seed) for seed in range(8)]
     before = loss(examples, one_thing.seconds_of(arrays))
     increases = [one[about].loss_increase.value for one in shuffled]

@@ -1,39 +1,37 @@
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.raw_inputs import RawInputs, random_inputs
 
-import upnext.ranking.features
-from upnext.examples.impressions import PLACE_INPUTS
-from upnext.ranking.features import (
-    CANDIDATE_FEATURES,
-    NEVER_S,
-    QUERY_FEATURES,
-    UNSEEN_IMPRESSIONS,
-    UNSEEN_WATCHES,
-    USUAL_SHARE,
-    Inputs,
-    candidate_features,
-    query_features,
-)
+from upnext.examples.impressions import PLACE_INPUTS, REQUEST_INPUTS, places_of
+from upnext.features.described import UNSEEN_IMPRESSIONS, UNSEEN_WATCHES, USUAL_SHARE
+from upnext.features.features import RankingFeatures
+from upnext.features.names import CANDIDATE_FEATURES, QUERY_FEATURES
+from upnext.features.past import NEVER_S
+from upnext.schema import Floats
 
-RandomInputs = Callable[..., dict[str, torch.Tensor]]
 Arrays = Mapping[str, NDArray[np.generic]]
 Weights = Mapping[int, int]
 """How much each slot of the past counts, where it does."""
 
-NUM_IDS = 6
-"""Rows of each vocabulary in `random_inputs`."""
+
+def raw_features(inputs: RawInputs) -> tuple[Floats, Floats]:
+    """[Fq, R] and [F + S, M], without likings."""
+    num_sources = inputs["source_scores"].shape[1]
+    features = RankingFeatures.unfitted(
+        num_sources=num_sources, manners=None, powers=True, logs=True
+    )
+    return features.raw(inputs)
 
 
-def features_of(inputs: Inputs) -> dict[str, torch.Tensor]:
+def features_of(inputs: RawInputs) -> dict[str, Floats]:
     """By name, [M] each; scores of sources stand behind them."""
-    values = candidate_features(inputs, num_channels=NUM_IDS, num_tags=NUM_IDS).T
+    _, values = raw_features(inputs)
     return dict(zip(CANDIDATE_FEATURES, values[: len(CANDIDATE_FEATURES)], strict=True))
 
 
@@ -61,7 +59,7 @@ def past(arrays: Arrays, request: int, weights: Weights) -> tuple[float, float, 
         n * float(arrays["history_watch_time_s"][request, slot]) for slot, n in weights.items()
     )
     ages_s = [float(arrays["history_age_s"][request, slot]) for slot in weights]
-    return count, shares / count if count else 0.0, seconds, min(ages_s, default=NEVER_S)
+    return count, shares / count if count else 0.0, seconds, min(ages_s, default=float(NEVER_S))
 
 
 def by_impression(num_watches: float, num_shown: float) -> float:
@@ -93,14 +91,14 @@ def told_of_item(arrays: Arrays, request: int, item: int, since_watch_s: float) 
     ages_s = [float(arrays["shown_age_s"][request, slot]) for slot in shown]
     return {
         "impressions of the item": len(ages_s),
-        "seconds since the item was shown": min(ages_s, default=NEVER_S),
+        "seconds since the item was shown": min(ages_s, default=float(NEVER_S)),
         "impressions of the item since it was watched": sum(s < since_watch_s for s in ages_s),
     }
 
 
 def told_of_everybody(counts: NDArray[np.generic], text: str) -> dict[str, float]:
     num_shown, watches, seconds, shares = (float(count) for count in counts)
-    share = (shares + UNSEEN_WATCHES * USUAL_SHARE) / (watches + UNSEEN_WATCHES)
+    share = (shares + UNSEEN_WATCHES * float(USUAL_SHARE)) / (watches + UNSEEN_WATCHES)
     return {
         f"everybody's impressions of {text}": num_shown,
         f"everybody's watches of {text}": watches,
@@ -150,39 +148,57 @@ def told_query(arrays: Arrays, request: int) -> dict[str, float]:
 
 @settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
-def test_features_are_what_a_loop_over_the_past_finds(
-    random_inputs: RandomInputs, seed: int
-) -> None:
+def test_features_are_what_a_loop_over_the_past_finds(seed: int) -> None:
     inputs = random_inputs(seed)
-    arrays = {name: value.numpy() for name, value in inputs.items()}
     found = features_of(inputs)
-    for place in range(len(arrays["item_rows"])):
-        told = told_candidate(arrays, place)
+    for place in range(len(inputs["item_rows"])):
+        told = told_candidate(inputs, place)
         for name, values in found.items():
             near = pytest.approx(told[name], rel=1e-4, abs=1e-4, nan_ok=True)
-            assert values[place].item() == near, name
-    queries = query_features(inputs)
-    for request in range(len(arrays["history_rows"])):
-        told = told_query(arrays, request)
+            assert float(values[place]) == near, name
+    queries, _ = raw_features(inputs)
+    for request in range(len(inputs["history_rows"])):
+        told = told_query(inputs, request)
         expected = [told[name] for name in QUERY_FEATURES]
-        np.testing.assert_allclose(queries[request], expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(queries[:, request], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_scores_of_sources_stand_behind_as_they_are(random_inputs: RandomInputs) -> None:
+def test_scores_of_sources_stand_behind_as_they_are() -> None:
     inputs = random_inputs(4, num_sources=3)
-    values = candidate_features(inputs, num_channels=NUM_IDS, num_tags=NUM_IDS)
-    assert values.shape == (12, len(CANDIDATE_FEATURES) + 3)
-    assert values[:, -3:].equal(inputs["source_scores"])
+    _, values = raw_features(inputs)
+    assert values.shape == (len(CANDIDATE_FEATURES) + 3, 12)
+    np.testing.assert_array_equal(values[-3:].T, inputs["source_scores"])
+
+
+def test_a_request_is_told_alike_alone_and_in_company() -> None:
+    """Whatever the others' pasts hold, and in whatever order candidates stand."""
+    inputs = random_inputs(9, num_candidates=40)
+    queries, candidates = raw_features(inputs)
+    for request in range(len(inputs["history_rows"])):
+        mine = np.flatnonzero(inputs["request_index"] == request)[::-1]
+        alone = {
+            name: array[[request]] if name in REQUEST_INPUTS else array[mine]
+            for name, array in inputs.items()
+            if name not in PLACE_INPUTS
+        }
+        alone["request_index"] = np.zeros(len(mine), np.int64)
+        alone |= places_of(
+            *(alone["history_rows"], alone["shown_rows"]),
+            *(alone["item_rows"], alone["request_index"]),
+        )._asdict()
+        query, told = raw_features(alone)
+        np.testing.assert_array_equal(query[:, 0], queries[:, request])
+        np.testing.assert_array_equal(told, candidates[:, mine])
 
 
 @pytest.mark.parametrize("row", [0, 1])
-def test_pads_and_unknown_ids_match_nothing(random_inputs: RandomInputs, row: int) -> None:
+def test_pads_and_unknown_ids_match_nothing(row: int) -> None:
     inputs = random_inputs(1)
     everywhere = {
-        name: torch.full_like(value, row) if name.endswith("_rows") else value
+        name: np.full_like(value, row) if name.endswith("_rows") else value
         for name, value in inputs.items()
     }
-    everywhere |= {name: torch.zeros_like(inputs[name]) for name in PLACE_INPUTS}
+    everywhere |= {name: np.zeros_like(inputs[name]) for name in PLACE_INPUTS}
     nothing = by_impression(0, 0)
     for name, values in features_of(everywhere).items():
         if name.startswith("everybody") or name in (
@@ -199,58 +215,48 @@ def test_pads_and_unknown_ids_match_nothing(random_inputs: RandomInputs, row: in
             assert not values.any(), name
 
 
-@pytest.mark.parametrize("num_sums", [2, 3, 4])
-@pytest.mark.parametrize("seed", range(5))
-def test_ids_that_share_a_sum_are_as_one_id(
-    monkeypatch: pytest.MonkeyPatch, random_inputs: RandomInputs, num_sums: int, seed: int
-) -> None:
-    """With n sums, one of them for none, ids meet that differ by a multiple of n − 1."""
-    inputs = random_inputs(seed)
-    first = {
-        row: min(r for r in range(2, 6) if (row - r) % (num_sums - 1) == 0) for row in (2, 3, 4, 5)
-    }
-    merged = {
-        name: value.clone().apply_(lambda row: first.get(row, row))
-        if name.endswith(("tag_rows", "channel_rows"))
-        else value
-        for name, value in inputs.items()
-    }
-    expected = features_of(merged)
-    apart = features_of(inputs)
-    monkeypatch.setattr(upnext.ranking.features, "MOST_SUMS", num_sums)
-    for name, values in features_of(inputs).items():
-        torch.testing.assert_close(values, expected[name], equal_nan=True, msg=name)
-        if "of the item" in name or name == "position":
-            assert values.equal(apart[name])
-        if name.startswith(("watches with", "impressions")) and "by" not in name:
-            assert (values >= apart[name]).all(), name
-
-
-def test_an_unknown_item_in_the_history_is_a_watch_all_the_same(
-    random_inputs: RandomInputs,
-) -> None:
+def test_an_unknown_item_in_the_history_is_a_watch_all_the_same() -> None:
     inputs = random_inputs(2)
-    inputs["history_rows"] = torch.ones_like(inputs["history_rows"])
-    features = dict(zip(QUERY_FEATURES, query_features(inputs).T, strict=True))
+    inputs["history_rows"] = np.ones_like(inputs["history_rows"])
+    features = dict(zip(QUERY_FEATURES, raw_features(inputs)[0], strict=True))
     assert (features["watches in the history"] == 4).all()
     assert (features["seconds since the last watch"] < NEVER_S).all()
 
 
-def test_what_is_not_known_of_a_candidate_is_no_number(random_inputs: RandomInputs) -> None:
+def test_what_is_not_known_of_a_candidate_is_no_number() -> None:
     inputs = random_inputs(7)
     inputs["duration_s"][:3] = 0.0
     inputs["item_rows"][2:6] = 1
     features = features_of(inputs)
-    assert features["duration in seconds"].isnan().nonzero().flatten().tolist() == [0, 1, 2]
-    assert features["item age in days"].isnan()[2:6].all()
+    assert np.flatnonzero(np.isnan(features["duration in seconds"])).tolist() == [0, 1, 2]
+    assert np.isnan(features["item age in days"])[2:6].all()
     known = inputs["item_rows"] > 1
-    assert features["item age in days"][known].equal(inputs["item_age_days"][known])
+    np.testing.assert_array_equal(
+        features["item age in days"][known], inputs["item_age_days"][known]
+    )
 
 
-def test_what_has_no_known_duration_was_watched_whole(random_inputs: RandomInputs) -> None:
+def test_what_has_no_known_duration_was_watched_whole() -> None:
     inputs = random_inputs(3)
-    inputs["history_duration_s"] = torch.zeros_like(inputs["history_duration_s"])
+    inputs["history_duration_s"] = np.zeros_like(inputs["history_duration_s"])
     features = features_of(inputs)
     watched = features["watches of the item"] > 0
     assert watched.any()
     assert (features["share watched of the item"][watched] == 1).all()
+
+
+def test_ids_beyond_those_of_candidates_are_of_nobody_here() -> None:
+    """However large: of an event nothing is kept that no candidate asks for."""
+    inputs = random_inputs(5)
+    strange = {
+        name: np.where(inputs[name] == 5, np.int32(2**31 - 1), inputs[name])
+        for name in ("history_tag_rows", "shown_tag_rows", "history_channel_rows")
+    }
+    asked = {
+        name: np.where(inputs[name] == 5, np.int32(1), inputs[name])
+        for name in ("tag_rows", "channel_rows")
+    }
+    unknown = {name: np.where(inputs[name] == 5, np.int32(1), inputs[name]) for name in strange}
+    np.testing.assert_array_equal(
+        raw_features(inputs | asked | strange)[1], raw_features(inputs | asked | unknown)[1]
+    )
