@@ -37,7 +37,6 @@ from onnx import helper, numpy_helper
 from upnext.examples.impressions import CANDIDATE_INPUTS
 from upnext.recommender import Recommender
 from upnext.recommender.files import Network
-from upnext.recommender.ranker import Ranker
 from upnext.registry.release import open_release
 from upnext.schema import NUM_RESERVED_ROWS, RecommendationRequest
 

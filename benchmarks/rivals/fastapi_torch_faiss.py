@@ -29,6 +29,7 @@ import numpy as np
 import onnx
 import torch
 import uvicorn
+from benchmarks.rivals.eager_features import EagerFeatures
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from pydantic import BaseModel
@@ -114,6 +115,7 @@ class Service:
         self.ranked_vectors = torch.from_numpy(np.array(known.ranker.item_vectors))
         self.yardstick = self.item_vectors[known.nominators.scorer.yardstick_rows]
         self.num_sources = known.ranker.num_sources
+        self.features = EagerFeatures(known.ranker.features, channels=self.channels, tags=self.tags)
         self.tower = _tower(release, known)
         self.network = _network(release, known, self.ranked_vectors.shape[1])
         self.index = _index(self.item_vectors, index_file)
@@ -208,7 +210,10 @@ class Service:
             "source_scores": self._source_scores(scores, user_vector.numpy()),
         }
         inputs = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        return inputs | {
+        return self.features.levels(inputs) | {
+            "context_rows": inputs["context_rows"],
+            "request_index": inputs["request_index"],
+            "duration_s": inputs["duration_s"],
             "item_vectors": self.ranked_vectors[inputs["item_rows"]],
             "history_pooled": self._pooled(past.watched),
             "shown_pooled": self._pooled(past.shown),
@@ -316,9 +321,8 @@ def _network(release: Release, known: Recommender, item_vector_size: int) -> Sco
     sizes = Sizes(
         item_vector=item_vector_size,
         contexts=encoder.context_sizes,
-        sources=known.ranker.num_sources,
-        channels=encoder.catalogue.channels.num_rows,
-        tags=encoder.catalogue.tags.num_rows,
+        query_levels=known.ranker.features.widths[0],
+        candidate_levels=known.ranker.features.widths[1],
     )
     network = ScoringNetwork(RankingConfig(), encoder, sizes, num_outputs=1)
     weights = _weights(release, "ranking/network.onnx")
@@ -334,22 +338,17 @@ def _network(release: Release, known: Recommender, item_vector_size: int) -> Sco
 def _found_again(wanted: torch.Tensor, renamed: dict[str, torch.Tensor]) -> torch.Tensor:
     """A constant that the export folded into another; all of one form keep their order.
 
-    It may have turned it over, made a column or the diagonal of a matrix of it, or taken a small
-    stack apart.
+    It may have turned it over.
     """
     forms: dict[tuple[int, ...], Callable[[torch.Tensor], torch.Tensor]] = {
         tuple(wanted.shape): lambda one: one,
         tuple(wanted.shape[::-1]): lambda one: one.T,
     }
-    if wanted.ndim == 1:
-        size = len(wanted)
-        forms = {(size, size): torch.diagonal, (size, 1): lambda one: one[:, 0]}
     for form, as_wanted in forms.items():
         for name, one in renamed.items():
             if tuple(one.shape) == form and one.dtype == wanted.dtype:
                 return as_wanted(renamed.pop(name))
-    parts = [one for one in renamed.values() if one.shape == wanted.shape[1:]]
-    return torch.stack(parts[-len(wanted) :])
+    raise KeyError(tuple(wanted.shape))
 
 
 def _index(item_vectors: Array, path: Path) -> Any:

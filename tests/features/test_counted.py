@@ -98,7 +98,8 @@ def told_of_item(arrays: Arrays, request: int, item: int, since_watch_s: float) 
 
 def told_of_everybody(counts: NDArray[np.generic], text: str) -> dict[str, float]:
     num_shown, watches, seconds, shares = (float(count) for count in counts)
-    share = (shares + UNSEEN_WATCHES * float(USUAL_SHARE)) / (watches + UNSEEN_WATCHES)
+    usual, unseen = float(USUAL_SHARE), float(UNSEEN_WATCHES)
+    share = (shares + unseen * usual) / (watches + unseen)
     return {
         f"everybody's impressions of {text}": num_shown,
         f"everybody's watches of {text}": watches,

@@ -11,7 +11,6 @@ import pytest
 from upnext.errors import ReleaseError
 from upnext.examples.impressions import RankingInputs
 from upnext.recommender.ranker import Ranker
-from upnext.registry.release import open_release
 from upnext.schema import NUM_RESERVED_ROWS
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def test_slots_that_nobody_fills_change_no_bit(
     assert ranker is not None
     rows = np.arange(NUM_RESERVED_ROWS, NUM_RESERVED_ROWS + 20, dtype=np.int32)
     users = np.arange(NUM_RESERVED_ROWS, NUM_RESERVED_ROWS + num_users)
-    seconds = [
+    some, more = (
         ranker.seconds_of(
             RankingInputs(
                 replace(encoder, config=replace(encoder.config, num_shown=num_shown)),
@@ -41,12 +40,12 @@ def test_slots_that_nobody_fills_change_no_bit(
             )
         )
         for num_shown in (2_000, 2_500)
-    ]
-    np.testing.assert_array_equal(*seconds)
+    )
+    np.testing.assert_array_equal(some, more)
 
 
 def test_a_network_without_features_beside_it_is_refused(tiny_release: TrainedRelease) -> None:
-    release = open_release(tiny_release.registry, tiny_release.recommender.version)
+    release = tiny_release.release
     files = {name: one for name, one in release.files.items() if "ranking/features" not in name}
     assert len(files) < len(release.files)
     with pytest.raises(ReleaseError, match="earlier version"):
