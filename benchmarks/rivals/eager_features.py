@@ -53,7 +53,7 @@ class EagerFeatures:
         each = torch.stack([items, channels, tags], dim=2)
         watches, shares, seconds, shown, ago_s = each.unbind(dim=1)
         since, shown_ago_s = _since_shown(inputs, num_items + 1)
-        first = by_tag[:, 0]
+        first, unseen = by_tag[:, 0], float(UNSEEN_WATCHES)
         of_all = torch.stack([inputs["item_counts"], inputs["channel_counts"]], dim=2)
         all_shown, all_watches, all_seconds, all_shares = of_all.unbind(dim=1)
         return torch.cat(
@@ -65,7 +65,7 @@ class EagerFeatures:
                 _by_impression(first[:, :1], first[:, 3:4]),
                 _by_impression(all_watches, all_shown),
                 *(all_shown, all_watches, all_seconds / all_watches.clamp(min=1)),
-                (all_shares + UNSEEN_WATCHES * USUAL_SHARE) / (all_watches + UNSEEN_WATCHES),
+                (all_shares + unseen * float(USUAL_SHARE)) / (all_watches + unseen),
                 _if(inputs["item_rows"] > UNKNOWN_ROW, inputs["item_age_days"])[:, None],
                 _if(inputs["duration_s"] > 0, inputs["duration_s"])[:, None],
                 *(inputs["position"][:, None], inputs["source_scores"]),
@@ -141,7 +141,7 @@ def _if(is_known: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 def _by_impression(watches: torch.Tensor, shown: torch.Tensor) -> torch.Tensor:
-    return torch.log((watches + UNSEEN_WATCHES) / (shown + UNSEEN_IMPRESSIONS))
+    return torch.log((watches + float(UNSEEN_WATCHES)) / (shown + float(UNSEEN_IMPRESSIONS)))
 
 
 class EagerScale:
