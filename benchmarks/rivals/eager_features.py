@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from upnext.features.described import UNSEEN_IMPRESSIONS, UNSEEN_WATCHES, USUAL_SHARE
+from upnext.features.counted import NEVER_S, UNSEEN_IMPRESSIONS, UNSEEN_WATCHES, USUAL_SHARE
 from upnext.features.features import CANDIDATE_LEVELS, QUERY_LEVELS, RankingFeatures
 from upnext.features.liking import GRID, SMALL_LOG_ODDS, Manners
-from upnext.features.past import NEVER_S
 from upnext.features.scale import LARGEST, Scale
 from upnext.schema import UNKNOWN_ROW
 

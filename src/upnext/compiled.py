@@ -19,9 +19,10 @@ takes seconds once and milliseconds ever after. Nothing is compiled while anybod
 >>> sums(np.array([0, 2, 2], np.int32), np.arange(6, dtype=np.float32).reshape(3, 2))
 array([ 8., 11.], dtype=float32)
 
-Two things hold of all that is compiled, and a test asks for the first. It calls what is compiled in
-its own file alone: machine code is made anew when that file changes, not when others do. Arrays lie
-as C has them, and are not written to but by a `part`; what comes out is allocated inside.
+Two things hold of all that is compiled, and a test asks for the first. It uses functions and
+constants of its own file alone, and of the ground: machine code is made anew when that file
+changes, not when others do. Arrays lie as C has them, and are not written to but by a `part`; what
+comes out is allocated inside.
 """
 
 from collections.abc import Callable, Mapping

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 from tests.raw_inputs import RawInputs, random_inputs
 
 from upnext.examples.impressions import PLACE_INPUTS, REQUEST_INPUTS, places_of
-from upnext.features.described import UNSEEN_IMPRESSIONS, UNSEEN_WATCHES, USUAL_SHARE
+from upnext.features.counted import NEVER_S, UNSEEN_IMPRESSIONS, UNSEEN_WATCHES, USUAL_SHARE
 from upnext.features.features import RankingFeatures
 from upnext.features.names import CANDIDATE_FEATURES, QUERY_FEATURES
-from upnext.features.past import NEVER_S
 from upnext.schema import Floats
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -162,6 +161,11 @@ def test_features_are_what_a_loop_over_the_past_finds(seed: int) -> None:
         told = told_query(inputs, request)
         expected = [told[name] for name in QUERY_FEATURES]
         np.testing.assert_allclose(queries[:, request], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_each_line_has_a_name() -> None:
+    queries, candidates = raw_features(random_inputs(3, num_sources=0))
+    assert (len(queries), len(candidates)) == (len(QUERY_FEATURES), len(CANDIDATE_FEATURES))
 
 
 def test_scores_of_sources_stand_behind_as_they_are() -> None:

@@ -7,11 +7,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.features.described import of_candidates, of_queries
+from upnext.features.counted import in_all, of_candidates, of_queries, with_ids, with_items
 from upnext.features.grouped import grouped
 from upnext.features.liking import Manners, likings
 from upnext.features.names import CANDIDATE_FEATURES, LIKING_FEATURES, QUERY_FEATURES
-from upnext.features.past import in_all, with_ids, with_items
 from upnext.features.scale import Scale
 from upnext.schema import Floats
 
