@@ -19,7 +19,8 @@ from benchmarks.rivals.ranking_task import (
 from benchmarks.upnext_ranking import Encoded
 
 from upnext.examples.encoder import Encoder
-from upnext.examples.impressions import ImpressionExamples, RankingInputs
+from upnext.examples.impressions import ImpressionExamples
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig
 from upnext.ranking.levels import fit_features
 from upnext.ranking.model import RankingModel

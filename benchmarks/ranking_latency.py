@@ -34,7 +34,7 @@ from benchmarks.ranking_engines import (
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from upnext.examples.impressions import CANDIDATE_INPUTS
+from upnext.examples.ranking_inputs import CANDIDATE_INPUTS
 from upnext.recommender import Recommender
 from upnext.recommender.files import Network
 from upnext.registry.release import open_release

@@ -25,13 +25,12 @@ from numpy.typing import NDArray
 
 import upnext.pipeline.train
 from upnext.config import read_config
-from upnext.examples.impressions import (
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
+from upnext.examples.ranking_inputs import (
     CANDIDATE_INPUTS,
     RANKING_INPUTS,
     REQUEST_INPUTS,
-    ImpressionExamples,
     RankingInputs,
-    build_impression_examples,
 )
 from upnext.logs.read import read_logs
 from upnext.pipeline.config import RunConfig

@@ -23,11 +23,8 @@ from upnext.evaluation.intervals import (
 )
 from upnext.evaluation.slices import Flags
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
-from upnext.examples.impressions import (
-    ImpressionExamples,
-    RankingInputs,
-    build_impression_examples,
-)
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.examples.watches import WatchTargets
 from upnext.logs.public import load_public
 from upnext.logs.simulation.simulate import simulate

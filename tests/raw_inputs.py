@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.examples.impressions import places_of
+from upnext.examples.places import places_of
 from upnext.schema import Floats, Rows
 
 RawInputs = dict[str, NDArray[Any]]

@@ -36,7 +36,7 @@ from pydantic import BaseModel
 
 from upnext.examples.encoder import now_ms
 from upnext.examples.history import History
-from upnext.examples.impressions import places_of
+from upnext.examples.places import places_of
 from upnext.ranking.config import RankingConfig
 from upnext.ranking.front import Sizes
 from upnext.ranking.model import ScoringNetwork

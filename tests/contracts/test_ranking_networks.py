@@ -8,11 +8,8 @@ import pytest
 import torch
 
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
-from upnext.examples.impressions import (
-    ImpressionExamples,
-    RankingInputs,
-    build_impression_examples,
-)
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.features.features import CANDIDATE_LEVELS, RankingFeatures
 from upnext.pipeline.releasing import _write_ranking
 from upnext.ranking.config import RankingConfig, RankingNetworkConfig

@@ -72,19 +72,6 @@ def test_slots_hold_the_window_newest_last_behind_zeros(
     assert rows.tolist() == [[0] * (num_slots - len(line)) + line for line in expected]
 
 
-@given(events, moments, sizes)
-def test_take_reads_every_column_alike(
-    events: list[Event], moments: list[tuple[int, int]], size: int
-) -> None:
-    log = make_log(events)
-    index, filled = log.slots(*log.window_before(*split(moments), size), size)
-    for values in (log.rows, log.at_ms, log.watch_time_s):
-        taken = log.take(values, index, filled)
-        assert taken.dtype == values.dtype
-        assert taken[filled].tolist() == [values[place] for place in index[filled]]
-        assert not taken[~filled].any()
-
-
 @given(events, moments)
 def test_all_before_is_the_whole_past(events: list[Event], moments: list[tuple[int, int]]) -> None:
     starts, rows = make_log(events).all_before(*split(moments))

@@ -1,23 +1,18 @@
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
-from upnext.examples.impressions import (
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
+from upnext.examples.ranking_inputs import (
     CANDIDATE_INPUTS,
     PLACE_INPUTS,
     RANKING_INPUTS,
     REQUEST_INPUTS,
-    ImpressionExamples,
     RankingInputs,
-    build_impression_examples,
-    places_of,
 )
 from upnext.schema import Items, Logs
 
@@ -168,31 +163,6 @@ def test_a_batch_holds_what_each_request_has_alone(tiny_logs: Logs) -> None:
                 in_batch = batch.arrays()[name][chosen]
                 assert in_batch.dtype == array.dtype
                 assert in_batch.tobytes() == array.tobytes(), name
-
-
-@given(data=st.data())
-def test_a_place_is_that_of_the_first_candidate_with_the_item(data: st.DataObject) -> None:
-    rows = st.integers(0, 5)
-    num_requests = data.draw(st.integers(1, 3))
-    history, shown = (
-        np.array(data.draw(lists(lists(rows, n), num_requests)), np.int32) for n in (4, 6)
-    )
-    request_index = np.array(sorted(data.draw(st.lists(st.integers(0, num_requests - 1)))), int)
-    item_rows = np.array(data.draw(lists(rows, len(request_index))), np.int32)
-
-    def place(request: int, row: int) -> int:
-        mine = [m for m in np.flatnonzero(request_index == request) if item_rows[m] == row > 1]
-        return int(mine[0]) + 1 if mine else 0
-
-    places = places_of(history, shown, item_rows, request_index)
-    for rows_of, told in ((history, places.history_place), (shown, places.shown_place)):
-        assert told.tolist() == [[place(r, row) for row in line] for r, line in enumerate(rows_of)]
-    asked = zip(request_index, item_rows, strict=True)
-    assert places.item_place.tolist() == [place(r, row) for r, row in asked]
-
-
-def lists(elements: st.SearchStrategy[Any], size: int) -> st.SearchStrategy[list[Any]]:
-    return st.lists(elements, min_size=size, max_size=size)
 
 
 def test_no_requests_are_no_inputs(make_logs: MakeLogs) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tests.raw_inputs import RawInputs, random_inputs
 
-from upnext.examples.impressions import PLACE_INPUTS, REQUEST_INPUTS, places_of
+from upnext.examples.places import places_of
+from upnext.examples.ranking_inputs import PLACE_INPUTS, REQUEST_INPUTS
 from upnext.features.counted import NEVER_S, UNSEEN_IMPRESSIONS, UNSEEN_WATCHES, USUAL_SHARE
 from upnext.features.features import RankingFeatures
 from upnext.features.names import CANDIDATE_FEATURES, QUERY_FEATURES

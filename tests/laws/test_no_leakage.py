@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
-from upnext.examples.history import History
-from upnext.examples.impressions import RankingInputs, build_impression_examples
+from upnext.examples.history import History, ranges
+from upnext.examples.impressions import build_impression_examples
 from upnext.examples.quantiles import quantile_bounds
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import QueryEncoder, WatchExamples, build_watch_examples, watch_targets
 from upnext.schema import Logs
@@ -246,7 +247,7 @@ def test_no_example_of_a_platform_sees_its_own_watch(tiny_logs: Logs) -> None:
 
 def assert_windows_lie_in_the_past(examples: WatchExamples) -> None:
     queries, log = examples.queries, examples.history.watches
-    index, filled = log.slots(queries.watch_lo, queries.watch_hi, CONFIG.num_watches)
-    example, event = np.nonzero(filled)[0], index[filled]
+    event = ranges(queries.watch_lo, queries.watch_hi)
+    example = np.repeat(np.arange(len(queries)), queries.watch_hi - queries.watch_lo)
     assert (log.user_rows()[event] == queries.user_rows[example]).all()
     assert (log.at_ms[event] < examples.at_ms[example]).all()

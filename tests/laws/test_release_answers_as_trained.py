@@ -13,13 +13,8 @@ import torch
 
 import upnext.recommender.opened
 from upnext.examples.history import Indices
-from upnext.examples.impressions import (
-    CANDIDATE_INPUTS,
-    REQUEST_INPUTS,
-    ImpressionExamples,
-    RankingInputs,
-    build_impression_examples,
-)
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
+from upnext.examples.ranking_inputs import CANDIDATE_INPUTS, REQUEST_INPUTS, RankingInputs
 from upnext.examples.watches import WatchExamples, build_watch_examples
 from upnext.pipeline.learning_logs import split_logs
 from upnext.pipeline.nominating import source_scorer

@@ -11,14 +11,9 @@ from numpy.typing import NDArray
 
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.history import History
-from upnext.examples.impressions import (
-    CANDIDATE_INPUTS,
-    REQUEST_INPUTS,
-    ImpressionExamples,
-    RankingInputs,
-    build_impression_examples,
-)
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
 from upnext.examples.past import told_by
+from upnext.examples.ranking_inputs import CANDIDATE_INPUTS, REQUEST_INPUTS, RankingInputs
 from upnext.examples.vocabulary import Vocabulary
 from upnext.examples.watches import QueryEncoder, WatchExamples, build_watch_examples
 from upnext.schema import Logs, PastWatch, RecommendationRequest

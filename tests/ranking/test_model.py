@@ -7,7 +7,8 @@ import torch
 
 import upnext.ranking.model
 from upnext.examples.encoder import Encoder
-from upnext.examples.impressions import ImpressionExamples, RankingInputs
+from upnext.examples.impressions import ImpressionExamples
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.features.features import CANDIDATE_LEVELS, QUERY_LEVELS
 from upnext.ranking.config import NetworkKind, RankingConfig, RankingNetworkConfig
 from upnext.ranking.model import RankingModel

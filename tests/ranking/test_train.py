@@ -11,11 +11,8 @@ from upnext.config import config_from_table
 from upnext.errors import ConfigError, DataError
 from upnext.examples.encoder import Encoder, ExamplesConfig, build_encoder, user_vocabulary
 from upnext.examples.history import Indices
-from upnext.examples.impressions import (
-    ImpressionExamples,
-    RankingInputs,
-    build_impression_examples,
-)
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.logs.read import read_logs
 from upnext.logs.simulation.simulate import simulate
 from upnext.logs.simulation.world import SimulationConfig

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 import upnext.recommender.opened
-from upnext.examples.impressions import ImpressionExamples, RankingInputs
+from upnext.examples.impressions import ImpressionExamples
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.pipeline.learning_logs import split_logs
 from upnext.pipeline.nominating import scores_of, source_scorer
 from upnext.recommender import Recommender

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from upnext.errors import RequestError
 from upnext.examples.history import EventLog, History
-from upnext.examples.impressions import RankingInputs
 from upnext.examples.input_groups import OF_CANDIDATES
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.recommender import Recommender
 from upnext.recommender.batch import Batch
 from upnext.recommender.explain import NUM_WATCHES

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from upnext.errors import ReleaseError
-from upnext.examples.impressions import RankingInputs
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.recommender.ranker import Ranker
 from upnext.schema import NUM_RESERVED_ROWS
 

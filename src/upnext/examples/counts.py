@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.compiled import FLOATS, INDICES, INT, ROWS, compiled, table
 from upnext.examples.once import once
 from upnext.schema import MS_PER_HOUR, NUM_RESERVED_ROWS, Floats, Rows, TimesMs
 
@@ -69,14 +70,14 @@ class HourlyCounts:
         """[M, 4]: the sums of each row [M] up to the last full hour before each time [M]."""
         if not len(self.keys):
             return np.zeros((len(rows), len(COUNTED)), np.float32)
-        inside = np.minimum(rows, len(self._bounds) - 2)
-        first, end = self._bounds[inside], self._bounds[inside + 1]
-        hours = at_ms // MS_PER_HOUR
-        if len(hours) and hours.min() <= self._last_hour:
-            wanted = _keys(rows, hours)
-            late = np.flatnonzero(self.keys[end - 1] >= wanted)
-            end[late] = np.searchsorted(self.keys, wanted[late])
-        return np.where((first < end)[:, None], self.sums[end - 1], np.float32(0))
+        return _told_before(
+            self.keys,
+            self.sums,
+            self._bounds,
+            self._last_hour,
+            np.ascontiguousarray(rows, np.int32),
+            np.ascontiguousarray(at_ms, np.int64),
+        )
 
     def of_row(self, row: int) -> tuple[TimesMs, Sums]:
         """Hours since 1970 in which something of a row ended, ascending, and what: [n], [n, 4]."""
@@ -135,6 +136,36 @@ class HourlyCounts:
             first = int(rows[0]) + 1
             bounds[first : first + len(counts)] += counts
         return np.cumsum(bounds, out=bounds)
+
+
+@compiled(INDICES, table(FLOATS), INDICES, INT, ROWS, INDICES)
+def _told_before(
+    keys: NDArray[np.int64],
+    sums: Floats,
+    bounds: NDArray[np.int64],
+    last_hour: int,
+    rows: Rows,
+    at_ms: TimesMs,
+) -> Floats:
+    """Of each row its last entry before the hour; sought only where there may be later ones."""
+    told = np.zeros((len(rows), sums.shape[1]), np.float32)
+    for place, row in enumerate(rows):
+        if row + 1 >= len(bounds) or bounds[row] == bounds[row + 1]:
+            continue
+        first, end = bounds[row], bounds[row + 1]
+        hour = at_ms[place] // MS_PER_HOUR
+        wanted = (np.int64(row) << HOUR_BITS) + hour + FIRST_HOUR
+        if hour <= last_hour and keys[end - 1] >= wanted:
+            earlier = first
+            while earlier < end:
+                middle = (earlier + end) // 2
+                if keys[middle] < wanted:
+                    earlier = middle + 1
+                else:
+                    end = middle
+        if first < end:
+            told[place] = sums[end - 1]
+    return told
 
 
 def _keys(rows: NDArray[Any], hours: NDArray[Any]) -> NDArray[np.int64]:

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.compiled import INDICES, INT, ROWS, compiled
 from upnext.examples.counts import HourlyCounts
 from upnext.schema import UNKNOWN_ROW, Floats, Rows, TimesMs
 
 Indices = NDArray[np.int64]
-
-FEW_QUERIES = 16
-"""Up to so many, a binary search each is quicker than one for all at once."""
 
 
 @dataclass(frozen=True)
@@ -128,52 +126,23 @@ class EventLog:
     def window_before(
         self, user_rows: NDArray[Any], at_ms: TimesMs, max_events: int
     ) -> tuple[Indices, Indices]:
-        """[lo, hi) of each user's last `max_events` events strictly before each time: 2 × [B].
-
-        One binary search for all queries at once, each within its user's events; for a few
-        queries, as a server has them, one each.
-        """
-        first, end = self.starts[user_rows], self.starts[user_rows + 1]
-        if len(first) <= FEW_QUERIES:
-            places = [
-                np.searchsorted(self.at_ms[a:b], t)
-                for a, b, t in zip(first.tolist(), end.tolist(), at_ms, strict=True)
-            ]
-            lo = first + np.array(places, np.int64)
-            return np.maximum(first, lo - max_events), lo
-        lo, num_events = first, int((end - first).max(initial=0))
-        for power in reversed(range(num_events.bit_length())):
-            ahead = lo + (1 << power)
-            is_earlier = self.at_ms[np.minimum(ahead, end) - 1] < at_ms
-            lo = np.where(is_earlier & (ahead <= end), ahead, lo)
-        return np.maximum(first, lo - max_events), lo
+        """[lo, hi) of each user's last `max_events` events strictly before each time: 2 × [B]."""
+        users = np.ascontiguousarray(user_rows, np.int64)
+        times_ms = np.ascontiguousarray(at_ms, np.int64)
+        return _windows_before(self.starts, self.at_ms, users, times_ms, max_events)
 
     def all_before(self, user_rows: NDArray[Any], at_ms: TimesMs) -> tuple[Indices, Rows]:
         """Rows of *all* events of each user strictly before each time.
 
         Query b's are rows[starts[b] : starts[b + 1]]; returns starts [B + 1] and rows.
         """
-        lo, hi = self.window_before(user_rows, at_ms, len(self.rows))
-        starts = np.concatenate([[0], np.cumsum(hi - lo)])
-        index = np.arange(starts[-1]) + np.repeat(lo - starts[:-1], hi - lo)
-        return starts, self.rows[index]
-
-    def slots(self, lo: Indices, hi: Indices, num_slots: int) -> tuple[Indices, NDArray[np.bool_]]:
-        """Event indices [B, H] of windows, newest last, and which slots are filled."""
-        index = hi[:, None] - num_slots + np.arange(num_slots)
-        filled = index >= lo[:, None]
-        return np.where(filled, index, 0), filled
-
-    def take(self, values: NDArray[Any], index: Indices, filled: NDArray[np.bool_]) -> NDArray[Any]:
-        """values[index] where filled, else 0, in the shape of `index`."""
-        if len(values) == 0:
-            return np.zeros(index.shape, values.dtype)
-        return np.where(filled, values[index], values.dtype.type(0))
+        return _one_after_the_other(
+            self.rows, *self.window_before(user_rows, at_ms, len(self.rows))
+        )
 
     def rows_in(self, lo: Indices, hi: Indices, num_slots: int) -> Rows:
         """[B, H] rows of the events in windows, newest last, 0 pads."""
-        rows: Rows = self.take(self.rows, *self.slots(lo, hi, num_slots))
-        return rows
+        return _in_slots(self.rows, lo, hi, num_slots)
 
 
 @dataclass(frozen=True)
@@ -283,6 +252,45 @@ class History:
             item_counts=HourlyCounts(**part("item_counts")),
             channel_counts=HourlyCounts(**part("channel_counts")),
         )
+
+
+@compiled(INDICES, INDICES, INDICES, INDICES, INT)
+def _windows_before(
+    starts: Indices, event_ms: TimesMs, user_rows: Indices, at_ms: TimesMs, max_events: int
+) -> tuple[Indices, Indices]:
+    """A binary search for each query, within its user's events."""
+    lo, hi = np.empty_like(user_rows), np.empty_like(user_rows)
+    for query, user in enumerate(user_rows):
+        first, end = starts[user], starts[user + 1]
+        earlier, later = first, end
+        while earlier < later:
+            middle = (earlier + later) // 2
+            if event_ms[middle] < at_ms[query]:
+                earlier = middle + 1
+            else:
+                later = middle
+        lo[query], hi[query] = max(first, earlier - max_events), earlier
+    return lo, hi
+
+
+@compiled(ROWS, INDICES, INDICES)
+def _one_after_the_other(rows: Rows, lo: Indices, hi: Indices) -> tuple[Indices, Rows]:
+    starts = np.zeros(len(lo) + 1, np.int64)
+    for window in range(len(lo)):
+        starts[window + 1] = starts[window] + hi[window] - lo[window]
+    joined = np.empty(starts[-1], np.int32)
+    for window in range(len(lo)):
+        joined[starts[window] : starts[window + 1]] = rows[lo[window] : hi[window]]
+    return starts, joined
+
+
+@compiled(ROWS, INDICES, INDICES, INT)
+def _in_slots(rows: Rows, lo: Indices, hi: Indices, num_slots: int) -> Rows:
+    slots = np.zeros((len(lo), num_slots), np.int32)
+    for window in range(len(lo)):
+        first = max(lo[window], hi[window] - num_slots)
+        slots[window, num_slots - (hi[window] - first) :] = rows[first : hi[window]]
+    return slots
 
 
 def ranges(lo: Indices, hi: Indices) -> Indices:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.compiled import INDICES, compiled
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import History, Indices, ranges
 from upnext.examples.quantiles import quantile_bounds, to_quantile, with_powers
@@ -73,9 +74,11 @@ class QueryEncoder:
         watch_lo, watch_hi = history.watches.window_before(user_rows, at_ms, config.num_watches)
         search_lo, search_hi = history.searches.window_before(user_rows, at_ms, config.num_searches)
         idle = to_quantile(idle_days(history, watch_lo, watch_hi, at_ms), self.idle_bounds)
-        watched = (watch_hi - watch_lo) / config.num_watches
         knows_searches = self.encoder.search_tokens.num_rows > NUM_RESERVED_ROWS
-        searched = knows_searches * (search_hi - search_lo) / config.num_searches
+        context_values = np.empty((len(idle), self.num_context_values), np.float32)
+        context_values[:, :3] = with_powers(idle)
+        context_values[:, 3] = (watch_hi - watch_lo) / config.num_watches
+        context_values[:, 4] = knows_searches * (search_hi - search_lo) / config.num_searches
         return Queries(
             user_rows=np.asarray(user_rows, np.int64),
             watch_lo=watch_lo,
@@ -83,9 +86,7 @@ class QueryEncoder:
             search_lo=search_lo,
             search_hi=search_hi,
             context_rows=self.encoder.context_rows(history.feature_rows[user_rows], at_ms),
-            context_values=np.column_stack([with_powers(idle), watched, searched]).astype(
-                np.float32
-            ),
+            context_values=context_values,
         )
 
 
@@ -179,10 +180,17 @@ def build_watch_examples(
 
 def idle_days(history: History, watch_lo: Indices, watch_hi: Indices, at_ms: TimesMs) -> Floats:
     """Days since the last watch before each time, [B]; `NEVER_DAYS` where there is none."""
-    last, watched = history.watches.slots(watch_lo, watch_hi, 1)
-    last_ms = history.watches.take(history.watches.at_ms, last, watched)[:, 0]
-    days = np.where(watched[:, 0], (at_ms - last_ms) / MS_PER_DAY, NEVER_DAYS)
-    return days.astype(np.float32)
+    return _idle_days(history.watches.at_ms, watch_lo, watch_hi, np.ascontiguousarray(at_ms))
+
+
+@compiled(INDICES, INDICES, INDICES, INDICES)
+def _idle_days(event_ms: TimesMs, watch_lo: Indices, watch_hi: Indices, at_ms: TimesMs) -> Floats:
+    days = np.full(len(at_ms), NEVER_DAYS, np.float32)
+    for moment in range(len(at_ms)):
+        last = watch_hi[moment] - 1
+        if watch_lo[moment] <= last:
+            days[moment] = (at_ms[moment] - event_ms[last]) / MS_PER_DAY
+    return days
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch.export import Dim
 from upnext.config import config_to_table
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import EventLog, History
-from upnext.examples.impressions import REQUEST_INPUTS, RankingInputs
+from upnext.examples.ranking_inputs import REQUEST_INPUTS, RankingInputs
 from upnext.examples.vocabulary import Vocabulary
 from upnext.features.features import QUERY_LEVELS
 from upnext.index import Index

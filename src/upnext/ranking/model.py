@@ -10,7 +10,7 @@ from torch import nn
 
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import Indices
-from upnext.examples.impressions import RANKING_INPUTS, RankingInputs
+from upnext.examples.ranking_inputs import RANKING_INPUTS, RankingInputs
 from upnext.features.features import CANDIDATE_LEVELS, QUERY_LEVELS, RankingFeatures
 from upnext.features.liking import Manners
 from upnext.ranking.calibration import Calibration

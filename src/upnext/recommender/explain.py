@@ -18,12 +18,6 @@ from numpy.typing import NDArray
 
 from upnext.examples.encoder import Encoder
 from upnext.examples.history import Indices
-from upnext.examples.impressions import (
-    CANDIDATE_INPUTS,
-    REQUEST_INPUTS,
-    RankingInputs,
-    places_of,
-)
 from upnext.examples.input_groups import (
     ALL_SHOWN,
     ALL_WATCHED,
@@ -31,6 +25,8 @@ from upnext.examples.input_groups import (
     OF_CANDIDATES,
     OF_REQUESTS,
 )
+from upnext.examples.places import places_of
+from upnext.examples.ranking_inputs import CANDIDATE_INPUTS, REQUEST_INPUTS, RankingInputs
 from upnext.recommender.ranker import Ranker
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Reason
 

@@ -12,7 +12,7 @@ from upnext.config import config_of_release
 from upnext.errors import RequestError
 from upnext.examples.encoder import Encoder, ExamplesConfig
 from upnext.examples.history import EventLog, History, Indices
-from upnext.examples.impressions import RankingInputs
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.examples.vocabulary import Vocabulary
 from upnext.recommender.batch import Batch, batch_of
 from upnext.recommender.candidates import Nominators

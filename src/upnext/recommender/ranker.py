@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.errors import ReleaseError
-from upnext.examples.impressions import RankingInputs
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.features.features import CANDIDATE_LEVELS, QUERY_LEVELS, RankingFeatures
 from upnext.recommender.files import Network, arrays_in
 from upnext.recommender.vectors import pooled_vectors

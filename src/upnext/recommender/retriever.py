@@ -13,7 +13,7 @@ from upnext.examples.watches import QueryEncoder
 from upnext.index import Index, load_index
 from upnext.recommender.files import Network
 from upnext.recommender.repeats import with_repeats
-from upnext.recommender.vectors import mean_vectors, oldest_first
+from upnext.recommender.vectors import mean_vectors, oldest_first, window_means
 from upnext.registry.release import Release
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Floats, Rows, TimesMs
 
@@ -63,25 +63,19 @@ class Retriever:
         config = self.encoder.config
         queries = self.query_encoder.queries(history, user_rows, at_ms)
         watched = history.watches.rows_in(queries.watch_lo, queries.watch_hi, config.num_watches)
-        # Items that were added after training, and have no embedding, count as unknown.
-        watched = np.where(watched < len(self.watch_embeddings), watched, UNKNOWN_ROW)
         searched = history.searches.rows_in(
             queries.search_lo, queries.search_hi, config.num_searches
         )
         feed: dict[str, NDArray[Any]] = {
-            "watch_means": np.concatenate(
-                [
-                    mean_vectors(self.watch_embeddings, watched[:, -length:])
-                    for length in config.watch_windows
-                ],
-                axis=1,
-            ),
+            "watch_means": window_means(self.watch_embeddings, watched, config.watch_windows),
             "search_mean": mean_vectors(self.search_embeddings, searched),
             "context_rows": queries.context_rows.astype(np.int64),
             "context_values": queries.context_values,
             "example_age_days": example_age_days,
         }
         if "watch_vectors" in self.tower.inputs:
+            # Items that were added after training, and have no embedding, count as unknown.
+            watched = np.where(watched < len(self.watch_embeddings), watched, UNKNOWN_ROW)
             known, num_watched = oldest_first(watched)
             feed |= {"watch_vectors": self.watch_embeddings[known], "num_watched": num_watched}
         return self.tower({name: feed[name] for name in self.tower.inputs})

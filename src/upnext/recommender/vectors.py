@@ -1,33 +1,52 @@
-"""Means and rows of embeddings, in NumPy, as the networks of a release take them."""
+"""Means and rows of embeddings, as the networks of a release take them."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
+from upnext.compiled import FLOATS, INDICES, ROWS, compiled, table
 from upnext.examples.history import Indices
 from upnext.schema import UNKNOWN_ROW, Floats, Rows
 
 
-def mean_vectors(table: Floats, rows: Rows) -> Floats:
-    """Mean vector of the known rows of each line: table [N, D], rows [B, H] → [B, D]."""
-    sums, num_known = _sums(table, rows)
-    return sums / np.maximum(num_known, 1).astype(np.float32)[:, None]
+def mean_vectors(vectors: Floats, rows: Rows) -> Floats:
+    """Mean vector of the known rows of each line: vectors [N, D], rows [B, H] → [B, D]."""
+    return window_means(vectors, rows, [rows.shape[1]])
 
 
-def pooled_vectors(table: Floats, rows: Rows) -> Floats:
-    """Sum over √n of the vectors of each line's n known rows: table [N, E], [B, H] → [B, E]."""
-    sums, num_known = _sums(table, rows)
-    return sums / np.sqrt(np.maximum(num_known, 1)).astype(np.float32)[:, None]
+def window_means(vectors: Floats, rows: Rows, lengths: Sequence[int]) -> Floats:
+    """Means of the last `lengths` rows of each line, side by side: [N, D], [B, H] → [B, W · D]."""
+    sums, num_known = _sums(vectors, np.ascontiguousarray(rows), np.array(lengths, np.int64))
+    sums /= np.maximum(num_known, 1).astype(np.float32)[:, :, None]
+    return sums.reshape(len(rows), len(lengths) * vectors.shape[1])
 
 
-def _sums(table: Floats, rows: Rows) -> tuple[Floats, Indices]:
-    """[B, D] sums of the vectors of the known rows of each line, and how many these are [B].
+def pooled_vectors(vectors: Floats, rows: Rows) -> Floats:
+    """Sum over √n of the vectors of each line's n known rows: [N, E], [B, H] → [B, E]."""
+    sums, num_known = _sums(vectors, np.ascontiguousarray(rows), np.array([rows.shape[1]]))
+    roots: Floats = np.sqrt(np.maximum(num_known, 1)).astype(np.float32)
+    return sums[:, 0] / roots
 
-    Line by line, so that only what is known is read, and a line's sum stays in the nearest memory.
+
+@compiled(table(FLOATS), table(ROWS), INDICES)
+def _sums(vectors: Floats, rows: Rows, lengths: Indices) -> tuple[Floats, Indices]:
+    """Sums of the vectors of the known among the last rows of each line, and how many these are.
+
+    [B, W, D] and [B, W] for `lengths` [W]; in the order of the rows, so that a line alone and among
+    others has the same sums. Only the vectors of known rows are read; a row that has none is
+    unknown.
     """
-    sums = np.empty((len(rows), table.shape[1]), np.float32)
-    known = [line[line > UNKNOWN_ROW] for line in rows]
-    for place, line in enumerate(known):
-        np.add.reduce(table.take(line, axis=0), axis=0, out=sums[place])
-    return sums, np.array([len(line) for line in known], np.int64)
+    num_lines, num_slots, size = len(rows), rows.shape[1], vectors.shape[1]
+    sums = np.zeros((num_lines, len(lengths), size), np.float32)
+    num_known = np.zeros((num_lines, len(lengths)), np.int64)
+    for line in range(num_lines):
+        for window, length in enumerate(lengths):
+            for row in rows[line, max(0, num_slots - length) :]:
+                if UNKNOWN_ROW < row < len(vectors):
+                    num_known[line, window] += 1
+                    for place in range(size):
+                        sums[line, window, place] += vectors[row, place]
+    return sums, num_known
 
 
 def oldest_first(rows: Rows) -> tuple[Rows, Indices]:

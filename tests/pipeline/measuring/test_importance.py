@@ -12,13 +12,10 @@ from numpy.typing import NDArray
 import upnext.pipeline.measuring.importance
 from upnext.evaluation.metrics import weighted_per_user_loss
 from upnext.evaluation.report import FeatureImportance
-from upnext.examples.impressions import (
-    RANKING_INPUTS,
-    ImpressionExamples,
-    build_impression_examples,
-    places_of,
-)
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
 from upnext.examples.input_groups import OF_CANDIDATES, OF_REQUESTS, TIES_OF_CANDIDATES
+from upnext.examples.places import places_of
+from upnext.examples.ranking_inputs import RANKING_INPUTS
 from upnext.pipeline.evaluate import evaluate
 from upnext.pipeline.measuring.bench import Bench
 from upnext.pipeline.measuring.importance import AS_IT_IS, InputImportance, shuffled_inputs

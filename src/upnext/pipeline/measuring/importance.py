@@ -25,13 +25,10 @@ from upnext.evaluation.intervals import (
 )
 from upnext.evaluation.metrics import mispredicted_watch_time
 from upnext.evaluation.report import FeatureImportance
-from upnext.examples.impressions import (
-    ImpressionExamples,
-    RankingInputs,
-    build_impression_examples,
-    places_of,
-)
+from upnext.examples.impressions import ImpressionExamples, build_impression_examples
 from upnext.examples.input_groups import OF_CANDIDATES, OF_REQUESTS, TIES_OF_CANDIDATES
+from upnext.examples.places import places_of
+from upnext.examples.ranking_inputs import RankingInputs
 from upnext.pipeline.measuring.bench import Bench
 from upnext.pipeline.measuring.parts import Arrays
 from upnext.recommender import Recommender
