@@ -164,7 +164,8 @@ def _told_before(
                 else:
                     end = middle
         if first < end:
-            told[place] = sums[end - 1]
+            for column in range(sums.shape[1]):
+                told[place, column] = sums[end - 1, column]
     return told
 
 

@@ -116,8 +116,12 @@ class Encoder:
             "hour": lambda: (at_ms // MS_PER_HOUR) % NUM_HOURS,
             "weekday": lambda: (at_ms // MS_PER_DAY + 3) % NUM_WEEKDAYS,  # 1970 began on a Thursday
         }
-        declared = [clock[name]() for name in self.config.clock]
-        return np.column_stack([*declared, feature_rows]).astype(np.int32)
+        declared = self.config.clock
+        rows = np.empty((len(at_ms), len(declared) + feature_rows.shape[1]), np.int32)
+        for column, name in enumerate(declared):
+            rows[:, column] = clock[name]()
+        rows[:, len(declared) :] = feature_rows
+        return rows
 
     def history(self, logs: Logs, users: Vocabulary) -> History:
         """The past of all `users`, from row 0 on; the reserved rows have none.

@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from upnext.examples.encoder import Encoder
-from upnext.examples.history import History, Indices
+from upnext.examples.history import History, Indices, ranges
 from upnext.examples.ranking_inputs import RankingInputs
 from upnext.examples.vocabulary import Vocabulary
 from upnext.schema import UNKNOWN_ROW, Floats, Impressions, Rows, TimesMs
@@ -73,10 +73,8 @@ class ImpressionExamples:
 
     def impressions_of(self, requests: NDArray[Any]) -> tuple[Indices, Indices]:
         """The impressions of these requests, and the place of each one's request: 2 × [M]."""
-        counts = self.starts[requests + 1] - self.starts[requests]
-        request_index = np.repeat(np.arange(len(requests)), counts)
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return self.starts[requests][request_index] + within, request_index
+        lo, hi = self.starts[requests], self.starts[requests + 1]
+        return ranges(lo, hi), np.repeat(np.arange(len(requests)), hi - lo)
 
     def inputs(self, encoder: Encoder, requests: NDArray[Any]) -> tuple[RankingInputs, Indices]:
         """The inputs of some requests, and the indices of their impressions, [M]."""

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.compiled import FLOATS, compiled
 from upnext.schema import Floats
 
 NUM_QUANTILES = 64
@@ -48,6 +49,12 @@ def to_quantile(values: NDArray[Any], bounds: Floats) -> Floats:
     return levels
 
 
+@compiled(FLOATS)
 def with_powers(levels: Floats) -> Floats:
     """[B] → [B, 3]: x̃, x̃² and √x̃, so that the network can form sub- and super-linear functions."""
-    return np.stack([levels, np.square(levels), np.sqrt(levels)], axis=-1)
+    powers = np.empty((len(levels), 3), np.float32)
+    for place, level in enumerate(levels):
+        powers[place, 0] = level
+        powers[place, 1] = level * level
+        powers[place, 2] = np.sqrt(level)
+    return powers

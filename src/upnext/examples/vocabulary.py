@@ -77,7 +77,12 @@ class Vocabulary:
 
     def row(self, one_id: Id) -> int:
         """The row of one id, or 1."""
-        return int(self._find([one_id])[0])
+        key = self._key(one_id)
+        if key is None or len(self.ids) == 0:
+            return UNKNOWN_ROW
+        place = int(np.searchsorted(self.ids, key, sorter=self.order))
+        place = int(self.order[min(place, len(self.ids) - 1)])
+        return place + NUM_RESERVED_ROWS if self.ids[place] == key else UNKNOWN_ROW
 
     def id(self, row: int) -> Id:
         """The owner's id in a row; IndexError for the reserved rows and beyond the end."""
@@ -125,7 +130,7 @@ class Vocabulary:
         return [(key, key.ljust(width, b"\xff"))] if len(key) <= width else [(b"\xff", b"")]
 
     def _find(self, ids: Sequence[Id]) -> Rows:
-        keys = [_integer(i) if self.ids_are_integers else self._text_key(i) for i in ids]
+        keys = [self._key(one_id) for one_id in ids]
         is_given = np.array([key is not None for key in keys], bool)
         return self._rows_of(is_given, np.array([key for key in keys if key is not None]))
 
@@ -150,8 +155,10 @@ class Vocabulary:
         rows[is_given] = np.where(self.ids[place] == wanted, place + NUM_RESERVED_ROWS, UNKNOWN_ROW)
         return rows
 
-    def _text_key(self, one_id: Id) -> bytes | None:
-        """None if too long to be known: one long key would widen a copy of all the others."""
+    def _key(self, one_id: Id) -> int | bytes | None:
+        """None if it cannot be known: a text too long would widen a copy of all the others."""
+        if self.ids_are_integers:
+            return _integer(one_id)
         key = _key(str(one_id))
         return key if len(key) <= self.ids.itemsize else None
 

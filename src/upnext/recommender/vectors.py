@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from upnext.compiled import FLOATS, INDICES, ROWS, compiled, table
+from upnext.compiled import FLAG, FLOATS, INDICES, ROWS, compiled, table
 from upnext.examples.history import Indices
 from upnext.schema import UNKNOWN_ROW, Floats, Rows
 
@@ -16,37 +16,36 @@ def mean_vectors(vectors: Floats, rows: Rows) -> Floats:
 
 def window_means(vectors: Floats, rows: Rows, lengths: Sequence[int]) -> Floats:
     """Means of the last `lengths` rows of each line, side by side: [N, D], [B, H] → [B, W · D]."""
-    sums, num_known = _sums(vectors, np.ascontiguousarray(rows), np.array(lengths, np.int64))
-    sums /= np.maximum(num_known, 1).astype(np.float32)[:, :, None]
-    return sums.reshape(len(rows), len(lengths) * vectors.shape[1])
+    means = _pooled(vectors, np.ascontiguousarray(rows), np.array(lengths, np.int64), False)
+    return means.reshape(len(rows), len(lengths) * vectors.shape[1])
 
 
 def pooled_vectors(vectors: Floats, rows: Rows) -> Floats:
     """Sum over √n of the vectors of each line's n known rows: [N, E], [B, H] → [B, E]."""
-    sums, num_known = _sums(vectors, np.ascontiguousarray(rows), np.array([rows.shape[1]]))
-    roots: Floats = np.sqrt(np.maximum(num_known, 1)).astype(np.float32)
-    return sums[:, 0] / roots
+    return _pooled(vectors, np.ascontiguousarray(rows), np.array([rows.shape[1]]), True)[:, 0]
 
 
-@compiled(table(FLOATS), table(ROWS), INDICES)
-def _sums(vectors: Floats, rows: Rows, lengths: Indices) -> tuple[Floats, Indices]:
-    """Sums of the vectors of the known among the last rows of each line, and how many these are.
+@compiled(table(FLOATS), table(ROWS), INDICES, FLAG)
+def _pooled(vectors: Floats, rows: Rows, lengths: Indices, by_root: bool) -> Floats:
+    """[B, W, D] sums of the vectors of the n known among the last rows of each line, over n or √n.
 
-    [B, W, D] and [B, W] for `lengths` [W]; in the order of the rows, so that a line alone and among
-    others has the same sums. Only the vectors of known rows are read; a row that has none is
-    unknown.
+    In the order of the rows, so that a line alone and among others has the same sums. Only the
+    vectors of known rows are read; a row that has none is unknown.
     """
     num_lines, num_slots, size = len(rows), rows.shape[1], vectors.shape[1]
-    sums = np.zeros((num_lines, len(lengths), size), np.float32)
-    num_known = np.zeros((num_lines, len(lengths)), np.int64)
+    pooled = np.zeros((num_lines, len(lengths), size), np.float32)
     for line in range(num_lines):
         for window, length in enumerate(lengths):
+            num_known = 0
             for row in rows[line, max(0, num_slots - length) :]:
                 if UNKNOWN_ROW < row < len(vectors):
-                    num_known[line, window] += 1
+                    num_known += 1
                     for place in range(size):
-                        sums[line, window, place] += vectors[row, place]
-    return sums, num_known
+                        pooled[line, window, place] += vectors[row, place]
+            divisor = np.sqrt(num_known) if by_root else num_known
+            for place in range(size):
+                pooled[line, window, place] /= np.float32(max(divisor, 1))
+    return pooled
 
 
 def oldest_first(rows: Rows) -> tuple[Rows, Indices]:
