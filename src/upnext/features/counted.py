@@ -47,7 +47,7 @@ def with_items(
 ) -> Floats:
     """[M, 7] of the candidates' own items, of watches [R, H] and impressions [R, Hs].
 
-    Places are those of `examples.impressions.Places`: whatever is at a candidate's place is of its
+    Places are those of `examples.places.Places`: whatever is at a candidate's place is of its
     request and its item; nothing is at place 0.
     """
     at_places = np.zeros((len(item_place) + 1, NUM_COUNTED), np.float32)

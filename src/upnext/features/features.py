@@ -19,7 +19,7 @@ QUERY_LEVELS, CANDIDATE_LEVELS = "query_levels", "candidate_levels"
 
 
 class Raw(Protocol):
-    """Arrays by name, as `examples.impressions.RankingInputs` has them."""
+    """Arrays by name, as `examples.ranking_inputs.RankingInputs` has them."""
 
     def __getitem__(self, name: str, /) -> NDArray[Any]: ...
 
