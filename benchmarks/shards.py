@@ -20,12 +20,12 @@ from time import perf_counter
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from upnext.best import Found
 from upnext.cluster.evaluating import evaluate_apart
 from upnext.cluster.indexing import ShardsApart
 from upnext.cluster.start import connected
 from upnext.index import ExactIndex, IndexConfig, build_index
 from upnext.index.recall import recall_of
-from upnext.index.search import Found
 from upnext.index.shards import merged
 from upnext.pipeline.evaluate import evaluate
 from upnext.schema import Floats

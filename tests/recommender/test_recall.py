@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from upnext.best import Found
 from upnext.index import ExactIndex, build_index
 from upnext.index.choose import IndexConfig
-from upnext.index.search import Found
 from upnext.recommender import Recommender
 from upnext.schema import (
     NUM_RESERVED_ROWS,

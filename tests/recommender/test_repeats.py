@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from upnext.best import Found
 from upnext.examples.watches import WatchTargets
 from upnext.index import Index
-from upnext.index.search import Found
 from upnext.pipeline.measuring.targets import TargetRanks
 from upnext.recommender import Recommender
 from upnext.recommender.repeats import with_repeats

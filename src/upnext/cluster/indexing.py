@@ -8,10 +8,11 @@ from typing import Any, Self
 import numpy as np
 import ray
 
+from upnext.best import Found
 from upnext.errors import UpnextError
 from upnext.index import Index, IndexConfig, ShardedIndex, build_index, load_index
 from upnext.index.choose import config_of_shard
-from upnext.index.search import Found, check_user_vectors
+from upnext.index.search import check_user_vectors
 from upnext.index.shards import (
     FirstRows,
     dealt,

@@ -15,6 +15,7 @@ from typing import Self
 import faiss
 import numpy as np
 
+from upnext.best import NO_ROW, Found
 from upnext.index import files
 from upnext.index.axes import ScoreAxes, score_axes
 from upnext.index.cells import CellFilter, Cells
@@ -22,8 +23,6 @@ from upnext.index.exact import search_exactly
 from upnext.index.filters import Mask, allowed_mask, joined_rows, no_rows
 from upnext.index.recall import recall_of, sample_queries
 from upnext.index.search import (
-    NO_ROW,
-    Found,
     best_candidates,
     check_grown,
     check_item_vectors,

@@ -12,9 +12,10 @@ from typing import Any, Self
 import faiss
 import numpy as np
 
+from upnext.best import Places
 from upnext.index.files import copy_of
 from upnext.index.filters import Mask, row_selector
-from upnext.index.search import Places, best_columns
+from upnext.index.search import best_columns
 from upnext.schema import NUM_RESERVED_ROWS, Floats
 
 CELLS_PER_ROOT = 3

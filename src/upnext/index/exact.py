@@ -12,13 +12,11 @@ from typing import Self
 
 import numpy as np
 
+from upnext.best import NO_ROW, Found, Places
 from upnext.index import files
 from upnext.index.filters import Mask, allowed_mask, joined_rows, no_rows
 from upnext.index.search import (
     CELLS_AT_ONCE,
-    NO_ROW,
-    Found,
-    Places,
     best_columns,
     check_grown,
     check_item_vectors,

@@ -16,12 +16,12 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.best import Found
 from upnext.index import files
 from upnext.index.exact import search_exactly
 from upnext.index.filters import Mask, allowed_mask, joined_rows, no_rows, row_selector
 from upnext.index.recall import recall_of, sample_queries
 from upnext.index.search import (
-    Found,
     best_candidates,
     check_grown,
     check_item_vectors,

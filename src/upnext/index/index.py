@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, Self
 
+from upnext.best import Found
 from upnext.index import files
-from upnext.index.search import Found
 from upnext.schema import Floats, Rows
 
 

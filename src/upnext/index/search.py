@@ -3,22 +3,16 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from upnext.best import NO_ROW, Found, Places, best_first
 from upnext.errors import DataError
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
-NO_ROW = -1
 CELLS_AT_ONCE = 16_000_000
 GROUPS_PER_BEST = 8
 """Groups of columns, for each of the k best, whose greatest scores are compared first."""
 LEAST_SCORE = np.finfo(np.float32).min
 """Below it there is only -inf."""
-
-Found = tuple[Rows, Floats]
-"""Item rows [B, k] and their inner products [B, k], best first; -1 and -inf fill up."""
-Places = NDArray[np.int64]
-"""Positions in an array, as NumPy gives and takes them."""
 
 
 def check_item_vectors(item_vectors: Floats, *, first_row: int = 0) -> None:
@@ -122,47 +116,22 @@ def best_candidates(
 
     Proposals of reserved rows are no proposals; any other row is proposed at most once.
     """
-    rows = np.sort(proposed_rows, axis=1)  # memory is read in order, exclusions are looked up
+    rows = np.sort(proposed_rows, axis=1)  # memory is read in order
     scores = np.empty(rows.shape, np.float32)
     step = max(1, CELLS_AT_ONCE // max(1, rows.shape[1] * item_vectors.shape[1]))
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         vectors = item_vectors.take(rows[part], axis=0)
         scores[part] = (vectors @ user_vectors[part, :, None])[:, :, 0]
-    scores[rows < NUM_RESERVED_ROWS] = -np.inf
-    if excluded_rows:
-        scores.ravel()[_excluded_places(rows, excluded_rows, len(item_vectors))] = -np.inf
-    found, best = ranked(rows, scores, k)
-    found[best == -np.inf] = NO_ROW
-    if found.shape[1] < k:
-        missing = ((0, 0), (0, k - best.shape[1]))
-        best = np.pad(best, missing, constant_values=-np.inf)
-        found = np.pad(found, missing, constant_values=NO_ROW)
-    return found, best
-
-
-def ranked(rows: Places, scores: Floats, k: int) -> Found:
-    """The k best of each line, ties to the smaller row.
-
-    Score and row make one whole number, the score above and upside down, so that one sort of plain
-    numbers orders by both; an argsort takes twice as long. The bits of floats are ordered as whole
-    numbers are, but for those below zero, which run backwards.
-    """
-    bits = (scores + 0.0).view(np.int32).astype(np.int64)
-    ascending = bits ^ ((bits >> 63) & 0x7FFFFFFF)
-    keys = (~ascending << 32) | rows
-    keys.sort(axis=1)
-    found = (keys[:, :k] & 0xFFFFFFFF).astype(np.int32)
-    return found, -np.sort(-scores, axis=1)[:, :k]
-
-
-def _excluded_places(rows: Places, excluded_rows: Sequence[Rows], num_rows: int) -> Places:
-    """Where excluded rows stand in `rows` [B, M], whose lines are sorted, taken as one line."""
-    users, excluded = exclusion_pairs(excluded_rows)
-    keys = (rows + num_rows * np.arange(len(rows))[:, None]).ravel()
-    wanted = users * num_rows + excluded
-    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return place[keys[place] == wanted] if len(keys) else place[:0]
+    starts = np.arange(len(rows) + 1) * rows.shape[1]
+    return best_first(
+        starts,
+        rows.astype(np.int32).ravel(),
+        scores.ravel(),
+        k,
+        excluded_rows=excluded_rows,
+        above=-np.inf,
+    )
 
 
 def each_alone(

@@ -20,11 +20,12 @@ from typing import Self
 
 import numpy as np
 
+from upnext.best import NO_ROW, Found, best_first
 from upnext.errors import ReleaseError
 from upnext.index import files
 from upnext.index.filters import joined_rows, named_items, no_rows
 from upnext.index.index import Index
-from upnext.index.search import NO_ROW, Found, check_grown, check_user_vectors, ranked
+from upnext.index.search import check_grown, check_user_vectors
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
 FIRST_ROWS_NAME = "first_rows.npy"
@@ -192,11 +193,10 @@ def merged(found: Iterable[Found], k: int) -> Found:
     array([[5, 3]], dtype=int32)
     """
     of_shards = list(found)
-    rows = np.concatenate([rows for rows, _ in of_shards], axis=1, dtype=np.int64)
+    rows = np.concatenate([rows for rows, _ in of_shards], axis=1, dtype=np.int32)
     scores = np.concatenate([scores for _, scores in of_shards], axis=1)
-    best_rows, best = ranked(np.maximum(rows, 0), scores, k)
-    best_rows[best == -np.inf] = NO_ROW
-    return best_rows, best
+    starts = np.arange(len(rows) + 1) * rows.shape[1]
+    return best_first(starts, rows.ravel(), scores.ravel(), k, above=-np.inf)
 
 
 def shard_directory(directory: Path, shard: int) -> Path:

@@ -6,14 +6,16 @@ with them.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.best import Places
 from upnext.config import require
-from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows, TimesMs
-from upnext.sources.best import NO_ROW, ROW_BITS, pair_keys, rows_of_keys
+from upnext.schema import Floats, Rows, TimesMs
+from upnext.sources.by_row import united
 from upnext.sources.fresh import FreshUploads, Shown, fresh_uploads
 from upnext.sources.popular import MostWatched, most_watched_lately
 from upnext.sources.together import Heard, WatchedTogether, WatchedTogetherConfig, watched_together
@@ -146,11 +148,9 @@ class Sources:
         nothing = np.zeros((len(moments), 0), np.int32)
         found = nothing if found_rows is None else found_rows
         lists = [found, *self._nominated(moments, excluded_rows)]
-        sizes = [rows.shape[1] for rows in lists]
-        turns = np.concatenate([np.full(sizes[0], -1), *map(np.arange, sizes[1:])])
-        in_turn = np.argsort(turns, kind="stable")
-        nominators = np.repeat(np.arange(len(lists)), sizes)
-        return _union(np.concatenate(lists, axis=1)[:, in_turn], nominators[in_turn])
+        order, nominators = _turns(*(rows.shape[1] for rows in lists))
+        listed = np.concatenate(lists, axis=1, dtype=np.int32)
+        return Nominations(*united(listed, order, nominators, len(NOMINATORS)))
 
     def scores(
         self, moments: Moments, item_rows: NDArray[Any], request_index: NDArray[Any]
@@ -264,21 +264,12 @@ def fit_sources(events: Events, config: SourcesConfig, *, until_ms: int | None =
     return Sources(config, together, popular, fresh)
 
 
-def _union(listed_rows: Rows, nominators: NDArray[np.int64]) -> Nominations:
-    """Each item of a line once, where it first stands; listed_rows [B, C], nominators [C]."""
-    requests, columns = np.nonzero(listed_rows >= NUM_RESERVED_ROWS)
-    pairs, first, pair_of = np.unique(
-        pair_keys(requests, listed_rows[requests, columns]), return_index=True, return_inverse=True
-    )
-    nominated_by = np.zeros((len(pairs), len(NOMINATORS)), np.bool_)
-    nominated_by[pair_of, nominators[columns]] = True
-    in_order = np.argsort(first)
-    requests = pairs[in_order] >> ROW_BITS
-    place = np.arange(len(requests)) - np.searchsorted(requests, requests)
-    shape = (len(listed_rows), int(place.max(initial=-1)) + 1)
-    union = Nominations(
-        np.full(shape, NO_ROW, np.int32), np.zeros((*shape, len(NOMINATORS)), np.bool_)
-    )
-    union.item_rows[requests, place] = rows_of_keys(pairs[in_order])
-    union.nominated_by[requests, place] = nominated_by[in_order]
-    return union
+@lru_cache
+def _turns(num_found: int, *sizes: int) -> tuple[Places, Places]:
+    """The columns of all lists [C] in the order in which they count, and whose list each is of."""
+    turns = np.concatenate([np.full(num_found, -1), *map(np.arange, sizes)])
+    order = np.argsort(turns, kind="stable")
+    nominators = np.repeat(np.arange(1 + len(sizes)), [num_found, *sizes])
+    for one in (order, nominators):
+        one.flags.writeable = False  # they are everybody's
+    return order, nominators

@@ -7,8 +7,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, PAD_ROW, Floats, Rows, TimesMs
-from upnext.sources.best import Found, are_items, are_late, best_first, ranges
+from upnext.best import Found, Places, best_first
+from upnext.compiled import DOUBLE, FLOAT, FLOATS, INDICES, INT, ROWS, compiled
+from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, Floats, Rows, TimesMs
+from upnext.sources.pairs import are_items, are_late
 
 
 @dataclass(frozen=True)
@@ -58,16 +60,10 @@ class FreshUploads:
         """
         oldest_ms = at_ms - int(self.fresh_days * MS_PER_DAY)
         lo, hi = np.searchsorted(self.times_ms, oldest_ms), np.searchsorted(self.times_ms, at_ms)
-        places, request_index = ranges(lo, hi)
-        rows = self.rows_by_time[places]
-        return best_first(
-            request_index,
-            rows,
-            self.scores(at_ms, rows, request_index),
-            k,
-            num_requests=len(at_ms),
-            excluded_rows=excluded_rows,
+        proposed = _proposals(
+            lo, hi, at_ms, self.rows_by_time, self.published_at_ms, self.lifts, self._fresh_ms
         )
+        return best_first(*proposed, k, excluded_rows=excluded_rows)
 
     def scores(
         self, at_ms: TimesMs, item_rows: NDArray[Any], request_index: NDArray[Any]
@@ -79,12 +75,14 @@ class FreshUploads:
             item_rows: [M] the candidates, of all requests.
             request_index: [M] the request that each is for, from 0 to B − 1.
         """
-        is_item = are_items(item_rows, len(self.lifts))
-        rows = np.where(is_item, item_rows, PAD_ROW)
-        age_ms = at_ms[request_index] - self.published_at_ms[rows]
-        left = 1 - age_ms / (self.fresh_days * MS_PER_DAY)
-        is_fresh = is_item & (age_ms > 0) & (left > 0)
-        return np.where(is_fresh, self.lifts[rows] * left, 0.0).astype(np.float32)
+        return _scores(
+            np.ascontiguousarray(item_rows, np.int32),
+            np.ascontiguousarray(request_index, np.int64),
+            at_ms,
+            self.published_at_ms,
+            self.lifts,
+            self._fresh_ms,
+        )
 
     def with_items(self, published_at_ms: TimesMs) -> Self:
         """The same rows, and after them items that were never shown.
@@ -110,6 +108,59 @@ class FreshUploads:
         """The inverse of `to_arrays`."""
         names = cls.__annotations__.keys() - {"fresh_days"}
         return cls(**{name: arrays[name] for name in names}, fresh_days=fresh_days)
+
+    @property
+    def _fresh_ms(self) -> float:
+        return self.fresh_days * MS_PER_DAY
+
+
+@compiled(INT, FLOAT, DOUBLE)
+def _score(age_ms: int, lift: float, fresh_ms: float) -> float:
+    """As `FreshUploads` tells it."""
+    left = 1 - age_ms / fresh_ms
+    return lift * left if age_ms > 0 and left > 0 else 0.0
+
+
+@compiled(INDICES, INDICES, INDICES, ROWS, INDICES, FLOATS, DOUBLE)
+def _proposals(
+    lo: Places,
+    hi: Places,
+    at_ms: TimesMs,
+    rows_by_time: Rows,
+    published_at_ms: TimesMs,
+    lifts: Floats,
+    fresh_ms: float,
+) -> tuple[Places, Rows, Floats]:
+    """Where each request's items start, [B + 1], which are lo to hi by time; rows and scores."""
+    starts = np.zeros(len(lo) + 1, np.int64)
+    starts[1:] = np.cumsum(hi - lo)
+    rows, scores = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    for request in range(len(lo)):
+        for place in range(hi[request] - lo[request]):
+            row = rows_by_time[lo[request] + place]
+            age_ms = at_ms[request] - published_at_ms[row]
+            rows[starts[request] + place] = row
+            scores[starts[request] + place] = _score(age_ms, lifts[row], fresh_ms)
+    return starts, rows, scores
+
+
+@compiled(ROWS, INDICES, INDICES, INDICES, FLOATS, DOUBLE)
+def _scores(
+    item_rows: Rows,
+    request_index: Places,
+    at_ms: TimesMs,
+    published_at_ms: TimesMs,
+    lifts: Floats,
+    fresh_ms: float,
+) -> Floats:
+    """Of given candidates, [M]; 0 of what is no item here."""
+    scores = np.zeros(len(item_rows), np.float32)
+    for place in range(len(item_rows)):
+        row = item_rows[place]
+        if NUM_RESERVED_ROWS <= row < len(lifts):
+            age_ms = at_ms[request_index[place]] - published_at_ms[row]
+            scores[place] = _score(age_ms, lifts[row], fresh_ms)
+    return scores
 
 
 def fresh_uploads(

@@ -8,19 +8,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.best import Found, Places, best_first, num_excluded
+from upnext.compiled import FLOATS, INDICES, INT, ROWS, compiled
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows, TimesMs
-from upnext.sources.best import (
-    ROW_BITS,
-    Found,
-    Places,
-    are_late,
-    best_first,
-    find,
-    most_excluded,
-    pair_keys,
-    ranges,
-    rows_of_keys,
-)
+from upnext.sources.pairs import ROW_BITS, ROW_MASK, are_late, pair_keys, rows_of_keys
 
 EVERYBODY = 0
 """The segment that all users are in. Who is in no other has the segment row 0 or 1."""
@@ -64,26 +55,16 @@ class MostWatched:
 
         Returns: rows and scores, [B, k] each; -1 and -inf where too few items were watched.
         """
-        segments, count = self._segments(segment_rows), k + most_excluded(excluded_rows)
-        lo = self.starts[segments]
-        places, own_requests = ranges(lo, np.minimum(lo + count, self.starts[segments + 1]))
-        requests, rows = own_requests, rows_of_keys(self.pairs[self.by_share[places]])
-        in_segments = np.flatnonzero(segments != EVERYBODY)
-        if len(in_segments):
-            head = self.by_share[: min(count, self.starts[1])]
-            others = np.repeat(in_segments, len(head))
-            general = np.tile(rows_of_keys(self.pairs[head]), len(in_segments))
-            is_new = ~find(self.pairs, pair_keys(segments[others], general))[1]
-            requests = np.concatenate([requests, others[is_new]])
-            rows = np.concatenate([rows, general[is_new]])
-        return best_first(
-            requests,
-            rows,
-            self.scores(segments, rows, requests),
-            k,
-            num_requests=len(segments),
-            excluded_rows=excluded_rows,
+        proposed = _proposals(
+            self._segments(segment_rows),
+            k + num_excluded(excluded_rows, len(segment_rows)),
+            self.pairs,
+            self.shares,
+            self.by_share,
+            self.starts,
+            self.general_weights,
         )
+        return best_first(*proposed, k, excluded_rows=excluded_rows)
 
     def scores(
         self, segment_rows: NDArray[Any], item_rows: NDArray[Any], request_index: NDArray[Any]
@@ -95,15 +76,16 @@ class MostWatched:
             item_rows: [M] the candidates, of all requests.
             request_index: [M] the request that each is for, from 0 to B − 1.
         """
-        segments = self._segments(segment_rows)[request_index]
-        shares: Floats = self._everybodys[np.minimum(item_rows, len(self._everybodys) - 1)]
-        in_segments = np.flatnonzero(segments != EVERYBODY)
-        if len(in_segments):
-            segments = segments[in_segments]
-            place, is_own = find(self.pairs, pair_keys(segments, item_rows[in_segments]))
-            general = self.general_weights[segments] * shares[in_segments]
-            shares[in_segments] = np.where(is_own, self.shares[place], general)
-        return shares
+        return _scores(
+            np.ascontiguousarray(item_rows, np.int32),
+            np.ascontiguousarray(request_index, np.int64),
+            self._segments(segment_rows),
+            self.pairs,
+            self.shares,
+            self.starts,
+            self.general_weights,
+            self._everybodys,
+        )
 
     def scores_of_all(self, num_rows: int, *, segment_row: int = EVERYBODY) -> Floats:
         """share_s(i) of every row of a catalogue, [N]."""
@@ -125,11 +107,84 @@ class MostWatched:
 
     @cached_property
     def _everybodys(self) -> Floats:
-        """share(i) by row, and 0 for the row after the last one that was watched."""
+        """share(i) by row, up to the last one that was watched."""
         rows = rows_of_keys(self.pairs[: self.starts[1]])
-        shares = np.zeros(int(rows.max(initial=-1)) + 2, np.float32)
+        shares = np.zeros(int(rows.max(initial=-1)) + 1, np.float32)
         shares[rows] = self.shares[: self.starts[1]]
         return shares
+
+
+@compiled(INDICES, INDICES, INT)
+def _place_of(pairs: Places, starts: Places, pair: int) -> int:
+    """Where a pair stands among its segment's, or -1."""
+    segment = pair >> ROW_BITS
+    low, end = starts[segment], starts[segment + 1]
+    high = end
+    while low < high:
+        middle = (low + high) // 2
+        if pairs[middle] < pair:
+            low = middle + 1
+        else:
+            high = middle
+    return low if low < end and pairs[low] == pair else -1
+
+
+@compiled(INDICES, INDICES, INDICES, FLOATS, INDICES, INDICES, FLOATS)
+def _proposals(
+    segments: Places,
+    counts: Places,
+    pairs: Places,
+    shares: Floats,
+    by_share: Places,
+    starts: Places,
+    general_weights: Floats,
+) -> tuple[Places, Rows, Floats]:
+    """The first counts [B] of each request's segment, and of everybody's where it has none there.
+
+    Returns: where each request's proposals start, [B + 1]; their rows and scores.
+    """
+    ends = np.zeros(len(segments) + 1, np.int64)
+    most = 2 * counts.sum()
+    rows, scores = np.empty(most, np.int32), np.empty(most, np.float32)
+    num_proposed = 0
+    for request in range(len(segments)):
+        segment = segments[request]
+        first, end = starts[segment], starts[segment + 1]
+        for place in by_share[first : min(first + counts[request], end)]:
+            rows[num_proposed], scores[num_proposed] = pairs[place] & ROW_MASK, shares[place]
+            num_proposed += 1
+        if segment != EVERYBODY:
+            for place in by_share[: min(counts[request], starts[1])]:
+                if _place_of(pairs, starts, (segment << ROW_BITS) + pairs[place]) < 0:
+                    rows[num_proposed] = pairs[place]
+                    scores[num_proposed] = general_weights[segment] * shares[place]
+                    num_proposed += 1
+        ends[request + 1] = num_proposed
+    return ends, rows[:num_proposed], scores[:num_proposed]
+
+
+@compiled(ROWS, INDICES, INDICES, INDICES, FLOATS, INDICES, FLOATS, FLOATS)
+def _scores(
+    item_rows: Rows,
+    request_index: Places,
+    segments: Places,
+    pairs: Places,
+    shares: Floats,
+    starts: Places,
+    general_weights: Floats,
+    everybodys: Floats,
+) -> Floats:
+    """Of given candidates, [M]; 0 of what nobody watched."""
+    scores = np.zeros(len(item_rows), np.float32)
+    for place in range(len(item_rows)):
+        row, segment = np.int64(item_rows[place]), segments[request_index[place]]
+        if 0 <= row < len(everybodys):
+            scores[place] = everybodys[row]
+            if segment != EVERYBODY:
+                own = _place_of(pairs, starts, (segment << ROW_BITS) + row)
+                general = general_weights[segment] * everybodys[row]
+                scores[place] = general if own < 0 else shares[own]
+    return scores
 
 
 def most_watched(

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.best import Places
+from upnext.compiled import FLAGS, FLOATS, INDICES, ROWS, compiled, table
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
-from upnext.sources.best import pair_keys, rising
 from upnext.sources.blend import SOURCES, Moments, Sources
 
 SOURCE_FEATURES = (
@@ -18,6 +19,8 @@ SOURCE_FEATURES = (
     "whether the sources knew the item",
 )
 NUM_YARDSTICK_ITEMS = 1_000
+
+_LEAST_DEVIATION, _ALL_BUT_EQUAL = 1e-6, 1e-5
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,17 @@ class SourceScorer:
             moments: what the counted sources know of them.
             request_index: [M] whose candidate each is.
         """
-        told = np.zeros((len(item_rows), len(SOURCE_FEATURES)), np.float32)
-        of_yardstick = np.sort(user_vectors @ self._yardstick_vectors, axis=1)
-        vectors = self.item_vectors.take(item_rows, axis=0)
-        products = np.einsum("md,md->m", user_vectors[request_index], vectors)
-        deviation = np.maximum(of_yardstick.std(axis=1), 1e-6)[request_index]
-        told[:, 0] = (products - of_yardstick.mean(axis=1)[request_index]) / deviation
-        # An item of the yardstick is not below itself, however its product was rounded.
-        told[:, 1] = _share_below(of_yardstick, products - 1e-5 * deviation, request_index)
-        told[:, 2:-1] = self.sources.scores(moments, item_rows, request_index)
-        told[:, -1] = 1.0
-        # Added items have rows beyond what was known at that time.
-        inside = np.minimum(item_rows, len(self.known) - 1)
-        is_known = self.known[inside] & (item_rows < len(self.known))
-        return np.where(is_known[:, None], told, np.float32(0))
+        item_rows = np.ascontiguousarray(item_rows, np.int32)
+        request_index = np.ascontiguousarray(request_index, np.int64)
+        return _told(
+            np.ascontiguousarray(user_vectors),
+            self.item_vectors.take(item_rows, axis=0),
+            np.sort(user_vectors @ self._yardstick_vectors, axis=1),
+            item_rows,
+            request_index,
+            self.sources.scores(moments, item_rows, request_index),
+            self.known,
+        )
 
 
 def yardstick(num_watches: NDArray[Any]) -> Rows:
@@ -79,12 +79,48 @@ def yardstick(num_watches: NDArray[Any]) -> Rows:
     return np.sort(drawn).astype(np.int32)
 
 
-def _share_below(sorted_scores: Floats, scores: Floats, request_index: NDArray[Any]) -> Floats:
-    """[M] share of each request's sorted scores [R, Y] that are below its candidate's."""
-    num_requests, num_scores = sorted_scores.shape
-    requests = np.arange(num_requests)[:, None]
-    of_all = pair_keys(requests, rising(sorted_scores)).ravel()
-    found = np.searchsorted(of_all, pair_keys(request_index, rising(scores)))
-    below = found - num_scores * request_index
-    shares: Floats = (below / max(1, num_scores)).astype(np.float32)
-    return shares
+@compiled(table(FLOATS), table(FLOATS), table(FLOATS), ROWS, INDICES, table(FLOATS), FLAGS)
+def _told(
+    user_vectors: Floats,
+    vectors: Floats,
+    of_yardstick: Floats,
+    item_rows: Rows,
+    request_index: Places,
+    counted: Floats,
+    known: NDArray[np.bool_],
+) -> Floats:
+    """As `SourceScorer.scores`, from each candidate's vector [M, D] and what counts say [M, S].
+
+    `of_yardstick` [R, Y]: the products of each user and the yardstick, ascending.
+    """
+    num_requests, num_measures = of_yardstick.shape
+    means, deviations = np.empty(num_requests), np.empty(num_requests)
+    for request in range(num_requests):
+        means[request] = of_yardstick[request].mean()
+        squares = 0.0
+        for product in of_yardstick[request]:
+            squares += (product - means[request]) ** 2
+        deviations[request] = max(np.sqrt(squares / num_measures), _LEAST_DEVIATION)
+    told = np.zeros((len(item_rows), counted.shape[1] + 3), np.float32)
+    for place in range(len(item_rows)):
+        row, request = item_rows[place], request_index[place]
+        # Added items have rows beyond what was known at that time.
+        if row < 0 or row >= len(known) or not known[row]:
+            continue
+        product = 0.0
+        for axis in range(vectors.shape[1]):
+            product += vectors[place, axis] * user_vectors[request, axis]
+        told[place, 0] = (product - means[request]) / deviations[request]
+        # An item of the yardstick is not below itself, however its product was rounded.
+        product -= _ALL_BUT_EQUAL * deviations[request]
+        low, high = 0, num_measures
+        while low < high:
+            middle = (low + high) // 2
+            if of_yardstick[request, middle] < product:
+                low = middle + 1
+            else:
+                high = middle
+        told[place, 1] = low / max(1, num_measures)
+        told[place, 2:-1] = counted[place]
+        told[place, -1] = 1.0
+    return told

@@ -2,28 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from upnext.best import Found, Places, best_first, num_excluded
 from upnext.config import require
 from upnext.schema import NUM_RESERVED_ROWS, PAD_ROW, Floats, Rows, TimesMs
-from upnext.sources.best import (
-    ROW_BITS,
-    Found,
-    Places,
-    are_items,
-    are_late,
-    best_first,
-    falling,
-    find,
-    most_excluded,
-    pair_keys,
-    ranges,
-    rows_of_keys,
-)
+from upnext.sources.by_row import heard_or_popular, heard_rows, scores_of_rows
+from upnext.sources.pairs import are_late, falling, pair_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +51,18 @@ class WatchedTogetherConfig:
 
 @dataclass(frozen=True)
 class Heard:
-    """What the last watches of B requests say: `scores` [P] of the items that stand beside them.
+    """What the last watches of B requests say of the items that stand beside them.
 
-    `pairs` [P] int64 are ascending keys of a request and a row.
+    Request b's `rows` and `scores` [T] are those from firsts[b] to firsts[b + 1], where they are
+    found by row; see `by_row`.
     """
 
-    num_requests: int
-    pairs: Places
+    firsts: Places
+    rows: Rows
     scores: Floats
+
+    def __len__(self) -> int:
+        return len(self.firsts) - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,22 +103,19 @@ class WatchedTogether:
         return self.candidates_of(self.heard(history_rows), k, excluded_rows=excluded_rows)
 
     def candidates_of(
-        self, heard: "Heard", k: int, *, excluded_rows: Sequence[Rows] | None = None
+        self, heard: Heard, k: int, *, excluded_rows: Sequence[Rows] | None = None
     ) -> Found:
         """`candidates`, where it is known what the last watches say."""
-        head = self.popular_rows[: k + most_excluded(excluded_rows)]
-        everyone = np.repeat(np.arange(heard.num_requests), len(head))
-        pairs = pair_keys(everyone, np.tile(head, heard.num_requests))
-        unheard = pairs[~find(heard.pairs, pairs)[1]]
-        pairs = np.concatenate([heard.pairs, unheard])
-        return best_first(
-            pairs >> ROW_BITS,
-            rows_of_keys(pairs),
-            np.concatenate([heard.scores, self._popularity(rows_of_keys(unheard))]),
-            k,
-            num_requests=heard.num_requests,
-            excluded_rows=excluded_rows,
+        starts, rows, scores = heard_or_popular(
+            heard.firsts,
+            heard.rows,
+            heard.scores,
+            self.popular_rows,
+            k + num_excluded(excluded_rows, len(heard)),
+            self.num_watches,
+            self._of_a_watch,
         )
+        return best_first(starts, rows, scores, k, excluded_rows=excluded_rows)
 
     def scores(
         self, history_rows: Rows, item_rows: NDArray[Any], request_index: NDArray[Any]
@@ -139,30 +130,42 @@ class WatchedTogether:
         return self.scores_of(self.heard(history_rows), item_rows, request_index)
 
     def scores_of(
-        self, heard: "Heard", item_rows: NDArray[Any], request_index: NDArray[Any]
+        self, heard: Heard, item_rows: NDArray[Any], request_index: NDArray[Any]
     ) -> Floats:
         """`scores`, where it is known what the last watches say."""
-        rows = np.where(are_items(item_rows, len(self.num_watches)), item_rows, PAD_ROW)
-        scores = self._popularity(rows)
-        found, is_there = find(heard.pairs, pair_keys(request_index, rows))
-        scores[is_there] = heard.scores[found[is_there]]
-        return scores
+        return scores_of_rows(
+            heard.firsts,
+            heard.rows,
+            heard.scores,
+            np.ascontiguousarray(item_rows, np.int32),
+            np.ascontiguousarray(request_index, np.int64),
+            self.num_watches,
+            self._of_a_watch,
+        )
 
-    def heard(self, history_rows: Rows) -> "Heard":
+    def heard(self, history_rows: Rows) -> Heard:
         """What the last watches [B, H] say."""
-        requests, rows, heard = self._spoken(history_rows)
-        pairs, pair_of = np.unique(pair_keys(requests, rows), return_inverse=True)
-        scores = self._popularity(rows_of_keys(pairs))
-        np.add.at(scores, pair_of, heard)
-        return Heard(len(history_rows), pairs, scores)
+        return Heard(
+            *heard_rows(
+                np.ascontiguousarray(history_rows, np.int32),
+                self.starts,
+                self.neighbour_rows,
+                self.similarities,
+                _loudness(self.config.num_last_watches, self.config.half_life_watches),
+                self.num_watches,
+                self._of_a_watch,
+            )
+        )
 
     def scores_of_all(self, history_rows: Rows) -> Floats:
         """The scores of every row, [B, N]. `history_rows` [B, H]: newest last, 0 pads."""
-        num_rows = len(self.num_watches)
-        scores = np.tile(self._popularity(np.arange(num_rows)), len(history_rows))
-        requests, rows, heard = self._spoken(history_rows)
-        np.add.at(scores, requests * num_rows + rows, heard)
-        return scores.reshape(len(history_rows), num_rows)
+        heard = self.heard(history_rows)
+        popularity = (self._of_a_watch * self.num_watches).astype(np.float32)
+        scores = np.tile(popularity, (len(heard), 1))
+        requests = np.repeat(np.arange(len(heard)), np.diff(heard.firsts))
+        is_heard = heard.rows > PAD_ROW
+        scores[requests[is_heard], heard.rows[is_heard]] = heard.scores[is_heard]
+        return scores
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for a release; the config is kept apart."""
@@ -175,40 +178,18 @@ class WatchedTogether:
         return cls(**{name: arrays[name] for name in names}, config=config)
 
     @property
-    def _loudness(self) -> Floats:
-        """2^(−p / half-life) of the last watches, [P], the latest first."""
-        places = np.arange(self.config.num_last_watches)
-        loudness: Floats = np.exp2(-places / self.config.half_life_watches).astype(np.float32)
-        return loudness
-
-    def _spoken(self, history_rows: Rows) -> tuple[Places, Rows, Floats]:
-        """Request, row and loudness times similarity of all that the last watches say.
-
-        Sums add them in this order, so that they are the same to the bit in whatever batch.
-        """
-        entries, list_of = self._neighbours(history_rows)
-        requests, places = np.divmod(list_of, self.config.num_last_watches)
-        heard = self._loudness[places] * self.similarities[entries]
-        return requests, self.neighbour_rows[entries], heard
-
-    def _neighbours(self, history_rows: Rows) -> tuple[Places, Places]:
-        """Places of the neighbours of all last watches; request b's p-th is list b · P + p."""
-        num_lists = self.config.num_last_watches
-        is_watch = history_rows > PAD_ROW
-        places = np.cumsum(is_watch[:, ::-1], axis=1)[:, ::-1] - 1
-        requests, slots = np.nonzero(is_watch & (places < num_lists))
-        rows = history_rows[requests, slots]
-        watched = np.full(len(history_rows) * num_lists, PAD_ROW)
-        known = np.where(are_items(rows, len(self.num_watches)), rows, PAD_ROW)
-        watched[requests * num_lists + places[requests, slots]] = known
-        return ranges(self.starts[watched], self.starts[watched + 1])
-
-    def _popularity(self, item_rows: NDArray[Any]) -> Floats:
-        """weight · n_b / max n, what is scored before any watch speaks."""
+    def _of_a_watch(self) -> float:
+        """weight / max n: what an item scores for each of its watches, before any other speaks."""
         most = self.num_watches[self.popular_rows[0]] if len(self.popular_rows) else 1
-        popularity = self.config.popularity_weight / most * self.num_watches[item_rows]
-        scores: Floats = popularity.astype(np.float32)
-        return scores
+        return self.config.popularity_weight / int(most)
+
+
+@lru_cache
+def _loudness(num_last_watches: int, half_life_watches: float) -> Floats:
+    """2^(−p / half-life) of the last watches, [P], the latest first."""
+    loudness: Floats = np.exp2(-np.arange(num_last_watches) / half_life_watches).astype(np.float32)
+    loudness.flags.writeable = False  # it is everybody's
+    return loudness
 
 
 def watched_together(
