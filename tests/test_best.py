@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upnext.best import best_first, num_excluded
+from upnext.best import RowSets, best_first
 
 NUM_REQUESTS, NUM_ROWS = 3, 7
 SCORES = [-np.inf, -3.0, -0.25, -1e-30, -0.0, 0.0, 1e-30, 0.25, 0.5, 3.0, np.inf]
@@ -71,11 +71,32 @@ def test_the_first_rows_are_left_out_in_whatever_order_they_are_told(num_rows: i
     excluded = np.random.default_rng(0).permutation(np.arange(2, 2 + num_rows))
     found, _ = best_first(np.array([0, 1000]), rows, scores, 5, excluded_rows=[excluded])
     assert found[0].tolist() == list(range(2 + num_rows, 7 + num_rows))
-    assert num_excluded([excluded], 1).tolist() == [num_rows]
 
 
 def test_nobody_who_asks_is_an_ordinary_batch() -> None:
     nothing = np.zeros(0, np.int32)
     found, scores = best_first(np.array([0]), nothing, np.zeros(0, np.float32), 3)
     assert found.shape == scores.shape == (0, 3)
-    assert num_excluded(None, 3).tolist() == [0, 0, 0]
+
+
+@given(exclusions, st.lists(st.integers(0, NUM_REQUESTS - 1)), st.data())
+def test_sets_hold_each_row_once_and_are_a_sequence_like_any_other(
+    lists: list[list[int]], places: list[int], data: st.DataObject
+) -> None:
+    sets = RowSets.of([np.array(rows, np.int32) for rows in lists], NUM_REQUESTS)
+    wanted = [sorted(set(rows)) for rows in lists]
+    assert [rows.tolist() for rows in sets] == wanted
+    assert sets.sizes.tolist() == [len(rows) for rows in wanted]
+    assert sets[-1].tolist() == wanted[-1]
+    taken = sets.take(np.array(places, np.int64))
+    assert [rows.tolist() for rows in taken] == [wanted[place] for place in places]
+    first = data.draw(st.integers(0, NUM_REQUESTS))
+    some = sets[first : data.draw(st.integers(first, NUM_REQUESTS))]
+    assert [rows.tolist() for rows in some] == wanted[first : first + len(some)]
+    assert RowSets.of(some, len(some)) is some
+
+
+def test_no_lists_are_empty_sets() -> None:
+    assert RowSets.of(None, 3).sizes.tolist() == [0, 0, 0]
+    with pytest.raises(IndexError):
+        RowSets.of(None, 3)[3]

@@ -5,7 +5,9 @@ numbers orders by both. Only what comes first is then looked at for whether it i
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,57 @@ Found = tuple[Rows, Floats]
 """Item rows [B, k] and their scores [B, k], best first; -1 and -inf fill up."""
 Places = NDArray[np.int64]
 """Positions in an array, as NumPy gives and takes them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowSets(Sequence[Rows]):
+    """A set of rows for each of B requests, such as what its user has watched.
+
+    Set b is rows[starts[b] : starts[b + 1]], ascending, each row once. It is a sequence of arrays
+    like any other, so that whoever is handed one need not know; who looks rows up makes sure with
+    `of` that it is one of these, which costs once what a request would pay for at each step.
+    """
+
+    starts: Places
+    rows: Rows
+
+    @classmethod
+    def of(cls, lists: Sequence[Rows] | None, num_requests: int) -> Self:
+        """The rows of each list, which may be in any order; None for no rows."""
+        if isinstance(lists, cls):
+            return lists
+        starts = np.zeros(num_requests + 1, np.int64)
+        if not lists:
+            return cls(starts, np.zeros(0, np.int32))
+        np.cumsum([len(rows) for rows in lists], out=starts[1:])
+        ascending = np.concatenate([np.sort(rows) for rows in lists], dtype=np.int32)
+        return cls(*_each_once(starts, ascending))
+
+    @property
+    def sizes(self) -> Places:
+        """[B]."""
+        return self.starts[1:] - self.starts[:-1]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @overload
+    def __getitem__(self, place: int) -> Rows: ...
+    @overload
+    def __getitem__(self, place: slice) -> "RowSets": ...
+    def __getitem__(self, place: int | slice) -> "Rows | RowSets":
+        if isinstance(place, slice):
+            first, end, _ = place.indices(len(self))
+            return RowSets(self.starts[first : max(first, end) + 1], self.rows)
+        at = range(len(self))[place]
+        return self.rows[self.starts[at] : self.starts[at + 1]]
+
+    def take(self, places: Places) -> "RowSets":
+        """The sets of some of the requests, in the order given."""
+        if np.array_equal(places, np.arange(len(self))):
+            return self
+        return RowSets.of([self[place] for place in places.tolist()], len(places))
+
 
 _ROW_BITS, _ROW_MASK = 32, 2**32 - 1
 _ALL_BUT_THE_SIGN = 2**31 - 1
@@ -54,25 +107,22 @@ def best_first(
     keys = _keys(item_rows, scores, above)
     for first, end in pairwise(starts.tolist()):
         keys[first:end].sort()
-    rows, bits = _first(keys, starts, k, *_in_order(excluded_rows, len(starts) - 1))
+    excluded = RowSets.of(excluded_rows, len(starts) - 1)
+    rows, bits = _first(keys, starts, k, excluded.starts, excluded.rows)
     return rows, bits.view(np.float32)
 
 
-def num_excluded(excluded_rows: Sequence[Rows] | None, num_requests: int) -> Places:
-    """[B]: how many rows each request leaves out; so many more may have to be proposed to it."""
-    return np.array([len(rows) for rows in excluded_rows or ((),) * num_requests], np.int64)
-
-
-def _in_order(excluded_rows: Sequence[Rows] | None, num_requests: int) -> tuple[Places, Rows]:
-    """What each request leaves out, ascending, one request after the other, and where each starts.
-
-    Sorted by NumPy, which compares many numbers at once.
-    """
-    starts = np.zeros(num_requests + 1, np.int64)
-    if not excluded_rows:
-        return starts, np.zeros(0, np.int32)
-    np.cumsum(num_excluded(excluded_rows, num_requests), out=starts[1:])
-    return starts, np.concatenate([np.sort(rows) for rows in excluded_rows], dtype=np.int32)
+@compiled(INDICES, ROWS)
+def _each_once(starts: Places, ascending: Rows) -> tuple[Places, Rows]:
+    """As `RowSets` has them, of lists that are ascending each."""
+    firsts, rows, count = np.zeros(len(starts), np.int64), np.empty(len(ascending), np.int32), 0
+    for request in range(len(starts) - 1):
+        for place in range(starts[request], starts[request + 1]):
+            if place == starts[request] or ascending[place] != ascending[place - 1]:
+                rows[count] = ascending[place]
+                count += 1
+        firsts[request + 1] = count
+    return firsts, rows[:count]
 
 
 @compiled(ROWS, FLOATS, FLOAT)

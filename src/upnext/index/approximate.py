@@ -15,7 +15,7 @@ from typing import Self
 import faiss
 import numpy as np
 
-from upnext.best import NO_ROW, Found
+from upnext.best import NO_ROW, Found, RowSets
 from upnext.index import files
 from upnext.index.axes import ScoreAxes, score_axes
 from upnext.index.cells import CellFilter, Cells
@@ -198,17 +198,17 @@ class ApproximateIndex:
         return each_alone(partial(self._from_cells_alone, k, way), user_vectors, excluded_rows)
 
     def _from_cells_alone(
-        self, k: int, way: int | CellFilter, user_vector: Floats, excluded: Rows
+        self, k: int, way: int | CellFilter, user_vector: Floats, excluded: RowSets
     ) -> Found:
         num_proposed = max(k + MIN_SPARE, k * self.facts.num_scored // NUM_BEST)
-        num_proposed = min(num_proposed + len(excluded), self.cells.num_points)
+        num_proposed = min(num_proposed + int(excluded.sizes[0]), self.cells.num_points)
         queries = user_vector @ self.axes.users
         if isinstance(way, CellFilter):
             points = self.cells.nearest_allowed(queries, num_proposed, way)
         else:
             points = self.cells.nearest_points(queries, num_proposed, way)
         rows = points + NUM_RESERVED_ROWS  # of no point, -1, a reserved row, which never wins
-        return best_candidates(user_vector, rows, self.item_vectors, k, [excluded])
+        return best_candidates(user_vector, rows, self.item_vectors, k, excluded)
 
     def _tuned(self, min_recall: float, queries: Floats) -> Self:
         """The same index with the fewest items scored and then the fewest cells opened.

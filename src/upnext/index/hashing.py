@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.best import Found
+from upnext.best import Found, RowSets
 from upnext.index import files
 from upnext.index.exact import search_exactly
 from upnext.index.filters import Mask, allowed_mask, joined_rows, no_rows, row_selector
@@ -110,19 +110,19 @@ class HashingIndex:
         return each_alone(partial(self._search_alone, k, allowed), user_vectors, excluded_rows)
 
     def _search_alone(
-        self, k: int, allowed: Mask | None, user_vector: Floats, excluded: Rows
+        self, k: int, allowed: Mask | None, user_vector: Floats, excluded: RowSets
     ) -> Found:
         num_allowed = self.hashes.ntotal if allowed is None else int(np.count_nonzero(allowed))
-        num_proposed = max(k, self.facts.num_searched) + len(excluded)
+        num_proposed = max(k, self.facts.num_searched) + int(excluded.sizes[0])
         if num_proposed >= num_allowed:
-            return search_exactly(user_vector, self.item_vectors, k, [excluded], allowed)
+            return search_exactly(user_vector, self.item_vectors, k, excluded, allowed)
         queries = _hashed(user_vector, np.zeros(len(user_vector), np.float32), self.projections)
         parameters: Any = faiss.SearchParameters
         _, ids = self.hashes.search(
             queries, num_proposed, params=parameters(sel=row_selector(allowed))
         )
         rows = ids + NUM_RESERVED_ROWS  # of no item, -1, a reserved row, which never wins
-        return best_candidates(user_vector, rows, self.item_vectors, k, [excluded])
+        return best_candidates(user_vector, rows, self.item_vectors, k, excluded)
 
     def with_items(self, item_vectors: Floats) -> Self:
         """As `ExactIndex.with_items`; the hashes are copied, this index stays as it is."""

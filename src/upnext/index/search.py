@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from upnext.best import NO_ROW, Found, Places, best_first
+from upnext.best import NO_ROW, Found, Places, RowSets, best_first
 from upnext.errors import DataError
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 
@@ -71,8 +71,9 @@ def exclusion_pairs(excluded_rows: Sequence[Rows] | None) -> tuple[Places, Place
     """
     if not excluded_rows:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    users = np.repeat(np.arange(len(excluded_rows)), [len(rows) for rows in excluded_rows])
-    rows = np.concatenate([np.asarray(rows, np.int64) for rows in excluded_rows])
+    excluded = RowSets.of(excluded_rows, len(excluded_rows))
+    users = np.repeat(np.arange(len(excluded)), excluded.sizes)
+    rows = excluded.rows[excluded.starts[0] : excluded.starts[-1]].astype(np.int64)
     is_item = rows >= NUM_RESERVED_ROWS
     return users[is_item], rows[is_item]
 
@@ -135,18 +136,18 @@ def best_candidates(
 
 
 def each_alone(
-    search: Callable[[Floats, Rows], Found],
+    search: Callable[[Floats, RowSets], Found],
     user_vectors: Floats,
     excluded_rows: Sequence[Rows] | None,
 ) -> Found:
-    """[B, k] of one search a user, by his vector [1, D] and what he excludes.
+    """[B, k] of one search a user, by his vector [1, D] and the one set of what he excludes.
 
     How many items are proposed goes by how many are excluded, and products of several users are
     rounded otherwise than those of one: only alone does each find the same in any company.
     """
-    excluded = excluded_rows or [np.zeros(0, np.int32)] * len(user_vectors)
+    excluded = RowSets.of(excluded_rows, len(user_vectors))
     found = [
-        search(user_vector[None], rows)
-        for user_vector, rows in zip(user_vectors, excluded, strict=True)
+        search(user_vectors[user : user + 1], excluded[user : user + 1])
+        for user in range(len(user_vectors))
     ]
     return np.concatenate([rows for rows, _ in found]), np.concatenate([best for _, best in found])

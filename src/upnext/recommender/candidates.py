@@ -94,7 +94,7 @@ class Nominators:
             np.zeros(len(rows), np.float32)
             if user_vector is None
             else self.retriever.with_bonus(
-                self.retriever.item_vectors[rows] @ user_vector, rows, again
+                self.retriever.item_vectors.take(rows, axis=0) @ user_vector, rows, again
             )
         )
         return Candidates(rows, scores, nominations.nominated_by[place][is_item])

@@ -8,11 +8,12 @@ be, and says why, is worth more than none.
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress
+from itertools import compress, pairwise
 from typing import TypeVar
 
 import numpy as np
 
+from upnext.best import RowSets
 from upnext.examples.history import Indices
 from upnext.recommender.candidates import of_retrieval_alone
 from upnext.recommender.explain import explain
@@ -126,29 +127,29 @@ class Funnel:
             alike.setdefault(num_found if request.rules == NO_RULES else object(), []).append(place)
         yield from (np.array(places, np.int64) for places in alike.values())
 
-    def _watched(self) -> tuple[list[Rows], list[Rows]]:
+    def _watched(self) -> tuple[RowSets, list[Rows]]:
         """What each user has watched: what may not be recommended once more, and what may."""
         batch = self._batch
         starts, rows = batch.history.watches.all_before(batch.user_rows, batch.at_ms)
-        watched, nothing = np.split(rows, starts[1:-1]), rows[:0]
-        stays_away = [request.exclude_watched for request in self._requests]
-        return (
-            [each if away else nothing for each, away in zip(watched, stays_away, strict=True)],
-            [nothing if away else each for each, away in zip(watched, stays_away, strict=True)],
-        )
+        nothing, excluded, again = rows[:0], list[Rows](), list[Rows]()
+        for request, (first, end) in zip(self._requests, pairwise(starts.tolist()), strict=True):
+            watched = rows[first:end]
+            excluded.append(watched if request.exclude_watched else nothing)
+            again.append(nothing if request.exclude_watched else watched)
+        return RowSets.of(excluded, len(excluded)), again
 
     def _nominations(
         self,
         places: Indices,
         vectors: Floats | None,
-        excluded: Sequence[Rows],
+        excluded: RowSets,
         again: Sequence[Rows],
     ) -> Nominations:
         """Of some requests that are searched together, by retrieval and by counts."""
         release = self._release
         first = int(places[0])
         allowed_rows = self._allowed[first].rows
-        excluded_rows = [excluded[place] for place in places]
+        excluded_rows = excluded.take(places)
         num_found = release.num_found(self._requests[first].k)
         found: Rows | None = None
         if vectors is not None:

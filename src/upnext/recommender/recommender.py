@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from upnext.best import RowSets
 from upnext.errors import ReleaseError, RequestError
 from upnext.examples.history import History, Indices
 from upnext.recommender.batch import Batch
@@ -141,6 +142,7 @@ class Recommender(OpenedRelease):
         `excluded`, `again`: what each user has watched and may not be, or may be, proposed again.
         """
         user_vectors = self.retriever.user_vectors(history, user_rows, at_ms)
+        excluded = RowSets.of(excluded, len(at_ms))
         found, _ = self.retriever.nearest(
             user_vectors, self.num_found(), excluded, again_rows=again
         )

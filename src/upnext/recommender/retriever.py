@@ -97,12 +97,14 @@ class Retriever:
                 by `repeat_bonus`.
         """
         again = self._again(again_rows, allowed_rows, len(user_vectors))
-        apart = again if excluded_rows is None else map(np.union1d, excluded_rows, again)
-        found = self.index.search(
-            user_vectors, count, excluded_rows=list(apart), allowed_rows=allowed_rows
-        )
         if not any(map(len, again)):
-            return found
+            return self.index.search(
+                user_vectors, count, excluded_rows=excluded_rows, allowed_rows=allowed_rows
+            )
+        apart = again if excluded_rows is None else list(map(np.union1d, excluded_rows, again))
+        found = self.index.search(
+            user_vectors, count, excluded_rows=apart, allowed_rows=allowed_rows
+        )
         lines = [
             with_repeats(
                 (found[0][place], found[1][place]),

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.best import Places
+from upnext.best import Places, RowSets
 from upnext.config import require
 from upnext.schema import Floats, Rows, TimesMs
 from upnext.sources.by_row import united
@@ -147,7 +147,8 @@ class Sources:
         """
         nothing = np.zeros((len(moments), 0), np.int32)
         found = nothing if found_rows is None else found_rows
-        lists = [found, *self._nominated(moments, excluded_rows)]
+        excluded = RowSets.of(excluded_rows, len(moments))
+        lists = [found, *self._nominated(moments, excluded)]
         order, nominators = _turns(*(rows.shape[1] for rows in lists))
         listed = np.concatenate(lists, axis=1, dtype=np.int32)
         return Nominations(*united(listed, order, nominators, len(NOMINATORS)))
@@ -209,24 +210,22 @@ class Sources:
             FreshUploads.from_arrays(fresh, fresh_days=config.fresh_days) if fresh else None,
         )
 
-    def _nominated(
-        self, moments: Moments, excluded_rows: Sequence[Rows] | None
-    ) -> tuple[Rows, ...]:
+    def _nominated(self, moments: Moments, excluded: RowSets) -> tuple[Rows, ...]:
         """Each source's own candidates, in the order of `SOURCES`; [B, 0] of one turned off."""
         together = popular = fresh = np.zeros((len(moments), 0), np.int32)
         if self.together is not None:
             together, _ = self.together.candidates_of(
                 moments.heard_by(self.together),
                 self.config.num_together,
-                excluded_rows=excluded_rows,
+                excluded_rows=excluded,
             )
         if self.popular is not None:
             popular, _ = self.popular.candidates(
-                moments.segment_rows, self.config.num_popular, excluded_rows=excluded_rows
+                moments.segment_rows, self.config.num_popular, excluded_rows=excluded
             )
         if self.fresh is not None:
             fresh, _ = self.fresh.candidates(
-                moments.at_ms, self.config.num_fresh, excluded_rows=excluded_rows
+                moments.at_ms, self.config.num_fresh, excluded_rows=excluded
             )
         return together, popular, fresh
 

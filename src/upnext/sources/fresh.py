@@ -61,7 +61,7 @@ class FreshUploads:
         oldest_ms = at_ms - int(self.fresh_days * MS_PER_DAY)
         lo, hi = np.searchsorted(self.times_ms, oldest_ms), np.searchsorted(self.times_ms, at_ms)
         proposed = _proposals(
-            lo, hi, at_ms, self.rows_by_time, self.published_at_ms, self.lifts, self._fresh_ms
+            lo, hi, at_ms, self.rows_by_time, self.times_ms, self.lifts, self._fresh_ms
         )
         return best_first(*proposed, k, excluded_rows=excluded_rows)
 
@@ -127,7 +127,7 @@ def _proposals(
     hi: Places,
     at_ms: TimesMs,
     rows_by_time: Rows,
-    published_at_ms: TimesMs,
+    times_ms: TimesMs,
     lifts: Floats,
     fresh_ms: float,
 ) -> tuple[Places, Rows, Floats]:
@@ -135,12 +135,12 @@ def _proposals(
     starts = np.zeros(len(lo) + 1, np.int64)
     starts[1:] = np.cumsum(hi - lo)
     rows, scores = np.empty(starts[-1], np.int32), np.empty(starts[-1], np.float32)
+    count = 0
     for request in range(len(lo)):
-        for place in range(hi[request] - lo[request]):
-            row = rows_by_time[lo[request] + place]
-            age_ms = at_ms[request] - published_at_ms[row]
-            rows[starts[request] + place] = row
-            scores[starts[request] + place] = _score(age_ms, lifts[row], fresh_ms)
+        for place in range(lo[request], hi[request]):
+            row, age_ms = rows_by_time[place], at_ms[request] - times_ms[place]
+            rows[count], scores[count] = row, _score(age_ms, lifts[row], fresh_ms)
+            count += 1
     return starts, rows, scores
 
 

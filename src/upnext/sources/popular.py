@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.best import Found, Places, best_first, num_excluded
+from upnext.best import Found, Places, RowSets, best_first
 from upnext.compiled import FLOATS, INDICES, INT, ROWS, compiled
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows, TimesMs
 from upnext.sources.pairs import ROW_BITS, ROW_MASK, are_late, pair_keys, rows_of_keys
@@ -55,16 +55,17 @@ class MostWatched:
 
         Returns: rows and scores, [B, k] each; -1 and -inf where too few items were watched.
         """
+        excluded = RowSets.of(excluded_rows, len(segment_rows))
         proposed = _proposals(
             self._segments(segment_rows),
-            k + num_excluded(excluded_rows, len(segment_rows)),
+            k + excluded.sizes,
             self.pairs,
             self.shares,
             self.by_share,
             self.starts,
             self.general_weights,
         )
-        return best_first(*proposed, k, excluded_rows=excluded_rows)
+        return best_first(*proposed, k, excluded_rows=excluded)
 
     def scores(
         self, segment_rows: NDArray[Any], item_rows: NDArray[Any], request_index: NDArray[Any]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.best import Places
-from upnext.compiled import FLAGS, FLOATS, INDICES, ROWS, compiled, table
+from upnext.compiled import DOUBLE, FLAGS, FLOATS, INDICES, ROWS, compiled, table
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 from upnext.sources.blend import SOURCES, Moments, Sources
 
@@ -79,6 +79,17 @@ def yardstick(num_watches: NDArray[Any]) -> Rows:
     return np.sort(drawn).astype(np.int32)
 
 
+@compiled(FLOATS, DOUBLE)
+def _num_below(ascending: Floats, score: float) -> int:
+    """How many numbers are below the score, found without a branch that must be guessed."""
+    first, left = 0, len(ascending)
+    while left > 0:
+        half = (left + 1) // 2
+        first += half if ascending[first + half - 1] < score else 0
+        left -= half
+    return first
+
+
 @compiled(table(FLOATS), table(FLOATS), table(FLOATS), ROWS, INDICES, table(FLOATS), FLAGS)
 def _told(
     user_vectors: Floats,
@@ -113,14 +124,7 @@ def _told(
         told[place, 0] = (product - means[request]) / deviations[request]
         # An item of the yardstick is not below itself, however its product was rounded.
         product -= _ALL_BUT_EQUAL * deviations[request]
-        low, high = 0, num_measures
-        while low < high:
-            middle = (low + high) // 2
-            if of_yardstick[request, middle] < product:
-                low = middle + 1
-            else:
-                high = middle
-        told[place, 1] = low / max(1, num_measures)
+        told[place, 1] = _num_below(of_yardstick[request], product) / max(1, num_measures)
         told[place, 2:-1] = counted[place]
         told[place, -1] = 1.0
     return told

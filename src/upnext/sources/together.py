@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Self
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.best import Found, Places, best_first, num_excluded
+from upnext.best import Found, Places, RowSets, best_first
 from upnext.config import require
 from upnext.schema import NUM_RESERVED_ROWS, PAD_ROW, Floats, Rows, TimesMs
 from upnext.sources.by_row import heard_or_popular, heard_rows, scores_of_rows
@@ -106,16 +106,17 @@ class WatchedTogether:
         self, heard: Heard, k: int, *, excluded_rows: Sequence[Rows] | None = None
     ) -> Found:
         """`candidates`, where it is known what the last watches say."""
+        excluded = RowSets.of(excluded_rows, len(heard))
         starts, rows, scores = heard_or_popular(
             heard.firsts,
             heard.rows,
             heard.scores,
             self.popular_rows,
-            k + num_excluded(excluded_rows, len(heard)),
+            k + excluded.sizes,
             self.num_watches,
             self._of_a_watch,
         )
-        return best_first(starts, rows, scores, k, excluded_rows=excluded_rows)
+        return best_first(starts, rows, scores, k, excluded_rows=excluded)
 
     def scores(
         self, history_rows: Rows, item_rows: NDArray[Any], request_index: NDArray[Any]
@@ -169,7 +170,9 @@ class WatchedTogether:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Plain arrays by name, for a release; the config is kept apart."""
-        return {name: value for name, value in vars(self).items() if name != "config"}
+        return {
+            name: getattr(self, name) for name in type(self).__annotations__ if name != "config"
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], config: WatchedTogetherConfig) -> Self:
@@ -177,7 +180,7 @@ class WatchedTogether:
         names = cls.__annotations__.keys() - {"config"}
         return cls(**{name: arrays[name] for name in names}, config=config)
 
-    @property
+    @cached_property
     def _of_a_watch(self) -> float:
         """weight / max n: what an item scores for each of its watches, before any other speaks."""
         most = self.num_watches[self.popular_rows[0]] if len(self.popular_rows) else 1
