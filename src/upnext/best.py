@@ -6,7 +6,7 @@ numbers orders by both. Only what comes first is then looked at for whether it i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Self, overload
 
 import numpy as np
@@ -40,10 +40,9 @@ class RowSets(Sequence[Rows]):
         """The rows of each list, which may be in any order; None for no rows."""
         if isinstance(lists, cls):
             return lists
-        starts = np.zeros(num_requests + 1, np.int64)
         if not lists:
-            return cls(starts, np.zeros(0, np.int32))
-        np.cumsum([len(rows) for rows in lists], out=starts[1:])
+            return cls(np.zeros(num_requests + 1, np.int64), np.zeros(0, np.int32))
+        starts = np.array([0, *accumulate(map(len, lists))], np.int64)
         ascending = np.concatenate([np.sort(rows) for rows in lists], dtype=np.int32)
         return cls(*_each_once(starts, ascending))
 

@@ -88,12 +88,12 @@ class Cells:
         index.add(np.ascontiguousarray(points, np.float32))
         return type(self)(index)
 
-    @property
+    @cached_property
     def num_points(self) -> int:
         """M."""
         return int(self.index.ntotal)
 
-    @property
+    @cached_property
     def num_cells(self) -> int:
         """C."""
         return int(self.index.nlist)

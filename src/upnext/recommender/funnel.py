@@ -109,16 +109,16 @@ class Funnel:
 
     def _candidates(self, vectors: Floats | None) -> list[Candidates]:
         """Requests for the same number of items and without rules are searched as one."""
-        found: list[Candidates] = [_none()] * len(self._requests)
+        found: dict[int, Candidates] = {}
         excluded, again = self._watched()
         for places in self._searched_together():
             some = None if vectors is None else vectors[places]
             nominations = self._nominations(places, some, excluded, again)
-            for line, place in enumerate(places):
+            for line, place in enumerate(places.tolist()):
                 vector = None if some is None else some[line]
                 nominators = self._release.nominators
                 found[place] = nominators.candidates(nominations, line, vector, again[place])
-        return found
+        return [found[place] for place in range(len(self._requests))]
 
     def _searched_together(self) -> Iterator[Indices]:
         alike: dict[object, list[int]] = {}

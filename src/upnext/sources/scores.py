@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.best import Places
-from upnext.compiled import DOUBLE, FLAGS, FLOATS, INDICES, ROWS, compiled, table
+from upnext.compiled import FLAGS, FLOATS, INDICES, ROWS, compiled, table
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 from upnext.sources.blend import SOURCES, Moments, Sources
 
@@ -20,7 +20,7 @@ SOURCE_FEATURES = (
 )
 NUM_YARDSTICK_ITEMS = 1_000
 
-_LEAST_DEVIATION, _ALL_BUT_EQUAL = 1e-6, 1e-5
+_LEAST_DEVIATION, _LEAST_WIDTH, _ALL_BUT_EQUAL = 1e-6, 1e-30, 1e-5
 
 
 @dataclass(frozen=True)
@@ -79,15 +79,32 @@ def yardstick(num_watches: NDArray[Any]) -> Rows:
     return np.sort(drawn).astype(np.int32)
 
 
-@compiled(FLOATS, DOUBLE)
-def _num_below(ascending: Floats, score: float) -> int:
-    """How many numbers are below the score, found without a branch that must be guessed."""
-    first, left = 0, len(ascending)
-    while left > 0:
-        half = (left + 1) // 2
-        first += half if ascending[first + half - 1] < score else 0
-        left -= half
-    return first
+@compiled(table(FLOATS))
+def _spread(of_yardstick: Floats) -> tuple[Floats, Floats, Floats, Rows]:
+    """How each line [Y] of ascending scores is spread, [R] each.
+
+    Returns: mean; standard deviation; buckets per unit of score, of as many buckets of one width as
+    there are scores; [R, Y + 2] how many scores are in the buckets before each one.
+    """
+    num_lines, num_scores = of_yardstick.shape
+    means, deviations = np.empty(num_lines, np.float32), np.empty(num_lines, np.float32)
+    per_unit = np.zeros(num_lines, np.float32)
+    num_before = np.zeros((num_lines, num_scores + 2), np.int32)
+    for line in range(num_lines):
+        mean, squares = of_yardstick[line].mean(), 0.0
+        for score in of_yardstick[line]:
+            squares += (score - mean) ** 2
+        means[line] = mean
+        deviations[line] = max(np.sqrt(squares / num_scores), _LEAST_DEVIATION)
+        if 0 < squares < np.inf:
+            width = of_yardstick[line, num_scores - 1] - of_yardstick[line, 0]
+            per_unit[line] = (num_scores - 1) / max(width, _LEAST_WIDTH)
+            for score in of_yardstick[line]:
+                bucket = int((score - of_yardstick[line, 0]) * per_unit[line])
+                num_before[line, bucket + 1] += 1
+            for bucket in range(num_scores):
+                num_before[line, bucket + 1] += num_before[line, bucket]
+    return means, deviations, per_unit, num_before
 
 
 @compiled(table(FLOATS), table(FLOATS), table(FLOATS), ROWS, INDICES, table(FLOATS), FLAGS)
@@ -102,16 +119,12 @@ def _told(
 ) -> Floats:
     """As `SourceScorer.scores`, from each candidate's vector [M, D] and what counts say [M, S].
 
-    `of_yardstick` [R, Y]: the products of each user and the yardstick, ascending.
+    `of_yardstick` [R, Y]: the products of each user and the yardstick, ascending. How many of them
+    are below a candidate's is looked up by bucket, where hardly one has to be compared; of a binary
+    search a processor cannot guess the way.
     """
-    num_requests, num_measures = of_yardstick.shape
-    means, deviations = np.empty(num_requests), np.empty(num_requests)
-    for request in range(num_requests):
-        means[request] = of_yardstick[request].mean()
-        squares = 0.0
-        for product in of_yardstick[request]:
-            squares += (product - means[request]) ** 2
-        deviations[request] = max(np.sqrt(squares / num_measures), _LEAST_DEVIATION)
+    means, deviations, per_unit, num_before = _spread(of_yardstick)
+    last = of_yardstick.shape[1] - 1
     told = np.zeros((len(item_rows), counted.shape[1] + 3), np.float32)
     for place in range(len(item_rows)):
         row, request = item_rows[place], request_index[place]
@@ -123,8 +136,17 @@ def _told(
             product += vectors[place, axis] * user_vectors[request, axis]
         told[place, 0] = (product - means[request]) / deviations[request]
         # An item of the yardstick is not below itself, however its product was rounded.
-        product -= _ALL_BUT_EQUAL * deviations[request]
-        told[place, 1] = _num_below(of_yardstick[request], product) / max(1, num_measures)
-        told[place, 2:-1] = counted[place]
+        score = np.float32(product - _ALL_BUT_EQUAL * deviations[request])
+        num_below = 0
+        if last >= 0 and score > of_yardstick[request, last]:
+            num_below = last + 1
+        elif last >= 0 and score > of_yardstick[request, 0]:
+            bucket = int((score - of_yardstick[request, 0]) * per_unit[request])
+            num_below = num_before[request, bucket]
+            while of_yardstick[request, num_below] < score:
+                num_below += 1
+        told[place, 1] = num_below / max(1, last + 1)
+        for source in range(counted.shape[1]):
+            told[place, 2 + source] = counted[place, source]
         told[place, -1] = 1.0
     return told
