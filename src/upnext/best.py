@@ -13,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.compiled import FLOAT, FLOATS, INDICES, INT, ROWS, compiled
-from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
-
-NO_ROW = -1
+from upnext.schema import NO_ROW, NUM_RESERVED_ROWS, Floats, Rows
 
 Found = tuple[Rows, Floats]
 """Item rows [B, k] and their scores [B, k], best first; -1 and -inf fill up."""

@@ -21,6 +21,8 @@ TimesMs = NDArray[np.int64]
 
 PAD_ROW, UNKNOWN_ROW, NUM_RESERVED_ROWS = 0, 1, 2
 """Row 0 pads, row 1 is unknown; the items of a vocabulary stand in rows 2 to N − 1."""
+NO_ROW = -1
+"""Stands where fewer items were found than were asked for."""
 
 MS_PER_HOUR, MS_PER_DAY = 3_600_000, 86_400_000
 

@@ -15,7 +15,7 @@ from typing import Self
 import faiss
 import numpy as np
 
-from upnext.best import NO_ROW, Found, RowSets
+from upnext.best import Found, RowSets
 from upnext.index import files
 from upnext.index.axes import ScoreAxes, score_axes
 from upnext.index.cells import CellFilter, Cells
@@ -29,7 +29,7 @@ from upnext.index.search import (
     check_user_vectors,
     each_alone,
 )
-from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
+from upnext.schema import NO_ROW, NUM_RESERVED_ROWS, Floats, Rows
 
 AXES_NAME = "axes.npy"
 TESTS_PER_SCORE = 5

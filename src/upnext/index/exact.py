@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy as np
 
-from upnext.best import NO_ROW, Found, Places
+from upnext.best import Found, Places
 from upnext.index import files
 from upnext.index.filters import Mask, allowed_mask, joined_rows, no_rows
 from upnext.index.search import (
@@ -23,7 +23,7 @@ from upnext.index.search import (
     check_user_vectors,
     exclusion_pairs,
 )
-from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
+from upnext.schema import NO_ROW, NUM_RESERVED_ROWS, Floats, Rows
 
 GATHERED_SHARE = 0.25
 """Of the catalogue: where fewer are allowed only they are read, row by row."""

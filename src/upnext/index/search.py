@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from upnext.best import NO_ROW, Found, Places, RowSets, best_first
+from upnext.best import Found, Places, RowSets, best_first
 from upnext.errors import DataError
-from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
+from upnext.schema import NO_ROW, NUM_RESERVED_ROWS, Floats, Rows
 
 CELLS_AT_ONCE = 16_000_000
 GROUPS_PER_BEST = 8

@@ -20,13 +20,13 @@ from typing import Self
 
 import numpy as np
 
-from upnext.best import NO_ROW, Found, best_first
+from upnext.best import Found, best_first
 from upnext.errors import ReleaseError
 from upnext.index import files
 from upnext.index.filters import joined_rows, named_items, no_rows
 from upnext.index.index import Index
 from upnext.index.search import check_grown, check_user_vectors
-from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
+from upnext.schema import NO_ROW, NUM_RESERVED_ROWS, Floats, Rows
 
 FIRST_ROWS_NAME = "first_rows.npy"
 

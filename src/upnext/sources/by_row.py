@@ -8,15 +8,15 @@ in which they come: they are the same to the bit in whatever batch.
 import numpy as np
 from numpy.typing import NDArray
 
-from upnext.best import NO_ROW, Places
-from upnext.compiled import DOUBLE, FLOATS, INDICES, INT, ROWS, compiled, table
-from upnext.schema import NUM_RESERVED_ROWS, PAD_ROW, Floats, Rows
+from upnext.best import Places
+from upnext.compiled import DOUBLE, FLOATS, INDICES, INT, ROWS, compiled, part, table
+from upnext.schema import NO_ROW, NUM_RESERVED_ROWS, PAD_ROW, Floats, Rows
 
 _SPREAD = 0x9E3779B1
 """2³² over the golden ratio: of rows side by side it makes numbers that lie far apart."""
 
 
-@compiled(ROWS, INT, INT, INT)
+@part
 def _slot(slots: Rows, first: int, end: int, row: int) -> int:
     """The slot of [first, end) that holds the row, or the free one that would."""
     last = end - first - 1

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.best import Found, Places, best_first
-from upnext.compiled import DOUBLE, FLOAT, FLOATS, INDICES, INT, ROWS, compiled
+from upnext.compiled import DOUBLE, FLOATS, INDICES, ROWS, compiled, part
 from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, Floats, Rows, TimesMs
 from upnext.sources.pairs import are_items, are_late
 
@@ -114,7 +114,7 @@ class FreshUploads:
         return self.fresh_days * MS_PER_DAY
 
 
-@compiled(INT, FLOAT, DOUBLE)
+@part
 def _score(age_ms: int, lift: float, fresh_ms: float) -> float:
     """As `FreshUploads` tells it."""
     left = 1 - age_ms / fresh_ms

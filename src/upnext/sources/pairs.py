@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from upnext.best import Places
 from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, Floats, Rows, TimesMs
 
-ROW_BITS, ROW_MASK = 32, 2**32 - 1
+ROW_BITS = 32
 
 
 def pair_keys(first: NDArray[Any], item_rows: NDArray[Any]) -> Places:
@@ -27,7 +27,7 @@ def falling(scores: Floats) -> Places:
 
 def rows_of_keys(keys: Places) -> Rows:
     """The rows of `pair_keys`."""
-    rows: Rows = (keys & ROW_MASK).astype(np.int32)
+    rows: Rows = (keys & (2**ROW_BITS - 1)).astype(np.int32)
     return rows
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.best import Found, Places, RowSets, best_first
-from upnext.compiled import FLOATS, INDICES, INT, ROWS, compiled
+from upnext.compiled import FLOATS, INDICES, ROWS, compiled, part
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows, TimesMs
-from upnext.sources.pairs import ROW_BITS, ROW_MASK, are_late, pair_keys, rows_of_keys
+from upnext.sources.pairs import ROW_BITS, are_late, pair_keys, rows_of_keys
 
 EVERYBODY = 0
 """The segment that all users are in. Who is in no other has the segment row 0 or 1."""
@@ -59,7 +59,7 @@ class MostWatched:
         proposed = _proposals(
             self._segments(segment_rows),
             k + excluded.sizes,
-            self.pairs,
+            self._rows,
             self.shares,
             self.by_share,
             self.starts,
@@ -81,7 +81,7 @@ class MostWatched:
             np.ascontiguousarray(item_rows, np.int32),
             np.ascontiguousarray(request_index, np.int64),
             self._segments(segment_rows),
-            self.pairs,
+            self._rows,
             self.shares,
             self.starts,
             self.general_weights,
@@ -107,34 +107,38 @@ class MostWatched:
         return np.where(known, segment_rows, EVERYBODY).astype(np.int64)
 
     @cached_property
+    def _rows(self) -> Rows:
+        """[P] those of the pairs, ascending within a segment."""
+        return rows_of_keys(self.pairs)
+
+    @cached_property
     def _everybodys(self) -> Floats:
         """share(i) by row, up to the last one that was watched."""
-        rows = rows_of_keys(self.pairs[: self.starts[1]])
+        rows = self._rows[: self.starts[1]]
         shares = np.zeros(int(rows.max(initial=-1)) + 1, np.float32)
         shares[rows] = self.shares[: self.starts[1]]
         return shares
 
 
-@compiled(INDICES, INDICES, INT)
-def _place_of(pairs: Places, starts: Places, pair: int) -> int:
-    """Where a pair stands among its segment's, or -1."""
-    segment = pair >> ROW_BITS
+@part
+def _place_of(pair_rows: Rows, starts: Places, segment: int, row: int) -> int:
+    """Where a row stands among its segment's, or -1."""
     low, end = starts[segment], starts[segment + 1]
     high = end
     while low < high:
         middle = (low + high) // 2
-        if pairs[middle] < pair:
+        if pair_rows[middle] < row:
             low = middle + 1
         else:
             high = middle
-    return low if low < end and pairs[low] == pair else -1
+    return low if low < end and pair_rows[low] == row else -1
 
 
-@compiled(INDICES, INDICES, INDICES, FLOATS, INDICES, INDICES, FLOATS)
+@compiled(INDICES, INDICES, ROWS, FLOATS, INDICES, INDICES, FLOATS)
 def _proposals(
     segments: Places,
     counts: Places,
-    pairs: Places,
+    pair_rows: Rows,
     shares: Floats,
     by_share: Places,
     starts: Places,
@@ -152,24 +156,24 @@ def _proposals(
         segment = segments[request]
         first, end = starts[segment], starts[segment + 1]
         for place in by_share[first : min(first + counts[request], end)]:
-            rows[num_proposed], scores[num_proposed] = pairs[place] & ROW_MASK, shares[place]
+            rows[num_proposed], scores[num_proposed] = pair_rows[place], shares[place]
             num_proposed += 1
         if segment != EVERYBODY:
             for place in by_share[: min(counts[request], starts[1])]:
-                if _place_of(pairs, starts, (segment << ROW_BITS) + pairs[place]) < 0:
-                    rows[num_proposed] = pairs[place]
+                if _place_of(pair_rows, starts, segment, pair_rows[place]) < 0:
+                    rows[num_proposed] = pair_rows[place]
                     scores[num_proposed] = general_weights[segment] * shares[place]
                     num_proposed += 1
         ends[request + 1] = num_proposed
     return ends, rows[:num_proposed], scores[:num_proposed]
 
 
-@compiled(ROWS, INDICES, INDICES, INDICES, FLOATS, INDICES, FLOATS, FLOATS)
+@compiled(ROWS, INDICES, INDICES, ROWS, FLOATS, INDICES, FLOATS, FLOATS)
 def _scores(
     item_rows: Rows,
     request_index: Places,
     segments: Places,
-    pairs: Places,
+    pair_rows: Rows,
     shares: Floats,
     starts: Places,
     general_weights: Floats,
@@ -178,11 +182,11 @@ def _scores(
     """Of given candidates, [M]; 0 of what nobody watched."""
     scores = np.zeros(len(item_rows), np.float32)
     for place in range(len(item_rows)):
-        row, segment = np.int64(item_rows[place]), segments[request_index[place]]
+        row, segment = item_rows[place], segments[request_index[place]]
         if 0 <= row < len(everybodys):
             scores[place] = everybodys[row]
             if segment != EVERYBODY:
-                own = _place_of(pairs, starts, (segment << ROW_BITS) + row)
+                own = _place_of(pair_rows, starts, segment, row)
                 general = general_weights[segment] * everybodys[row]
                 scores[place] = general if own < 0 else shares[own]
     return scores

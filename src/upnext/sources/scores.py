@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upnext.best import Places
-from upnext.compiled import FLAGS, FLOATS, INDICES, ROWS, compiled, table
+from upnext.compiled import FLAGS, FLOATS, INDICES, ROWS, compiled, part, table
 from upnext.schema import NUM_RESERVED_ROWS, Floats, Rows
 from upnext.sources.blend import SOURCES, Moments, Sources
 
@@ -79,7 +79,7 @@ def yardstick(num_watches: NDArray[Any]) -> Rows:
     return np.sort(drawn).astype(np.int32)
 
 
-@compiled(table(FLOATS))
+@part
 def _spread(of_yardstick: Floats) -> tuple[Floats, Floats, Floats, Rows]:
     """How each line [Y] of ascending scores is spread, [R] each.
 
