@@ -65,7 +65,7 @@ class RowSets(Sequence[Rows]):
 
     def take(self, places: Places) -> "RowSets":
         """The sets of some of the requests, in the order given."""
-        if np.array_equal(places, np.arange(len(self))):
+        if places.tolist() == list(range(len(self))):
             return self
         return RowSets.of([self[place] for place in places.tolist()], len(places))
 

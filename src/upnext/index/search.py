@@ -150,4 +150,6 @@ def each_alone(
         search(user_vectors[user : user + 1], excluded[user : user + 1])
         for user in range(len(user_vectors))
     ]
+    if len(found) == 1:
+        return found[0]
     return np.concatenate([rows for rows, _ in found]), np.concatenate([best for _, best in found])

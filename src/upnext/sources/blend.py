@@ -101,7 +101,7 @@ class Moments:
 
     def take(self, places: NDArray[np.int64]) -> "Moments":
         """Some of the requests, in the order given."""
-        if np.array_equal(places, np.arange(len(self))):
+        if places.tolist() == list(range(len(self))):
             return self
         return Moments(self.history_rows[places], self.segment_rows[places], self.at_ms[places])
 

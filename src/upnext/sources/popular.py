@@ -57,7 +57,7 @@ class MostWatched:
         """
         excluded = RowSets.of(excluded_rows, len(segment_rows))
         proposed = _proposals(
-            self._segments(segment_rows),
+            np.ascontiguousarray(segment_rows, np.int32),
             k + excluded.sizes,
             self._rows,
             self.shares,
@@ -80,7 +80,7 @@ class MostWatched:
         return _scores(
             np.ascontiguousarray(item_rows, np.int32),
             np.ascontiguousarray(request_index, np.int64),
-            self._segments(segment_rows),
+            np.ascontiguousarray(segment_rows, np.int32),
             self._rows,
             self.shares,
             self.starts,
@@ -102,10 +102,6 @@ class MostWatched:
         """The inverse of `to_arrays`."""
         return cls(**{name: arrays[name] for name in cls.__annotations__})
 
-    def _segments(self, segment_rows: NDArray[Any]) -> Places:
-        known = (segment_rows >= NUM_RESERVED_ROWS) & (segment_rows < len(self.general_weights))
-        return np.where(known, segment_rows, EVERYBODY).astype(np.int64)
-
     @cached_property
     def _rows(self) -> Rows:
         """[P] those of the pairs, ascending within a segment."""
@@ -118,6 +114,13 @@ class MostWatched:
         shares = np.zeros(int(rows.max(initial=-1)) + 1, np.float32)
         shares[rows] = self.shares[: self.starts[1]]
         return shares
+
+
+@part
+def _segment(segment_row: int, starts: Places) -> int:
+    """The segment of a user with this row; everybody, where it is none that was counted."""
+    is_known = NUM_RESERVED_ROWS <= segment_row < len(starts) - 1
+    return np.int64(segment_row) if is_known else EVERYBODY
 
 
 @part
@@ -134,9 +137,9 @@ def _place_of(pair_rows: Rows, starts: Places, segment: int, row: int) -> int:
     return low if low < end and pair_rows[low] == row else -1
 
 
-@compiled(INDICES, INDICES, ROWS, FLOATS, INDICES, INDICES, FLOATS)
+@compiled(ROWS, INDICES, ROWS, FLOATS, INDICES, INDICES, FLOATS)
 def _proposals(
-    segments: Places,
+    segment_rows: Rows,
     counts: Places,
     pair_rows: Rows,
     shares: Floats,
@@ -148,12 +151,12 @@ def _proposals(
 
     Returns: where each request's proposals start, [B + 1]; their rows and scores.
     """
-    ends = np.zeros(len(segments) + 1, np.int64)
+    ends = np.zeros(len(segment_rows) + 1, np.int64)
     most = 2 * counts.sum()
     rows, scores = np.empty(most, np.int32), np.empty(most, np.float32)
     num_proposed = 0
-    for request in range(len(segments)):
-        segment = segments[request]
+    for request in range(len(segment_rows)):
+        segment = _segment(segment_rows[request], starts)
         first, end = starts[segment], starts[segment + 1]
         for place in by_share[first : min(first + counts[request], end)]:
             rows[num_proposed], scores[num_proposed] = pair_rows[place], shares[place]
@@ -168,11 +171,11 @@ def _proposals(
     return ends, rows[:num_proposed], scores[:num_proposed]
 
 
-@compiled(ROWS, INDICES, INDICES, ROWS, FLOATS, INDICES, FLOATS, FLOATS)
+@compiled(ROWS, INDICES, ROWS, ROWS, FLOATS, INDICES, FLOATS, FLOATS)
 def _scores(
     item_rows: Rows,
     request_index: Places,
-    segments: Places,
+    segment_rows: Rows,
     pair_rows: Rows,
     shares: Floats,
     starts: Places,
@@ -182,9 +185,10 @@ def _scores(
     """Of given candidates, [M]; 0 of what nobody watched."""
     scores = np.zeros(len(item_rows), np.float32)
     for place in range(len(item_rows)):
-        row, segment = item_rows[place], segments[request_index[place]]
+        row, segment_row = item_rows[place], segment_rows[request_index[place]]
         if 0 <= row < len(everybodys):
             scores[place] = everybodys[row]
+            segment = _segment(segment_row, starts)
             if segment != EVERYBODY:
                 own = _place_of(pair_rows, starts, segment, row)
                 general = general_weights[segment] * everybodys[row]
