@@ -120,7 +120,7 @@ class MostWatched:
 def _segment(segment_row: int, starts: Places) -> int:
     """The segment of a user with this row; everybody, where it is none that was counted."""
     is_known = NUM_RESERVED_ROWS <= segment_row < len(starts) - 1
-    return np.int64(segment_row) if is_known else EVERYBODY
+    return int(segment_row) if is_known else EVERYBODY
 
 
 @part
