@@ -17,7 +17,7 @@ from upnext.events.event import LAST_TIME_MS
 from upnext.schema import MS_PER_DAY, Id, LivePast, RecommendationRequest, Recommendations
 from upnext.serving.aftermath import Aftermath
 from upnext.serving.asked import Answered, Asked
-from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
+from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue, within
 from upnext.serving.comparing import Comparing
 from upnext.serving.lately import Lately
 from upnext.serving.looking import Looked
@@ -255,7 +255,7 @@ class Answering:
             give_up_s=by_s,
         )
         try:
-            return await asyncio.wait_for(waiting, allowed_s)
+            return await within(allowed_s, waiting)
         except TimeoutError:
             cause = TOO_LATE
         except Exception:
@@ -290,7 +290,7 @@ class Answering:
             lambda _: [compute()], None, kind=object(), give_up_s=time.monotonic() + allowed_s
         )
         try:
-            made: T = await asyncio.wait_for(waiting, allowed_s)
+            made: T = await within(allowed_s, waiting)
         except TimeoutError:
             got = f"none within {allowed_s:g} s"
             raise OverloadedError("the server", expected="an answer", got=got) from None

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -20,6 +20,7 @@ from upnext.config import require
 from upnext.errors import ConfigError, UpnextError
 from upnext.serving.batch_times import BatchTimes
 
+T = TypeVar("T")
 Work = Callable[[Sequence[Any]], Sequence[Any]]
 """Some things that waited, to as many results; a result that is an exception is raised."""
 
@@ -120,12 +121,12 @@ class WorkQueue:
         if self.expected_wait_s() <= self._config.max_wait_share * allowed_s:
             return False
         with self._changed:
-            return not all(ticket.result.cancelled() for ticket in self._waiting)
+            return not all(ticket.result.done() for ticket in self._waiting)
 
     def submit(
         self, work: Work, asked: Any, *, kind: object, give_up_s: float
     ) -> "asyncio.Future[Any]":
-        """A future of what `work` makes of `asked`; whoever cancels it takes it out of the queue.
+        """A future of what `work` makes of `asked`; once it is done otherwise, nobody works for it.
 
         Args:
             kind: what has an equal one may be worked off at once.
@@ -203,9 +204,26 @@ class WorkQueue:
         return others
 
 
+async def within(allowed_s: float, waiting: "asyncio.Future[T]") -> T:
+    """What a future of this loop brings; as `asyncio.wait_for`, which takes two rounds more of it.
+
+    Raises: TimeoutError: nothing came in time, and nobody waits for it any more.
+    """
+    too_late = waiting.get_loop().call_later(allowed_s, _give_up, waiting)
+    try:
+        return await waiting
+    finally:
+        too_late.cancel()
+
+
+def _give_up(waiting: "asyncio.Future[Any]") -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())
+
+
 def _is_given_up(ticket: Ticket, now_s: float) -> bool:
     """Whether nobody waits for it any more; the one who waited has answered otherwise."""
-    return ticket.result.cancelled() or now_s > ticket.give_up_s
+    return ticket.result.done() or now_s > ticket.give_up_s
 
 
 def _tell(tickets: Sequence[Ticket], results: Sequence[Any]) -> None:

@@ -1,22 +1,21 @@
 """What all routes share: a row of the table of routes, a body within its limits, an answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import msgspec
-from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import compile_path
+from starlette.types import Scope
 
 from upnext.errors import RequestError
 from upnext.serving.answering import Answering
 from upnext.serving.decoding import convert
-from upnext.serving.security import Access, Guard, RefusedError, Security
-from upnext.serving.shedding import Shedding
+from upnext.serving.security import Access, RefusedError
 from upnext.serving.traffic import STABLE
 
 T = TypeVar("T")
@@ -55,12 +54,44 @@ class Endpoint:
         """The path as people write it, its parts in braces."""
         return self.path.replace(":path}", "}")
 
-    def route(self, security: Security) -> Route:
-        """The route, behind its checks."""
-        checks = [Middleware(Guard, security=security, needs=self.needs)]
-        if self.sheds:
-            checks.append(Middleware(Shedding, as_text=tells_errors_as_text(self.path)))
-        return Route(self.path, self.handler, methods=[self.method], middleware=checks)
+    @property
+    def methods(self) -> frozenset[str]:
+        """The methods that it answers to: whoever may GET may ask for the head alone."""
+        return frozenset({self.method, "HEAD"} if self.method == "GET" else {self.method})
+
+
+class Routes:
+    """Finds the row that a request is for: by the path as it stands, else the first that fits."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._plain = {
+            (method, endpoint.path): endpoint
+            for endpoint in endpoints
+            for method in endpoint.methods
+        }
+        self._patterns = [(compile_path(endpoint.path)[0], endpoint) for endpoint in endpoints]
+
+    def find(self, scope: Scope) -> Endpoint:
+        """The row; its handler and the parts of the path stand in the scope from now on.
+
+        Raises: RefusedError: no row has this path (404), or those that do another method (405).
+        """
+        method, path = scope["method"], scope["path"]
+        endpoint = self._plain.get((method, path))
+        fitting = [(endpoint, {})] if endpoint else self._fitting(path)
+        if not fitting:
+            raise RefusedError(404, path, expected="a route", got="none", hint="see GET /.")
+        right = [one for one in fitting if method in one[0].methods]
+        endpoint, parts = (right or fitting)[0]
+        scope["endpoint"], scope["path_params"] = endpoint.handler, parts
+        if not right:
+            headers = {"Allow": ", ".join(endpoint.methods)}
+            raise RefusedError(405, path, expected="another method", got=method, headers=headers)
+        return endpoint
+
+    def _fitting(self, path: str) -> list[tuple[Endpoint, dict[str, str]]]:
+        found = [(endpoint, pattern.match(path)) for pattern, endpoint in self._patterns]
+        return [(endpoint, match.groupdict()) for endpoint, match in found if match]
 
 
 async def read_body(request: Request) -> bytes:
@@ -69,15 +100,20 @@ async def read_body(request: Request) -> bytes:
     Raises:
         RefusedError: it is too long (413) or came too slowly (408), and the connection closes; or
             it is compressed (415): a few bytes could grow to more than memory holds.
+        ClientDisconnect: nobody waits for an answer any more.
     """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise RefusedError(415, "Content-Encoding", expected="none", got=repr(encoding[:100]))
-    body = bytearray()
+    body, is_more = bytearray(), True
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.stream():
-                body += chunk
+            while is_more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                body += message.get("body", b"")
+                is_more = message.get("more_body", False)
                 if len(body) > MAX_BODY_BYTES:
                     raise _unread(413, f"up to {MAX_BODY_BYTES:,} bytes", "more")
     except TimeoutError:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -69,27 +68,17 @@ def failure_of(error: Exception, where: str, *, is_ready: bool) -> Failure:
             return _failed(where)
 
 
-async def on_error(request: Request, error: Exception) -> Response:
-    """The answer to a request whose handler raised; a failure is logged, and then known here."""
-    match error:
-        case ClientDisconnect():
-            return Response(status_code=400)  # nobody is left to read it
-        case HTTPException(status_code=405):
-            told = RequestError(path_of(request), expected="another method", got=request.method)
-            return error_response(
-                request, Failure(status=405, told=told, headers=error.headers or {})
-            )
-        case HTTPException():
-            told = RequestError(path_of(request), expected="a route", got="none", hint="see GET /.")
-            return error_response(request, Failure(status=404, told=told))
-        case _:
-            answering: Answering | None = getattr(request.app.state, "answering", None)
-            is_ready = answering is not None and is_answering(answering)
-            return error_response(request, failure_of(error, path_of(request), is_ready=is_ready))
+def on_error(request: Request, error: UpnextError | ClientDisconnect) -> Response:
+    """The answer to a request that is refused or fails; what failed is logged, and known here."""
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)  # nobody is left to read it
+    answering: Answering | None = getattr(request.app.state, "answering", None)
+    is_ready = answering is not None and is_answering(answering)
+    return error_response(request, failure_of(error, path_of(request), is_ready=is_ready))
 
 
-async def on_foreign_error(request: Request, _error: Exception) -> Response:
-    """The answer where a library raised; Starlette raises it once more, and the server logs it."""
+def on_foreign_error(request: Request) -> Response:
+    """The answer where a library raised; what it raised goes on, and the server logs it."""
     return error_response(request, _failed(path_of(request)))
 
 

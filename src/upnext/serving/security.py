@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from starlette.types import ASGIApp, Receive, Scope, Send
-
 from upnext.errors import ConfigError, UpnextError
 
 Access = Literal["public", "read", "events", "admin"]
@@ -117,18 +115,6 @@ class Security:
         """Raises RefusedError: 400 for a name that the server does not answer to."""
         if self.hosts is not None and _name_of(host) not in self.hosts:
             raise _wrong_host()
-
-
-class Guard:
-    """One route behind its checks, as plain ASGI: nothing is parsed or copied for them."""
-
-    def __init__(self, app: ASGIApp, *, security: Security, needs: Access) -> None:
-        self._app, self._security, self._needs = app, security, needs
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on. Raises RefusedError: it may not be made."""
-        self._security.check(scope["headers"], self._needs, scope["method"])
-        await self._app(scope, receive, send)
 
 
 def open_security(

@@ -5,11 +5,11 @@ refusal costs is taken from those who are answered, so it is the same few bytes 
 busiest route it is written where the connection is read, before there is a task to answer it.
 """
 
-import msgspec
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.responses import Response
 
 from upnext.serving.answering import Answering
 from upnext.serving.batching import OverloadedError
+from upnext.serving.endpoints import Endpoint, json_response, tells_errors_as_text
 from upnext.serving.metrics import Metrics
 from upnext.serving.security import Headers, RefusedError, Security
 from upnext.serving.wire import ErrorBody, TextErrorBody, error_detail
@@ -24,42 +24,22 @@ PAGES = b"/v1/recommendations"
 """The busiest route, whose handler is `recommend` and which needs the token to read."""
 
 
-def _refusal(*, as_text: bool) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Headers and body; `as_text`: of a protocol that tells errors as one text."""
+def _refusal(*, as_text: bool) -> Response:
+    """`as_text`: of a protocol that tells errors as one text."""
     told = TextErrorBody(error=str(TOLD)) if as_text else ErrorBody(error=error_detail(TOLD))
-    body = msgspec.json.encode(told)
-    headers = [
-        (b"content-length", b"%d" % len(body)),
-        (b"content-type", b"application/json"),
-        (b"retry-after", b"%d" % TOLD.retry_after_s),
-    ]
-    return headers, body
+    return json_response(told, status=429, headers={"Retry-After": f"{TOLD.retry_after_s}"})
 
 
-class Shedding:
-    """One route whose answers wait in the queue of pages, as plain ASGI.
+_REFUSALS = {as_text: _refusal(as_text=as_text) for as_text in (False, True)}
 
-    `as_text`: whether the protocol of the route tells errors as one text.
-    """
 
-    def __init__(self, app: ASGIApp, *, as_text: bool) -> None:
-        self._app = app
-        headers, body = _refusal(as_text=as_text)
-        self._start: Message = {"type": "http.response.start", "status": 429, "headers": headers}
-        self._body: Message = {"type": "http.response.body", "body": body}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes the request on, or refuses it."""
-        answering: Answering = scope["app"].state.answering
-        if answering.turns_away():
-            await send(self._start)
-            await send(self._body)
-        else:
-            await self._app(scope, receive, send)
+def refusal_of(endpoint: Endpoint) -> Response:
+    """What a route whose answers wait in the queue of pages tells while too many wait."""
+    return _REFUSALS[tells_errors_as_text(endpoint.path)]
 
 
 class Doorkeeper:
-    """Refuses upnext's own pages on the connection itself, as `Shedding` would in its route.
+    """Refuses upnext's own pages on the connection itself, as the application would.
 
     Whatever is not so simple is let through to be told there: who may not ask, and pages of other
     sites, whose browser wants to be told more. `managing_port`: where nothing is refused.
@@ -75,8 +55,9 @@ class Doorkeeper:
     ) -> None:
         self._answering, self._security, self._metrics = answering, security, metrics
         self._managing_port = managing_port
-        headers, body = _refusal(as_text=False)
-        self._written = b"\r\n".join([*(b"%s: %s" % header for header in headers), b"", body])
+        refusal = _REFUSALS[False]
+        headers = [b"%s: %s" % header for header in refusal.raw_headers]
+        self._written = b"\r\n".join([*headers, b"", bytes(refusal.body)])
 
     def __call__(self, port: int | None, method: bytes, url: bytes, headers: Headers) -> bytes:
         """As `connections.Door` tells it."""
