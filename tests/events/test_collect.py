@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from polars.testing import assert_frame_equal
 
 from upnext.cli.terminal import time_ms
@@ -183,9 +184,9 @@ def test_read_logs_takes_every_row_of_whatever_happened(
             [*events, watch("one", DAY_MS)]  # logs without any watch are none
         )
         for number, (user_id, at_ms, items) in enumerate(pages):
-            one = replace(page(f"r{number % 3}", at_ms, "a"), user_id=user_id)
+            one = structs.replace(page(f"r{number % 3}", at_ms, "a"), user_id=user_id)
             store.log_pages(
-                [replace(one, items=[ServedItem(item_id=i, propensity=0.1) for i in items])]
+                [structs.replace(one, items=[ServedItem(item_id=i, propensity=0.1) for i in items])]
             )
         store.check()
         collected = collect(store, logs, until_ms=UNTIL_MS)

@@ -156,8 +156,7 @@ class SearchEvent(
 Event = WatchEvent | ImpressionEvent | SearchEvent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedItem:
+class ServedItem(msgspec.Struct, frozen=True, kw_only=True):
     """One slot of a page: which item, who nominated it, with what probability it came there.
 
     Raises: ValueError: a propensity that is not above 0 and up to 1, or an id out of its limits.
@@ -175,8 +174,7 @@ class ServedItem:
             _refuse("propensity", "above 0 and up to 1", self.propensity)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedPage:
+class ServedPage(msgspec.Struct, frozen=True, kw_only=True):
     """What a server answered: the items from the top, by which release, under which label.
 
     Raises: ValueError: there are no items, or a field is out of its limits.

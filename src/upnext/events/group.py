@@ -66,11 +66,13 @@ class GroupWriter:
     def log_pages(self, pages: Sequence[ServedPage]) -> None:
         """Queues pages and returns at once."""
         with self._changed:
-            num_free = self._max_waiting_pages - len(self._pages)
+            num_waiting = len(self._pages)
+            num_free = self._max_waiting_pages - num_waiting
             taken = [] if self._is_closing else pages[: max(0, num_free)]
             self._pages.extend(taken)
             self.num_lost_pages += len(pages) - len(taken)
-            self._changed.notify()
+            if num_waiting == 0:  # the others go with the first, and who answers is left alone
+                self._changed.notify()
 
     def close(self) -> None:
         """Writes what waits and ends the thread."""

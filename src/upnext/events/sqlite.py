@@ -61,16 +61,17 @@ WHERE user_id = ? ORDER BY kind, at_ms, event_id
 
 
 def _newest(kind: Kind, items: str, amounts: str = "'[]'", condition: str = "true") -> str:
-    """One row: the kind, and times, items and amounts as JSON lists, the newest first."""
+    """One row, or none: the kind, and times, items and amounts as JSON lists, the newest first."""
     return f"""
     SELECT {kind:d}, json_group_array(at_ms), {items}, {amounts} FROM (
         SELECT user_id, at_ms, event_id, item, amount FROM happened
         WHERE user_id = :user_id AND kind = {kind:d} AND at_ms >= :since_ms AND at_ms < :until_ms
         ORDER BY at_ms DESC, event_id DESC LIMIT {":max_pages" if kind == Kind.PAGE else ":most"}
-    ) AS one WHERE {condition}
+    ) AS one WHERE {condition} HAVING count(*) > 0
     """
 
 
+_NOTHING, _NO_PAST = ("[]", "[]", "[]"), LivePast()
 _UNSEEN = """NOT EXISTS (
     SELECT 1 FROM seen WHERE seen.user_id = one.user_id AND seen.request_id = one.event_id)"""
 _PAST = " UNION ALL ".join(
@@ -78,7 +79,7 @@ _PAST = " UNION ALL ".join(
         _newest(Kind.WATCH, "json_group_array(item)", "json_group_array(amount)"),
         _newest(Kind.IMPRESSION, "json_group_array(item)"),
         _newest(Kind.SEARCH, "json_group_array(item)"),
-        _newest(Kind.PAGE, "'[' || ifnull(group_concat(item), '') || ']'", condition=_UNSEEN),
+        _newest(Kind.PAGE, "'[' || group_concat(item) || ']'", condition=_UNSEEN),
     ]
 )
 _numbers = msgspec.json.Decoder(list[int]).decode
@@ -137,10 +138,12 @@ class SqliteStore:
         most, max_pages = self._config.max_past_events, self._config.max_past_pages
         asked = {"user_id": user_id, "since_ms": since_ms, "until_ms": until_ms}
         with self._reading() as connection:
-            rows = connection.execute(_PAST, asked | {"most": most, "max_pages": max_pages})
-            of_kind = {kind: columns for kind, *columns in rows.fetchall()}
-        watches, impressions = of_kind[Kind.WATCH], of_kind[Kind.IMPRESSION]
-        searches, pages = of_kind[Kind.SEARCH], of_kind[Kind.PAGE]
+            limits = {"most": most, "max_pages": max_pages}
+            rows = connection.execute(_PAST, asked | limits).fetchall()
+        if not rows:
+            return _NO_PAST
+        of_kind = {kind: columns for kind, *columns in rows}
+        watches, impressions, searches, pages = (of_kind.get(kind, _NOTHING) for kind in Kind)
         return live_past(
             watches=Found(_numbers(watches[0]), decode_ids(watches[1])),
             watch_ms=_numbers(watches[2]),
