@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import msgspec
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -310,8 +311,7 @@ class Reason:
     watch_time_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recommendation:
+class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     """One recommended item and what each stage thought of it.
 
     `expected_watch_time_s` is seconds per impression; None where the release has no ranker.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from msgspec import structs
 from numpy.typing import NDArray
 
 from upnext.errors import RequestError
@@ -293,4 +294,4 @@ def _by_name(item: Recommendation) -> dict[tuple[str, Id | None], float]:
 
 def _without_reasons(answer: Recommendations) -> list[Recommendation]:
     nothing: list[Reason] = []
-    return [replace(item, reasons=nothing) for item in answer.items]
+    return [structs.replace(item, reasons=nothing) for item in answer.items]

@@ -57,6 +57,18 @@ def page_of(
 some_seconds = st.lists(st.integers(1, 50).map(float), max_size=12)
 
 
+@given(
+    st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0, np.inf, -1.0, np.nan]), max_size=30),
+    st.integers(1, 40),
+)
+def test_the_longest_watched_come_first_and_ties_as_retrieval_has_them(
+    seconds: list[float], k: int
+) -> None:
+    page = page_of(np.array(seconds), k=k)
+    expected = np.argsort(-np.array(seconds, np.float32), kind="stable")[:k]
+    np.testing.assert_array_equal(page.places, expected)
+
+
 @st.composite
 def small_pages(draw: st.DrawFn) -> dict[str, Any]:
     """Few candidates, of few channels, some of them fresh."""

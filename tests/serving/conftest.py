@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import httpx
 import numpy as np
 import pytest
+from msgspec import structs
 from starlette.types import ASGIApp
 
 from upnext.errors import RequestError
@@ -182,7 +183,7 @@ class FakeAnswering(Answering):
             raise RequestError("item_id", expected="an item of the release", got="'unknown'")
         asked = Asked(request=RecommendationRequest(k=k), label=label, version=version)
         answered = await self.recommend(asked)
-        items = [replace(item, title=str(item_id)) for item in answered.recommendations.items]
+        items = [structs.replace(item, title=str(item_id)) for item in answered.recommendations.items]
         return replace(answered, recommendations=replace(answered.recommendations, items=items))
 
     async def user_vectors(self, asked: Sequence[Asked]) -> tuple[list[list[float]], str]:

@@ -279,7 +279,8 @@ def test_an_answer_is_the_recommendations_and_the_label() -> None:
     answer = Recommendations(
         items=[item], release="8", num_candidates=1, timings_ms={"retrieval": 0.5}, degraded=[]
     )
-    assert told(answer) == {**dataclasses.asdict(answer), "label": "stable", "request_id": "r"}
+    expected = {**msgspec.to_builtins(answer), "label": "stable", "request_id": "r"}
+    assert told(answer) == expected
 
 
 def test_what_nobody_nominated_or_explained_is_an_empty_list() -> None:

@@ -93,9 +93,10 @@ class Vocabulary:
 
     def ids_in(self, rows: Rows) -> list[Id]:
         """The owner's id in each row, as `id`, in much less time than one after the other."""
-        if len(rows) and not NUM_RESERVED_ROWS <= rows.min() <= rows.max() < self.num_rows:
+        places = [row - NUM_RESERVED_ROWS for row in rows.tolist()]
+        if places and not 0 <= min(places) <= max(places) < len(self.ids):
             raise IndexError(f"not all of {len(rows)} rows hold an id")
-        keys: list[Any] = self.ids[rows - NUM_RESERVED_ROWS].tolist()
+        keys: list[Any] = self.ids[places].tolist()
         return keys if self.ids_are_integers else [_text(key) for key in keys]
 
     def rows_beginning(self, text: str) -> Rows:

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from upnext.compiled import FLOATS, INT, compiled
 from upnext.examples.history import Indices
 from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, Floats, PageOptions, Rows, TimesMs
 
@@ -96,9 +97,10 @@ def choose_page(
     >>> page.places, page.propensities
     (array([1, 0]), array([1., 1.]))
     """
-    order = best_first(expected_watch_time_s, len(item_rows))
     if options == AS_RANKED:
-        return Page(order[:k], np.ones(min(k, len(order))))
+        places = _best_first(expected_watch_time_s, len(item_rows), k)
+        return Page(places, np.array([1.0] * len(places)))
+    order = _best_first(expected_watch_time_s, len(item_rows), len(item_rows))
     rows = item_rows[order]
     relevance = _relevance(expected_watch_time_s, order)
     age_ms = at_ms - published_at_ms[rows]
@@ -115,11 +117,30 @@ def choose_page(
     )
 
 
-def best_first(expected_watch_time_s: Floats | None, num_candidates: int) -> Indices:
-    """[K] places of the candidates by falling expected watch time; ties as retrieval has them."""
-    if expected_watch_time_s is None:
-        return np.arange(num_candidates)
-    return np.argsort(-expected_watch_time_s, kind="stable")
+def _best_first(seconds: Floats | None, num_candidates: int, most: int) -> Indices:
+    """Places of so many candidates, by falling expected watch time; ties as retrieval has them."""
+    if seconds is None:
+        return np.arange(min(most, num_candidates))
+    return _greatest(seconds, most)
+
+
+@compiled(FLOATS, INT)
+def _greatest(values: Floats, most: int) -> Indices:
+    """Places of so many values, the greatest first; ties as they stand, what is no number last."""
+    most = min(most, len(values))
+    places, kept = np.zeros(most, np.int64), np.full(most, -np.inf, np.float32)
+    num_kept = 0
+    for place in range(len(values)):
+        value = values[place] if values[place] == values[place] else np.float32(-np.inf)
+        if num_kept == most and (most == 0 or value <= kept[most - 1]):
+            continue
+        num_kept = min(num_kept + 1, most)
+        slot = num_kept - 1
+        while slot > 0 and kept[slot - 1] < value:
+            kept[slot], places[slot] = kept[slot - 1], places[slot - 1]
+            slot -= 1
+        kept[slot], places[slot] = value, place
+    return places
 
 
 class _Limits:
