@@ -334,8 +334,7 @@ class Recommendation(msgspec.Struct, frozen=True, kw_only=True):
     explored: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recommendations:
+class Recommendations(msgspec.Struct, frozen=True, kw_only=True):
     """The answer to one request: the items, best first, and how it came about.
 
     `timings_ms`: milliseconds by stage. `degraded`: why the answer is less than it could be,

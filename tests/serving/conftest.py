@@ -88,7 +88,7 @@ class _FakeRecommender:
         self, request: RecommendationRequest, live: LivePast | None, cause: str
     ) -> Recommendations:
         self.fakes.on_popular()
-        return replace(self._page(request.k), degraded=[cause])
+        return structs.replace(self._page(request.k), degraded=[cause])
 
     @property
     def insight(self) -> Insight:
@@ -183,8 +183,12 @@ class FakeAnswering(Answering):
             raise RequestError("item_id", expected="an item of the release", got="'unknown'")
         asked = Asked(request=RecommendationRequest(k=k), label=label, version=version)
         answered = await self.recommend(asked)
-        items = [structs.replace(item, title=str(item_id)) for item in answered.recommendations.items]
-        return replace(answered, recommendations=replace(answered.recommendations, items=items))
+        items = [
+            structs.replace(item, title=str(item_id)) for item in answered.recommendations.items
+        ]
+        return replace(
+            answered, recommendations=structs.replace(answered.recommendations, items=items)
+        )
 
     async def user_vectors(self, asked: Sequence[Asked]) -> tuple[list[list[float]], str]:
         version, _ = self._route(asked[0].label, asked[0].version)

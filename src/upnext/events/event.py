@@ -25,6 +25,8 @@ MAX_POSITION = 9_999
 
 _INT64 = range(-(2**63), 2**63)
 _NO_TEXT = re.compile("[\0\ufffd]")
+_A_USUAL_ID = re.compile(f"[A-Za-z_][ -~]{{0,{ID_MAX_BYTES - 1}}}")
+"""ASCII that begins as no number does: a page has twenty ids, and nothing else is amiss with it."""
 _A_ROUNDED_NUMBER = re.compile(r"-?[0-9](\.[0-9]+)?[eE]\+[0-9]+")
 
 IdField = (
@@ -212,6 +214,8 @@ def _check_id(name: str, one_id: Id) -> None:
     if isinstance(one_id, int):
         if one_id not in _INT64:
             _refuse(name, "of 64 bits", one_id)
+        return
+    if _A_USUAL_ID.fullmatch(one_id):
         return
     num_bytes = _check_text(name, one_id)
     if not 1 <= num_bytes <= ID_MAX_BYTES:

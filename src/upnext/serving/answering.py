@@ -5,11 +5,14 @@ import contextlib
 import logging
 import random
 import time
-import uuid
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from secrets import token_hex
 from typing import Any, Protocol, TypeVar
+
+from msgspec import structs
 
 from upnext.config import require
 from upnext.errors import ConfigError, UpnextError
@@ -33,6 +36,9 @@ TOO_LATE = "not answered in time: what is watched most"
 FAILED = "answering failed: what is watched most"
 MOST_LOOKING = 32
 """Questions of those who look into releases that may wait."""
+LATER_S = 0.002
+"""How long after a page its aftermath comes: who asks again at once is let in first, and while that
+is computed there is time for it."""
 LATE_MS = MS_PER_DAY
 """An event may come so late that the logs of a release miss it, though it was before their end."""
 
@@ -90,6 +96,7 @@ class Answering:
         self._ranking = Lately()
         self._comparing = Comparing(live, self._compare, self._aftermath.of_comparison)
         self._unseen: set[asyncio.Task[None]] = set()
+        self._answered: deque[tuple[Asked, Answered]] = deque()
 
     async def recommend(self, asked: Asked) -> Answered:
         """The page of one request.
@@ -111,25 +118,29 @@ class Answering:
                 raise
         timings_ms = {**answer.timings_ms, "served": (time.monotonic() - began_s) * 1e3}
         answered = Answered(
-            recommendations=replace(answer, timings_ms=timings_ms),
+            recommendations=structs.replace(answer, timings_ms=timings_ms),
             label=route.label,
             version=route.version,
-            request_id=asked.request_id or uuid.uuid4().hex,
+            request_id=asked.request_id or token_hex(16),
         )
-        # Once this task rests, which is when the answer is on its way.
-        asyncio.get_running_loop().call_soon(self._aftermath.of, asked, answered)
+        self._answered.append((asked, answered))
+        asyncio.get_running_loop().call_later(LATER_S, self._look_back)
         if self.traffic.is_shadowed() and self.queue.is_idle:
             self._ask_shadow(asked, answered)
         elif random.random() < self.config.compared_share and self.queue.is_idle:
             self._later(self._comparing.of(answered.version, asked.request))
         return answered
 
-    def turns_away(self) -> bool:
-        """Whether a request is refused unread, and counted: the usual deadline is too near for it.
+    def is_full(self) -> bool:
+        """Whether a request is to be refused unread: the usual deadline is too near for it.
 
         Its own deadline nobody knows yet. Beyond capacity, who would wait longer is refused too.
         """
-        is_full = self.queue.is_full(self.config.deadline_ms / 1e3)
+        return self.queue.is_full(self.config.deadline_ms / 1e3)
+
+    def turns_away(self) -> bool:
+        """Whether a request is refused unread; if so, it is counted."""
+        is_full = self.is_full()
         if is_full:
             self._aftermath.of_refusal()
         return is_full
@@ -148,7 +159,7 @@ class Answering:
             recommendations=answer,
             label=route.label,
             version=route.version,
-            request_id=uuid.uuid4().hex,
+            request_id=token_hex(16),
         )
 
     async def user_vectors(self, asked: Sequence[Asked]) -> tuple[list[list[float]], str]:
@@ -224,6 +235,10 @@ class Answering:
         self._unseen.add(task)  # the loop itself keeps no hold of its tasks
         task.add_done_callback(self._unseen.discard)
 
+    def _look_back(self) -> None:
+        while self._answered:
+            self._aftermath.of(*self._answered.popleft())
+
     async def _shadow(self, unseen: Asked, label: str, answered: Answered) -> None:
         with contextlib.suppress(UpnextError), self.live.acquire(label) as route:
             answer = await self._page(route.recommender, unseen)
@@ -235,6 +250,7 @@ class Answering:
         self._otherwise.shutdown()
         self._looking.shutdown()
         self._comparing.close()
+        self._look_back()  # on what was answered when the loop ended
 
     def _label_of(self, asked: Asked) -> str | None:
         """The label that is asked, or that traffic gives to who asks; None where a version is."""
@@ -307,7 +323,7 @@ class Answering:
         self._ranking = self._ranking.told(ranking_s, at_s=time.monotonic())
         if not causes:
             return answers
-        return [replace(one, degraded=[*one.degraded, *causes]) for one in answers]
+        return [structs.replace(one, degraded=[*one.degraded, *causes]) for one in answers]
 
     def _live_pasts(
         self, recommender: Recommender, requests: Sequence[RecommendationRequest]
@@ -341,4 +357,4 @@ class Answering:
     ) -> Recommendations:
         live, causes = self._live_pasts(recommender, [request])
         answer = recommender.popular(request, live[0], cause)
-        return replace(answer, degraded=[*answer.degraded, *causes])
+        return structs.replace(answer, degraded=[*answer.degraded, *causes])

@@ -116,6 +116,8 @@ class WorkQueue:
         Whoever would be the next is let in, however long the last ones took: a thread would rest
         for his refusal, and nothing would be learned of how long it takes by now.
         """
+        if not self._waiting and not self._expected_ends_s:  # as it is mostly, asked thrice a page
+            return False
         if len(self._waiting) >= self._config.max_waiting:
             return True
         if self.expected_wait_s() <= self._config.max_wait_share * allowed_s:

@@ -63,6 +63,8 @@ class Doorkeeper:
         """As `connections.Door` tells it."""
         if url != PAGES or method != b"POST" or port == self._managing_port:
             return b""
+        if not self._answering.is_full():  # who may not ask is told so by the application
+            return b""
         if any(name == b"origin" for name, _ in headers) or not self._may_ask(headers):
             return b""
         if not self._answering.turns_away():

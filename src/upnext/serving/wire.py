@@ -142,8 +142,7 @@ class AppendedBody:
     num_duplicates: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerBody(Recommendations):
+class AnswerBody(Recommendations, frozen=True, kw_only=True):
     """The recommendations, the label that led to their release, and the request's id.
 
     `label` is null where the request named a version.
@@ -205,8 +204,7 @@ def asked_of(body: RequestBody) -> Asked:
 
 def answer_body(answered: Answered) -> AnswerBody:
     """What is told of an answer."""
-    answer = answered.recommendations
-    fields = {name: getattr(answer, name) for name in _ANSWER_FIELDS}
+    fields = msgspec.structs.asdict(answered.recommendations)
     return AnswerBody(**fields, label=answered.label, request_id=answered.request_id)
 
 
@@ -224,6 +222,3 @@ def _refuse_long_id(name: str, one_id: Id | None) -> None:
 def _refuse_label_and_version(label: str | None, version: int | None) -> None:
     if label is not None and version is not None:
         raise ValueError("Expected a label or a version, got both")
-
-
-_ANSWER_FIELDS = [field.name for field in dataclasses.fields(Recommendations)]
