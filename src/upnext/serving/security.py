@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -204,6 +205,7 @@ def _check_token(authorization: bytes | None, token: bytes) -> None:
         raise _unauthorised("another one", 'Bearer error="invalid_token"')
 
 
+@lru_cache(64)
 def _name_of(host: bytes | None) -> bytes:
     return re.sub(rb":\d*\Z", b"", host or b"").lower()
 
