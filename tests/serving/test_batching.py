@@ -319,7 +319,7 @@ def test_how_long_each_waited_is_told_and_nothing_of_those_that_gave_up() -> Non
         took_s = time.monotonic() - began_s
         assert len(waited) == 3
         assert 0 <= waited[0] <= go_s - began_s
-        assert go_s - asked_s <= waited[1] <= waited[2] <= took_s
+        assert all(go_s - asked_s <= one <= took_s for one in waited[1:])
 
     run(ask)
     queue.close()
