@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import upnext.examples.vocabulary
 from upnext.examples.vocabulary import Vocabulary
 from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW
 
@@ -165,3 +166,15 @@ def test_an_id_is_told_in_the_owners_type() -> None:
     assert [numbers.as_owned(one) for one in ("12", 12, "012", "a")] == [12, 12, "012", "a"]
     words = Vocabulary.by_frequency(pl.Series(["7"]))
     assert [words.as_owned(one) for one in ("12", 12, "a")] == ["12", "12", "a"]
+
+
+def test_what_is_asked_again_is_found_again_however_much_was_asked_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(upnext.examples.vocabulary, "MOST_FOUND_LATELY", 4)
+    known = Vocabulary.by_frequency(pl.Series([f"v{n}" for n in range(20)]))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        asked = [f"v{n}" for n in rng.integers(0, 25, rng.integers(0, 7))]
+        assert known.rows(asked).tolist() == [known.row(one) for one in asked]
+        assert len(known._found_lately) <= 4

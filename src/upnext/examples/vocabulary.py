@@ -9,8 +9,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from upnext.schema import NUM_RESERVED_ROWS, UNKNOWN_ROW, Id, Rows
+from upnext.examples.once import once
+from upnext.schema import NO_ROW, NUM_RESERVED_ROWS, UNKNOWN_ROW, Id, Rows
 
+MOST_FOUND_LATELY = 1 << 15
+"""Ids whose rows are remembered; then all of them are forgotten."""
 _NULL_BYTE = b"\xc0\x80"
 """What stands for U+0000 in a key: NumPy drops zero bytes from the end of one."""
 
@@ -131,9 +134,23 @@ class Vocabulary:
         return [(key, key.ljust(width, b"\xff"))] if len(key) <= width else [(b"\xff", b"")]
 
     def _find(self, ids: Sequence[Id]) -> Rows:
-        keys = [self._key(one_id) for one_id in ids]
-        is_given = np.array([key is not None for key in keys], bool)
-        return self._rows_of(is_given, np.array([key for key in keys if key is not None]))
+        """What is asked for is asked for again: a user's last events come with each request."""
+        found = self._found_lately
+        rows = [found.get(one_id, NO_ROW) for one_id in ids]
+        if NO_ROW in rows:
+            keys = [self._key(one_id) for one_id in ids]
+            is_given = np.array([key is not None for key in keys], bool)
+            wanted = np.array([key for key in keys if key is not None])
+            rows = self._rows_of(is_given, wanted).tolist()
+            if len(found) + len(rows) > MOST_FOUND_LATELY:
+                found.clear()
+            if len(rows) <= MOST_FOUND_LATELY:
+                found.update(zip(ids, rows, strict=True))
+        return np.array(rows, np.int32)
+
+    @once
+    def _found_lately(self) -> dict[Id, int]:
+        return {}
 
     def _find_all(self, ids: pl.Series) -> Rows:
         """`_find` for a column without nulls, which in the order of the ids is fastest."""
