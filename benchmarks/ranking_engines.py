@@ -167,11 +167,13 @@ def in_torch(model: onnx.ModelProto, passed: Sequence[str]) -> Engine:
         if one.name.startswith("network.")
     }
     linear = torch.nn.functional.linear
+    turned = numpy_helper.to_array(initializer_of(model, first_layer(model).input[1]))
+    of_candidate = torch.from_numpy(turned.T.copy()).bfloat16()
 
     def run(arrays: Arrays) -> NDArray[Any]:
         query, candidate = (torch.from_numpy(arrays[name]).bfloat16() for name in passed)
         with torch.inference_mode():
-            values = linear(candidate, weights["network.candidate_layer.weight"])
+            values = linear(candidate, of_candidate)
             values += linear(query, *both(weights, "network.query_layer"))
             for place in (1, 3, 5):
                 values = linear(values.relu_(), *both(weights, f"network.layers.{place}"))
@@ -179,6 +181,14 @@ def in_torch(model: onnx.ModelProto, passed: Sequence[str]) -> Engine:
         return output
 
     return run
+
+
+def first_layer(model: onnx.ModelProto) -> onnx.NodeProto:
+    """What multiplies the candidates first; behind it is a ReLU, and the second layer."""
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    (second,) = (node for node in model.graph.node if "network.layers.1.weight" in node.input)
+    first: onnx.NodeProto = made_by[made_by[second.input[0]].input[0]]
+    return first
 
 
 def both(weights: Mapping[str, torch.Tensor], layer: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,9 +3,10 @@
     python -m benchmarks.ranking_latency REGISTRY [--release 1] [--num-requests 200] [--rounds 3]
 
 Beside what upnext needs, this wants openvino and onnx. Requests are those of the release's users at
-the end of its history, with their real candidates. The network of the release is cut in three: raw
-arrays → inputs of the first layer, the layers, and what makes seconds of their output. Each engine
-runs the layers, and onnxruntime the rest; all take turns on the same requests.
+the end of its history, with their real candidates. The network of the release is cut in three: its
+inputs side by side, the layers, and what makes seconds of their output. Each engine runs the
+layers, and onnxruntime the rest; features are those that are served. All take turns on the same
+requests.
 
 Times are those of the processor, since machines are busy. Errors are relative to the seconds that
 the release serves today, and the order is compared by the 20 best of each request.
@@ -14,7 +15,7 @@ the release serves today, and the order is compared by the 20 best of each reque
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -28,19 +29,23 @@ from benchmarks.ranking_engines import (
     Arrays,
     Engine,
     engines_of,
+    first_layer,
     initializer_of,
     on_onnxruntime,
 )
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from upnext.examples.ranking_inputs import CANDIDATE_INPUTS
+from upnext.examples.places import places_of
+from upnext.examples.ranking_inputs import CANDIDATE_INPUTS, RANKING_INPUTS, RankingInputs
+from upnext.features.features import CANDIDATE_LEVELS
 from upnext.recommender import Recommender
 from upnext.recommender.files import Network
+from upnext.recommender.ranker import Ranker
 from upnext.registry.release import open_release
-from upnext.schema import NUM_RESERVED_ROWS, RecommendationRequest
+from upnext.schema import NUM_RESERVED_ROWS, Floats, RecommendationRequest
 
-OF_CANDIDATES = {*CANDIDATE_INPUTS, "item_place", "item_vectors"}
+OF_CANDIDATES = {*CANDIDATE_INPUTS, "item_place", "item_vectors", CANDIDATE_LEVELS}
 LAYERS = "network.layers."
 NUM_CALIBRATION, NUM_WARM_UP, TOP = 40, 3, 20
 
@@ -49,7 +54,7 @@ NUM_CALIBRATION, NUM_WARM_UP, TOP = 40, 3, 20
 class Parts:
     """A network in three, and the names of what passes from the first to the others."""
 
-    features: onnx.ModelProto
+    together: onnx.ModelProto
     layers: onnx.ModelProto
     seconds: onnx.ModelProto
     passed: tuple[str, ...]
@@ -67,6 +72,18 @@ class Recorder:
         return self.session.run(names, feed)
 
 
+@dataclass(frozen=True)
+class Listening(Ranker):
+    """A ranker that remembers the raw inputs that it was told."""
+
+    heard: list[Arrays] = field(default_factory=list)
+
+    def seconds_of(self, raw: RankingInputs | Mapping[str, NDArray[Any]]) -> Floats:
+        """As ever."""
+        self.heard.append({name: np.array(raw[name]) for name in RANKING_INPUTS})
+        return super().seconds_of(raw)
+
+
 def main() -> None:
     """Prints Markdown tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -80,14 +97,15 @@ def main() -> None:
     torch.set_num_threads(1)
     recommender = Recommender.open(arguments.registry, arguments.release)
     path = open_release(arguments.registry, arguments.release).file("ranking/network.onnx")
-    feeds = real_feeds(
+    raws, feeds = real_feeds(
         recommender, arguments.num_requests + NUM_CALIBRATION, arguments.num_candidates
     )
+    assert recommender.ranker is not None
     model = onnx.load(path)
     parts = cut(model)
-    whole, features = on_onnxruntime(model), on_onnxruntime(parts.features)
+    whole, together = on_onnxruntime(model), on_onnxruntime(parts.together)
     rest = on_onnxruntime(parts.seconds)
-    told = [passed(parts, features, feed) for feed in feeds]
+    told = [passed(parts, together, feed) for feed in feeds]
     calibration, asked = told[:NUM_CALIBRATION], told[NUM_CALIBRATION:]
     served = [whole(feed)[0] for feed in feeds[NUM_CALIBRATION:]]
     with tempfile.TemporaryDirectory() as folder:
@@ -95,12 +113,14 @@ def main() -> None:
     print_sizes(parts, asked[0])
     output = parts.layers.graph.output[0].name
     given = [one | {output: engines[SERVED](one)} for one in asked]
-    own = {
+    own: dict[str, tuple[Engine, Sequence[Arrays]]] = {
+        "features, as served": (recommender.ranker.features.levels, raws[NUM_CALIBRATION:]),
         "whole network, as served": (whole, feeds[NUM_CALIBRATION:]),
-        "… features": (features, feeds[NUM_CALIBRATION:]),
         "… from the layers' output to seconds": (rest, given),
     }
-    layers = {f"layers: {name}": (engine, asked) for name, engine in engines.items()}
+    layers: dict[str, tuple[Engine, Sequence[Arrays]]] = {
+        f"layers: {name}": (engine, asked) for name, engine in engines.items()
+    }
     taken = times(own | layers, rounds=arguments.rounds)
     print_header()
     for name in own:
@@ -112,40 +132,51 @@ def main() -> None:
 
 def real_feeds(
     recommender: Recommender, num_requests: int, num_candidates: int
-) -> list[dict[str, NDArray[Any]]]:
-    """What the network is fed for one request of each of some users, at the end of the logs."""
+) -> tuple[list[Arrays], list[Arrays]]:
+    """Raw inputs, and what the network is fed, of one request of each of some users.
+
+    At the end of the logs; all with as many candidates.
+    """
     ranker = recommender.ranker
     assert ranker is not None
     recorder = Recorder(ranker.network.session)
-    listening = replace(
+    listening = Listening(
+        ranker.features, ranker.item_vectors, Network(recorder, ranker.network.inputs)
+    )
+    asked = replace(
         recommender,
         config=replace(recommender.config, num_candidates=num_candidates),
-        ranker=replace(ranker, network=Network(recorder, ranker.network.inputs)),
+        ranker=listening,
     )
     known = np.arange(NUM_RESERVED_ROWS, recommender.users.num_rows)
     at_ms = int(recommender.history.watches.at_ms.max()) + 1
     for user in np.random.default_rng(0).choice(known, num_requests, replace=False):
         user_id = recommender.users.id(int(user))
-        listening.recommend(RecommendationRequest(user_id=user_id, at_ms=at_ms))
-    return [
-        {
-            name: np.ascontiguousarray(array[:num_candidates] if name in OF_CANDIDATES else array)
-            for name, array in feed.items()
-        }
-        for feed in recorder.feeds
-    ]
+        asked.recommend(RecommendationRequest(user_id=user_id, at_ms=at_ms))
+    raws = [first_of_all(raw, num_candidates) for raw in listening.heard]
+    for raw in raws:
+        past = (raw["history_rows"], raw["shown_rows"])
+        raw |= places_of(*past, raw["item_rows"], raw["request_index"])._asdict()
+    return [*raws], [first_of_all(feed, num_candidates) for feed in recorder.feeds]
+
+
+def first_of_all(arrays: Arrays, num_candidates: int) -> dict[str, NDArray[Any]]:
+    """The arrays with the first candidates alone."""
+    return {
+        name: np.ascontiguousarray(array[:num_candidates] if name in OF_CANDIDATES else array)
+        for name, array in arrays.items()
+    }
 
 
 def cut(model: onnx.ModelProto) -> Parts:
     """Parts the network before its first layer and behind its last."""
-    (query,), (candidate,) = (
-        [node.input[0] for node in model.graph.node if f"network.{name}.weight" in node.input]
-        for name in ("query_layer", "candidate_layer")
+    (query,) = (
+        node.input[0] for node in model.graph.node if "network.query_layer.weight" in node.input
     )
-    widths = {
-        name: numpy_helper.to_array(initializer_of(model, f"network.{layer}.weight")).shape[1]
-        for name, layer in ((query, "query_layer"), (candidate, "candidate_layer"))
-    }
+    first = first_layer(model)
+    candidate, weight = first.input[0], numpy_helper.to_array(initializer_of(model, first.input[1]))
+    told = numpy_helper.to_array(initializer_of(model, "network.query_layer.weight"))
+    widths = {query: told.shape[1], candidate: weight.shape[0]}
     between = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [rows, widths[name]])
         for name, rows in ((query, "requests"), (candidate, "candidates"))
@@ -155,7 +186,7 @@ def cut(model: onnx.ModelProto) -> Parts:
     of_layers = helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["candidates", None])
     given = list(model.graph.input)
     return Parts(
-        features=subgraph(model, given, between),
+        together=subgraph(model, given, between),
         layers=subgraph(model, [*between, *given], [of_layers]),
         seconds=subgraph(model, [*between, of_layers, *given], list(model.graph.output)),
         passed=(query, candidate),
@@ -184,10 +215,10 @@ def subgraph(
     return part
 
 
-def passed(parts: Parts, features: Engine, feed: Arrays) -> dict[str, NDArray[Any]]:
+def passed(parts: Parts, together: Engine, feed: Arrays) -> dict[str, NDArray[Any]]:
     """What the layers are given of a request."""
     raw = {name: feed[name] for name in ("request_index", "duration_s")}
-    return raw | dict(zip(parts.passed, features(feed), strict=True))
+    return raw | dict(zip(parts.passed, together(feed), strict=True))
 
 
 def times(
