@@ -38,7 +38,7 @@ class Calibration(nn.Module):
     def forward(self, seconds: torch.Tensor) -> torch.Tensor:
         """[M] predicted → [M] calibrated seconds."""
         within = torch.minimum((seconds[:, None] - self.starts).clamp(min=0.0), self.widths)
-        return (within * self.slopes).sum(dim=1)
+        return within @ self.slopes
 
     def fit(self, kind: CalibrationKind, predicted_s: Floats, actual_s: Floats) -> None:
         """Learns from what came of predictions, [n] each, on data that training did not see.
