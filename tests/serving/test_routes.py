@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.routing import Match, Route
 
 from upnext.serving.app import create_app
-from upnext.serving.endpoints import Endpoint
+from upnext.serving.endpoints import Endpoint, Routes
 from upnext.serving.examples import BODIES
+from upnext.serving.managing import MANAGING_ENDPOINTS
 from upnext.serving.routes import ENDPOINTS
-from upnext.serving.security import SecurityConfig, open_security
+from upnext.serving.security import RefusedError, SecurityConfig, open_security
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from tests.serving.conftest import FakeAnswering, FakeStore, Send
@@ -109,6 +114,35 @@ def test_without_tokens_loopback_is_open(
 ) -> None:
     app = create_app(answering, store=store)
     assert _ask(app, send, endpoint) == 200
+
+
+@pytest.mark.parametrize("endpoints", [ENDPOINTS, MANAGING_ENDPOINTS])
+def test_a_row_is_found_as_the_first_that_starlette_would_find(
+    endpoints: Sequence[Endpoint],
+) -> None:
+    routes = Routes(endpoints)
+    theirs = [Route(one.path, one.handler, methods=[one.method]) for one in endpoints]
+    paths = {"", "/", "*", "/v1", *(one.path for one in endpoints)}
+    for part in ("v1", "1", "a/b", "", "{model}", "x:predict", "\n", "é"):
+        whole = {re.sub("{[^}]*}", part, one.path) for one in endpoints}
+        paths |= whole | {f"{path}/" for path in whole} | {f"/{path}" for path in whole}
+    for path, method in product(paths, ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS")):
+        scope: dict[str, Any] = {"type": "http", "method": method, "path": path}
+        matches = [(one, *one.matches(scope)) for one in theirs]
+        fitting = [(one, kind, told) for one, kind, told in matches if kind != Match.NONE]
+        right = [told for _, kind, told in fitting if kind == Match.FULL]
+        if right:
+            found = routes.find(scope)
+            assert method in found.methods
+            assert found.handler is scope["endpoint"] is right[0]["endpoint"]
+            assert scope["path_params"] == right[0]["path_params"]
+            continue
+        with pytest.raises(RefusedError) as refused:
+            routes.find(scope)
+        assert refused.value.status == (405 if fitting else 404)
+        if fitting:
+            methods = {name for one, *_ in fitting for name in one.methods or ()}
+            assert refused.value.headers["Allow"] == ", ".join(sorted(methods))
 
 
 def test_no_site_is_told_anything_where_none_is_allowed(

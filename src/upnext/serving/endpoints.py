@@ -67,6 +67,7 @@ class Routes:
         self._plain = {
             (method, endpoint.path): endpoint
             for endpoint in endpoints
+            if "{" not in endpoint.path  # whoever asks for braces means nothing by them
             for method in endpoint.methods
         }
         self._patterns = [(compile_path(endpoint.path)[0], endpoint) for endpoint in endpoints]
@@ -85,7 +86,8 @@ class Routes:
         endpoint, parts = (right or fitting)[0]
         scope["endpoint"], scope["path_params"] = endpoint.handler, parts
         if not right:
-            headers = {"Allow": ", ".join(endpoint.methods)}
+            allowed = frozenset[str]().union(*(one.methods for one, _ in fitting))
+            headers = {"Allow": ", ".join(sorted(allowed))}
             raise RefusedError(405, path, expected="another method", got=method, headers=headers)
         return endpoint
 
