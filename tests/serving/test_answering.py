@@ -13,7 +13,7 @@ from upnext.errors import RequestError, UpnextError
 from upnext.events.event import ServedPage
 from upnext.schema import Id, LivePast, RecommendationRequest
 from upnext.serving.aftermath import Aftermath
-from upnext.serving.answering import MOST_LOOKING, Answering, AnsweringConfig
+from upnext.serving.answering import LATER_S, MOST_LOOKING, Answering, AnsweringConfig
 from upnext.serving.asked import Answered, Asked
 from upnext.serving.batching import OverloadedError, QueueConfig
 from upnext.serving.metrics import Metrics
@@ -228,6 +228,36 @@ class Pages:
 
     def log_pages(self, pages: Sequence[ServedPage]) -> None:
         self.kept += pages
+
+
+class Picky:
+    """Keeps all pages but those of one request, of which it raises."""
+
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+
+    def log_pages(self, pages: Sequence[ServedPage]) -> None:
+        if pages[0].request_id == "1":
+            raise OSError("no room")
+        self.kept += [page.request_id for page in pages]
+
+
+@pytest.mark.parametrize("waits_s", [0.0, 2 * LATER_S])
+def test_each_page_has_its_aftermath_once_whatever_befalls_another(
+    live: LiveReleases, waits_s: float
+) -> None:
+    pages = Picky()
+    config = AnsweringConfig(deadline_ms=9_000)
+    answering = Answering(live, config, aftermath=Aftermath(pages=pages))
+
+    async def ask() -> None:
+        for number in range(4):
+            await answering.recommend(asked(request_id=str(number)))
+            await asyncio.sleep(waits_s)
+
+    run(ask())
+    answering.close()
+    assert pages.kept == ["0", "2", "3"]
 
 
 class Shadowed:

@@ -237,7 +237,11 @@ class Answering:
 
     def _look_back(self) -> None:
         while self._answered:
-            self._aftermath.of(*self._answered.popleft())
+            asked, answered = self._answered.popleft()
+            try:
+                self._aftermath.of(asked, answered)
+            except Exception:  # such as a full disk; the pages after it are still to be kept
+                logger.exception("the page of request %s has no aftermath", answered.request_id)
 
     async def _shadow(self, unseen: Asked, label: str, answered: Answered) -> None:
         with contextlib.suppress(UpnextError), self.live.acquire(label) as route:
