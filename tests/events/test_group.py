@@ -7,7 +7,7 @@ import pytest
 
 from upnext.errors import StoreError
 from upnext.events.event import SearchEvent, ServedItem, ServedPage
-from upnext.events.group import Appended, Batch, GroupWriter
+from upnext.events.group import PAGES_A_GROUP, Appended, Batch, GroupWriter
 
 PAGE = ServedPage(
     request_id="r",
@@ -91,4 +91,20 @@ def test_an_error_reaches_whoever_waits_and_the_thread_lives_on(error: Exception
     assert writer.num_lost_pages == 1
     disk.error = None
     assert writer.append([event(1)]).num_accepted == 1
+    writer.close()
+
+
+def test_pages_that_come_while_the_writer_writes_are_written_unasked() -> None:
+    disk = Disk()
+    writer = GroupWriter(disk.commit, max_waiting_pages=5_000, pages_wait_s=0.001)
+    writer.log_pages([PAGE])
+    assert disk.is_busy.wait(60)
+    writer.log_pages([])
+    for _ in range(3):
+        writer.log_pages([PAGE] * PAGES_A_GROUP)  # more than go at once, so some wait twice
+    disk.may_go_on.set()
+    deadline_s = time.monotonic() + 60
+    while sum(num_pages for _, num_pages in disk.groups) < 1 + 3 * PAGES_A_GROUP:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
     writer.close()

@@ -62,12 +62,17 @@ WHERE user_id = ? ORDER BY kind, at_ms, event_id
 
 def _newest(kind: Kind, items: str, amounts: str = "'[]'", condition: str = "true") -> str:
     """One row, or none: the kind, and times, items and amounts as JSON lists, the newest first."""
+    # SQLite before 3.39 has no HAVING without GROUP BY, and LIMIT keeps it from making one of this.
     return f"""
-    SELECT {kind:d}, json_group_array(at_ms), {items}, {amounts} FROM (
-        SELECT user_id, at_ms, event_id, item, amount FROM happened
-        WHERE user_id = :user_id AND kind = {kind:d} AND at_ms >= :since_ms AND at_ms < :until_ms
-        ORDER BY at_ms DESC, event_id DESC LIMIT {":max_pages" if kind == Kind.PAGE else ":most"}
-    ) AS one WHERE {condition} HAVING count(*) > 0
+    SELECT * FROM (
+        SELECT {kind:d}, json_group_array(at_ms) AS times, {items}, {amounts} FROM (
+            SELECT user_id, at_ms, event_id, item, amount FROM happened
+            WHERE user_id = :user_id AND kind = {kind:d}
+            AND at_ms >= :since_ms AND at_ms < :until_ms
+            ORDER BY at_ms DESC, event_id DESC
+            LIMIT {":max_pages" if kind == Kind.PAGE else ":most"}
+        ) AS one WHERE {condition} LIMIT 1
+    ) WHERE times != '[]'
     """
 
 
