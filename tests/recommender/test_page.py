@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from upnext.errors import RequestError
-from upnext.recommender.page import Page, choose_page
+from upnext.recommender.page import MOST_KEPT_SORTED, Page, choose_page
 from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, PageOptions
 
 NOW_MS = 1_000 * MS_PER_DAY
@@ -67,6 +67,14 @@ def test_the_longest_watched_come_first_and_ties_as_retrieval_has_them(
     page = page_of(np.array(seconds), k=k)
     expected = np.argsort(-np.array(seconds, np.float32), kind="stable")[:k]
     np.testing.assert_array_equal(page.places, expected)
+
+
+@pytest.mark.parametrize("k", [1, MOST_KEPT_SORTED, MOST_KEPT_SORTED + 1, 1_000])
+def test_many_come_in_the_order_that_few_come_in(k: int) -> None:
+    seconds = np.random.default_rng(k).integers(0, 200, 900).astype(np.float64)
+    seconds[::50] = np.nan
+    expected = np.argsort(-seconds.astype(np.float32), kind="stable")[:k]
+    np.testing.assert_array_equal(page_of(seconds, k=k).places, expected)
 
 
 @st.composite

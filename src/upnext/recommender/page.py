@@ -38,6 +38,8 @@ from upnext.schema import MS_PER_DAY, NUM_RESERVED_ROWS, Floats, PageOptions, Ro
 
 AS_RANKED = PageOptions()
 """Nothing asked but the longest watched."""
+MOST_KEPT_SORTED = 300
+"""Of more that are wanted than this, all are sorted: what is kept moves for each that is better."""
 LEAST_WATCH_TIME_S = 1e-30
 """What less than that counts as, so that every share of the best has a logarithm."""
 
@@ -121,6 +123,8 @@ def _best_first(seconds: Floats | None, num_candidates: int, most: int) -> Indic
     """Places of so many candidates, by falling expected watch time; ties as retrieval has them."""
     if seconds is None:
         return np.arange(min(most, num_candidates))
+    if most > MOST_KEPT_SORTED:
+        return np.argsort(-seconds, kind="stable")[:most]
     return _greatest(seconds, most)
 
 
