@@ -1,6 +1,8 @@
 """Everything that is let in is worked off once, in order of its kind, or told why not."""
 
 import asyncio
+import gc
+import random
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from tests.patience import SOON_S
 
 from upnext.errors import ConfigError
-from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue
+from upnext.serving.batching import OverloadedError, QueueConfig, WorkQueue, within
 
 
 def run(make: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
@@ -239,6 +241,46 @@ def test_what_is_given_up_is_never_begun() -> None:
     with queue_of() as queue:
         run(lambda: ask(queue))
     assert held.batches == [["first"], ["last"]]
+
+
+@pytest.mark.parametrize("num_threads", [1, 3])
+def test_whoever_gives_up_in_whatever_way_keeps_no_thread_and_nobody_else(
+    num_threads: int,
+) -> None:
+    """Late, cancelled, failed or answered at any moment: each ends in one way, and all go on."""
+    rng, wrongs = random.Random(num_threads), list[object]()
+
+    def work(some: Sequence[int]) -> Sequence[object]:
+        time.sleep(rng.random() * 1e-3)
+        return [ValueError(one) if one % 7 == 0 else one for one in some]
+
+    async def one_of_them(queue: WorkQueue, number: int) -> object:
+        await asyncio.sleep(rng.random() * 0.05)
+        allowed_s = rng.choice([0.0, 5e-4, SOON_S])
+        by_s = time.monotonic() + allowed_s
+        return await within(allowed_s, queue.submit(work, number, kind=number % 3, give_up_s=by_s))
+
+    async def ask(queue: WorkQueue) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, wrong: wrongs.append(wrong))
+        tasks = [asyncio.create_task(one_of_them(queue, number)) for number in range(200)]
+        for task in rng.sample(tasks, 30):
+            await asyncio.sleep(1e-3)
+            task.cancel()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, end in enumerate(ends):
+            if number % 7 == 0 and isinstance(end, ValueError):
+                continue
+            may_be = (TimeoutError, OverloadedError, asyncio.CancelledError)
+            assert end == number or isinstance(end, may_be), end
+        for number in range(50):  # one by one: each wakes a thread that rests
+            waiting = queue.submit(list, number, kind=object(), give_up_s=later())
+            assert await within(SOON_S, waiting) == number
+
+    with queue_of(num_threads=num_threads, max_batch=4) as queue:
+        run(lambda: ask(queue))
+        gc.collect()  # what nobody heard of would be told by now
+    assert not wrongs
 
 
 def test_a_failure_is_told_to_all_that_went_together_and_to_nobody_else() -> None:
