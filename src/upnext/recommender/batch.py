@@ -21,6 +21,10 @@ class Batch:
     user_rows: Indices
     at_ms: TimesMs
 
+    def __post_init__(self) -> None:
+        for name in ("user_rows", "at_ms"):  # every third of many may be asked for, as a view
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), np.int64))
+
     def __len__(self) -> int:
         return len(self.at_ms)
 
