@@ -136,3 +136,10 @@ def test_what_is_not_known_is_told_as_zero(kind: str) -> None:
     assert not scale.levels(line(np.nan), powers=True, logs=True).any()
     asked = line(-np.inf, -1e9, 0.0, 1e9, np.inf)
     assert np.isfinite(scale.levels(asked, powers=True, logs=True)).all()
+
+
+def test_as_many_features_are_wanted_as_in_training() -> None:
+    scale = Scale.fitted(np.ones((2, 3), np.float32))
+    for num_features in (1, 3):
+        with pytest.raises(ValueError, match="expected 2 features"):
+            scale.levels(np.ones((num_features, 4), np.float32), powers=True, logs=True)

@@ -96,8 +96,12 @@ class Scale:
         of a request are beyond them, as they were chosen because the user watches such items often.
         A value that is not known, nan, is 0 everywhere.
 
+        Raises: ValueError: F is another number than in training.
+
         Source: Covington, Adams, Sargin 2016, section 4.1.
         """
+        if len(values) != self.num_features:
+            raise ValueError(f"values: expected {self.num_features} features, got {len(values)}")
         parts = (self.bounds, self.widths, self.starts, self.rises, self.mean, self.deviation)
         return _levels(values, *parts, powers, logs)
 

@@ -18,6 +18,7 @@ from upnext.recommender.batch import Batch, batch_of
 from upnext.recommender.candidates import Nominators
 from upnext.recommender.config import RecommenderConfig
 from upnext.recommender.files import arrays_in
+from upnext.recommender.fits import check_arrays_fit
 from upnext.recommender.ranker import Ranker
 from upnext.recommender.retriever import Retriever
 from upnext.registry.release import Release, open_release
@@ -63,10 +64,11 @@ class OpenedRelease:
             verify: whether every file's hash is checked.
             num_threads: threads of each network.
 
-        Raises: ReleaseError: there is no such release, it is damaged, or another version of upnext
-            made it.
+        Raises: ReleaseError: there is no such release, it is damaged, its arrays do not fit
+            together, or another version of upnext made it.
         """
         release = open_release(registry, version, verify=verify)
+        check_arrays_fit(release)
         kept, where = release.json("config.json"), f"release {version}, config.json"
         examples = config_of_release(kept.get("examples", {}), ExamplesConfig, where=where)
         config = config_of_release(kept.get("recommender", {}), RecommenderConfig, where=where)

@@ -11,6 +11,7 @@ from upnext.errors import ReleaseError
 from upnext.examples.ranking_inputs import RankingInputs
 from upnext.features.features import CANDIDATE_LEVELS, QUERY_LEVELS, RankingFeatures
 from upnext.recommender.files import Network, arrays_in
+from upnext.recommender.fits import check_features_fit
 from upnext.recommender.vectors import pooled_vectors
 from upnext.registry.release import Release
 from upnext.schema import Floats
@@ -37,8 +38,10 @@ class Ranker:
                 got="a network that works them out itself",
                 hint="an earlier version of upnext made it; train it again.",
             )
+        told = RankingFeatures.from_arrays(features)
+        check_features_fit(release, told)
         return cls(
-            features=RankingFeatures.from_arrays(features),
+            features=told,
             item_vectors=release.array("ranking/item_vectors.npy"),
             network=Network.open(release, "ranking/network.onnx", num_threads),
         )
