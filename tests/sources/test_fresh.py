@@ -136,3 +136,15 @@ def test_an_empty_catalogue_has_nothing_fresh() -> None:
     assert np.isneginf(scores).all()
     asked = fresh.scores(np.array([HOUR_MS]), np.array([0, 1, 2, -1]), np.zeros(4, int))
     assert asked.tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_at_the_beginning_of_time_nothing_is_fresh_and_others_are_answered(place: int) -> None:
+    fresh = fresh_uploads(in_ms([0, 0, *range(500)]), fresh_days=FRESH_DAYS)
+    at_ms = in_ms([500, 500])
+    alone, _ = fresh.candidates(at_ms[:1], 20)
+    at_ms[place] = np.iinfo(np.int64).min + 1
+    rows, scores = fresh.candidates(at_ms, 20)
+    np.testing.assert_array_equal(rows[1 - place], alone[0])
+    assert (rows[place] == -1).all()
+    assert (scores[place] == -np.inf).all()

@@ -60,8 +60,15 @@ class FreshUploads:
         """
         oldest_ms = at_ms - int(self.fresh_days * MS_PER_DAY)
         lo, hi = np.searchsorted(self.times_ms, oldest_ms), np.searchsorted(self.times_ms, at_ms)
+        # Before all time there is no number for the oldest, and it wraps around to be the latest.
         proposed = _proposals(
-            lo, hi, at_ms, self.rows_by_time, self.times_ms, self.lifts, self._fresh_ms
+            lo,
+            np.maximum(lo, hi),
+            at_ms,
+            self.rows_by_time,
+            self.times_ms,
+            self.lifts,
+            self._fresh_ms,
         )
         return best_first(*proposed, k, excluded_rows=excluded_rows)
 
