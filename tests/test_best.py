@@ -1,5 +1,7 @@
 """The k best of what is proposed, against sorting everything in plain Python."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -100,3 +102,13 @@ def test_no_lists_are_empty_sets() -> None:
     assert RowSets.of(None, 3).sizes.tolist() == [0, 0, 0]
     with pytest.raises(IndexError):
         RowSets.of(None, 3)[3]
+
+
+@pytest.mark.parametrize("as_sets", [False, True])
+def test_lists_of_other_requests_are_refused(as_sets: bool) -> None:
+    rows = np.array([2, 3, 4], np.int32)
+    excluded: Sequence[np.ndarray] = [rows[:1], rows[1:]]
+    if as_sets:
+        excluded = RowSets.of(excluded, 2)
+    with pytest.raises(ValueError, match="each of 3, got 2"):
+        best_first(np.arange(4), rows, np.ones(3, np.float32), 1, excluded_rows=excluded)

@@ -35,11 +35,16 @@ class RowSets(Sequence[Rows]):
 
     @classmethod
     def of(cls, lists: Sequence[Rows] | None, num_requests: int) -> Self:
-        """The rows of each list, which may be in any order; None for no rows."""
-        if isinstance(lists, cls):
+        """The rows of each list, which may be in any order; None for no rows.
+
+        Raises: ValueError: there are more lists than requests, or fewer, but some.
+        """
+        if isinstance(lists, cls) and len(lists) == num_requests:
             return lists
         if not lists:
             return cls(np.zeros(num_requests + 1, np.int64), np.zeros(0, np.int32))
+        if len(lists) != num_requests:
+            raise ValueError(f"expected a list for each of {num_requests}, got {len(lists)}")
         starts = np.array([0, *accumulate(map(len, lists))], np.int64)
         ascending = np.concatenate([np.sort(rows) for rows in lists], dtype=np.int32)
         return cls(*_each_once(starts, ascending))

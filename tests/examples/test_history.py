@@ -1,6 +1,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -222,3 +223,9 @@ def test_a_past_until_a_time_keeps_each_log_apart_and_counts_on(
     assert cut.feature_rows.tolist() == features.tolist()
     assert cut.item_counts is history.item_counts
     assert cut.channel_counts is history.channel_counts
+
+
+@pytest.mark.parametrize("user", [-1, NUM_USERS, 10**9])
+def test_of_nobody_there_is_no_past(user: int) -> None:
+    with pytest.raises(IndexError):
+        make_log([(1, 2, 3)]).window_before(np.array([1, user]), np.array([9, 9]), 5)

@@ -178,3 +178,9 @@ def test_what_is_asked_again_is_found_again_however_much_was_asked_meanwhile(
         asked = [f"v{n}" for n in rng.integers(0, 25, rng.integers(0, 7))]
         assert known.rows(asked).tolist() == [known.row(one) for one in asked]
         assert len(known._found_lately) <= 4
+
+
+def test_what_is_too_long_to_be_known_takes_no_memory() -> None:
+    known = Vocabulary.by_frequency(pl.Series(["short", "brief"]))
+    assert known.rows(["x" * 100_000, "brief", "other"]).tolist() == [1, 2, 1]
+    assert set(known._found_lately) == {"brief", "other"}

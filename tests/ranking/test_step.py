@@ -90,6 +90,19 @@ def test_a_run_that_was_cut_short_ends_with_the_same_bits(
     assert [name for name in unbroken if unbroken[name] != again[name]] == []
 
 
+def test_features_are_fitted_alike_by_whoever_goes_on(
+    encoder: Encoder, few: ImpressionExamples, validation: ImpressionExamples
+) -> None:
+    """They are in no checkpoint: each worker, and who takes over from them, fits them anew."""
+    first = RankingTask(encoder, few, validation, TINY)
+    for batch in first.batches(0):
+        first.step(batch, learning_rate=0.01)
+    again = RankingTask(encoder, few, validation, TINY)
+    ours, theirs = (task.model.features.to_arrays() for task in (first, again))
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if ours[name].tobytes() != theirs[name].tobytes()] == []
+
+
 def test_every_weight_that_there_is_learns(
     encoder: Encoder, few: ImpressionExamples, validation: ImpressionExamples
 ) -> None:

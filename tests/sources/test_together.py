@@ -266,3 +266,13 @@ def test_watched_together_is_strong_on_movielens() -> None:
     found = hit_rate(together.scores_of_all)
     assert found > 0.4
     assert found > 2.5 * hit_rate(lambda rows: np.broadcast_to(popular, (len(rows), num_rows)))
+
+
+def test_a_neighbour_that_is_no_item_is_refused() -> None:
+    config = WatchedTogetherConfig(shrinkage=0.0)
+    users, rows = np.array([1, 1]), np.array([2, 3], np.int32)
+    together = watched_together(users, rows, np.arange(2), num_rows=4, config=config)
+    for beyond in (-1, 4, 2**31 - 1):
+        neighbours = np.full_like(together.neighbour_rows, beyond)
+        with pytest.raises(IndexError):
+            replace(together, neighbour_rows=neighbours).heard(np.array([[0, 2]]))

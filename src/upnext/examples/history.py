@@ -126,7 +126,10 @@ class EventLog:
     def window_before(
         self, user_rows: NDArray[Any], at_ms: TimesMs, max_events: int
     ) -> tuple[Indices, Indices]:
-        """[lo, hi) of each user's last `max_events` events strictly before each time: 2 × [B]."""
+        """[lo, hi) of each user's last `max_events` events strictly before each time: 2 × [B].
+
+        Raises: IndexError: there is no such user here.
+        """
         users = np.ascontiguousarray(user_rows, np.int64)
         times_ms = np.ascontiguousarray(at_ms, np.int64)
         return _windows_before(self.starts, self.at_ms, users, times_ms, max_events)
@@ -261,7 +264,11 @@ def _windows_before(
     """A binary search for each query, within its user's events."""
     lo, hi = np.empty_like(user_rows), np.empty_like(user_rows)
     for query, user in enumerate(user_rows):
+        if not 0 <= user < len(starts) - 1:
+            raise IndexError("a user of whom this log knows nothing: a row beyond its last")
         first, end = starts[user], starts[user + 1]
+        if not 0 <= first <= end <= len(event_ms):
+            raise IndexError("a user whose events are not all in this log")
         earlier, later = first, end
         while earlier < later:
             middle = (earlier + later) // 2

@@ -241,6 +241,8 @@ def _in_slots(
     for request in range(len(hi)):
         for event in range(lo[request], hi[request]):
             slot, row = num_slots - (hi[request] - event), event_rows[event]
+            if not 0 <= row < len(channel_rows):
+                raise IndexError("an event of an item that is beyond the catalogue")
             rows[request, slot], channels[request, slot] = row, channel_rows[row]
             for tag in range(num_tags):
                 tags[request, slot, tag] = tag_rows[row, tag]
@@ -286,6 +288,8 @@ def _described(
     durations_s = np.empty(num_candidates, np.float32)
     age_days = np.zeros(num_candidates, np.float32)
     for place, row in enumerate(item_rows):
+        if not 0 <= row < len(channel_rows):
+            raise IndexError("a candidate that is beyond the catalogue")
         asked_at_ms[place] = at_ms[request_index[place]]
         channels[place], durations_s[place] = channel_rows[row], duration_s[row]
         for tag in range(num_tags):

@@ -13,7 +13,8 @@ from upnext.examples.once import once
 from upnext.schema import NO_ROW, NUM_RESERVED_ROWS, UNKNOWN_ROW, Id, Rows
 
 MOST_FOUND_LATELY = 1 << 15
-"""Ids whose rows are remembered; then all of them are forgotten."""
+"""Ids whose rows are remembered; then all of them are forgotten. None that is longer than all known
+ones is: whoever asks chooses how much memory it takes."""
 _NULL_BYTE = b"\xc0\x80"
 """What stands for U+0000 in a key: NumPy drops zero bytes from the end of one."""
 
@@ -145,7 +146,8 @@ class Vocabulary:
             if len(found) + len(rows) > MOST_FOUND_LATELY:
                 found.clear()
             if len(rows) <= MOST_FOUND_LATELY:
-                found.update(zip(ids, rows, strict=True))
+                told = zip(ids, rows, keys, strict=True)
+                found.update((one_id, row) for one_id, row, key in told if key is not None)
         return np.array(rows, np.int32)
 
     @once

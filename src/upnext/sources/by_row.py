@@ -68,6 +68,8 @@ def heard_rows(
                 continue
             for entry in range(starts[watched], starts[watched + 1]):
                 row = neighbour_rows[entry]
+                if not 0 <= row < num_rows:
+                    raise IndexError("a neighbour that is beyond the counted items")
                 slot = _slot(slots, firsts[request], firsts[request + 1], row)
                 if slots[slot] == PAD_ROW:
                     slots[slot] = row
