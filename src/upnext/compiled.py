@@ -7,7 +7,8 @@ by side.
 
 A function is compiled for the types that it is declared with and for no others, when its module is
 imported; the machine code is kept beside the module, or where `NUMBA_CACHE_DIR` says, so that this
-takes seconds once and milliseconds ever after. Nothing is compiled while anybody waits.
+takes seconds once and milliseconds ever after. Kept code is run as it is found: only who may change
+this program may write there. Nothing is compiled while anybody waits.
 
 >>> import numpy as np
 >>> @compiled(ROWS, table(FLOATS))
@@ -25,11 +26,14 @@ changes, not when others do. Arrays lie as C has them, and are not written to bu
 comes out is allocated inside.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import numba
 from numba import types
+from numba.core.caching import FunctionCache
+from numba.core.errors import NumbaError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,10 +72,12 @@ def compiled(*arguments: Any) -> Callable[[F], F]:
     def compile_it(function: F) -> F:
         try:
             made = numba.njit([arguments], cache=True, **OPTIONS)(function)
-        except RuntimeError as error:  # there is no folder that it may be kept in
-            if "cannot cache" not in str(error):
-                raise
+        except NumbaError:
+            raise
+        except Exception:  # it cannot be kept anywhere, or what is kept was cut short, say by power
             made = numba.njit([arguments], **OPTIONS)(function)
+            with contextlib.suppress(Exception):
+                FunctionCache(function).flush()  # type: ignore[no-untyped-call]
         return cast(F, made)
 
     return compile_it

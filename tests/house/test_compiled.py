@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import importlib.util
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from numba.core import caching
+from numba.core import caching, config
 from numba.core.dispatcher import Dispatcher
 
 from upnext import schema
@@ -103,3 +104,34 @@ def test_where_nothing_can_be_kept_it_is_compiled_all_the_same(
         return float(values[0])
 
     assert first(np.ones(1, np.float32)) == 1
+
+
+@pytest.mark.parametrize("suffix", ["nbi", "nbc"])
+@pytest.mark.parametrize("kept", [b"", b"\0" * 1000])
+def test_what_is_kept_and_damaged_is_made_anew(tmp_path: Path, suffix: str, kept: bytes) -> None:
+    source = tmp_path / "looped.py"
+    source.write_text(
+        "from upnext.compiled import FLOATS, compiled\n\n\n"
+        "@compiled(FLOATS)\ndef first(values):\n    return values[0]\n"
+    )
+
+    def loaded() -> Dispatcher:
+        spec = importlib.util.spec_from_file_location("looped", source)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        assert module.first(np.ones(1, np.float32)) == 1
+        found: Dispatcher = module.first
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "CACHE_DIR", str(tmp_path / "kept"))
+        loaded()
+        files = list(tmp_path.rglob(f"*.{suffix}"))
+        assert files
+        for path in files:
+            path.write_bytes(kept)
+        loaded()
+        loaded()
+        assert loaded().stats.cache_hits
