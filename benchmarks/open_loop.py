@@ -311,7 +311,7 @@ class _Generator:
         if end < 0:
             return
         head = bytes(received[:end]).lower()
-        size = _header(head, b"content-length")
+        size = header_in(head, b"content-length")
         if len(received) - end - 4 < int(size or 0):
             return
         self._done(connection, head, bytes(received[end + 4 :]))
@@ -337,7 +337,7 @@ class _Generator:
             answer = msgspec.json.decode(body, type=_Answer)
         except msgspec.DecodeError:
             return
-        told = _header(head, b"x-upnext-release")
+        told = header_in(head, b"x-upnext-release")
         record["release"] = int(answer.release)
         record["page"] = page_checksum([item.item_id for item in answer.items])
         record["is_degraded"] = bool(answer.degraded)
@@ -375,7 +375,7 @@ def page_checksum(item_ids: Sequence[str | int]) -> int:
     return zlib.crc32("\n".join(map(str, item_ids)).encode())
 
 
-def _header(head: bytes, name: bytes) -> bytes | None:
+def header_in(head: bytes, name: bytes) -> bytes | None:
     """A header's value; the head is all in small letters."""
     at = head.find(b"\r\n" + name + b":")
     if at < 0:

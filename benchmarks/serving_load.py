@@ -11,8 +11,8 @@ p99 is within the limit, by bisection; and half that rate. The loop shares the m
 
 import argparse
 import contextlib
-import http.client
 import shlex
+import socket
 import sys
 import tempfile
 import time
@@ -23,7 +23,13 @@ from urllib.parse import urlsplit
 
 import numpy as np
 from benchmarks.load_report import LIMIT_MS, highest_rate
-from benchmarks.open_loop import Load, draw_users, request_bytes
+from benchmarks.open_loop import (
+    RECEIVED_AT_ONCE,
+    Load,
+    draw_users,
+    header_in,
+    request_bytes,
+)
 from benchmarks.serving_processes import (
     Served,
     free_port,
@@ -123,22 +129,46 @@ def measure(
 
 
 def closed_loop_ms(url: str, users: Path) -> Sequence[float]:
-    """Milliseconds of requests on one connection, one after another."""
+    """Milliseconds of requests on one connection, one after another.
+
+    Read as the open loop reads: a client that takes its time would stand in the server's.
+    """
     known = users.read_text().split("\n")
     count = NUM_ALONE_WARM_UP + NUM_ALONE
     drawn = draw_users(len(known), count, 0.0, np.random.default_rng(0))
     load = Load(url=url, rate=1.0, seconds=1.0)
     where = urlsplit(url)
-    connection = http.client.HTTPConnection(where.hostname or "", where.port)
     taken_ms = []
-    for user in drawn.tolist():
-        body = request_bytes(load, known[user]).partition(b"\r\n\r\n")[2]
-        began_s = time.perf_counter()
-        connection.request("POST", load.path, body, {"Content-Type": "application/json"})
-        connection.getresponse().read()
-        taken_ms.append(1e3 * (time.perf_counter() - began_s))
-    connection.close()
+    with socket.create_connection((where.hostname, where.port)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for user in drawn.tolist():
+            asked = request_bytes(load, known[user])
+            began_s = time.perf_counter()
+            connection.sendall(asked)
+            head, _ = received(connection)
+            taken_ms.append(1e3 * (time.perf_counter() - began_s))
+            if not head.startswith(b"http/1.1 200"):
+                raise RuntimeError(head.decode())
     return taken_ms[NUM_ALONE_WARM_UP:]
+
+
+def received(connection: socket.socket) -> tuple[bytes, bytes]:
+    """The head of an answer, all in small letters, and its body."""
+    answer = b""
+    while (end := answer.find(b"\r\n\r\n")) < 0:
+        answer += _some_of(connection)
+    head = answer[:end].lower()
+    size = int(header_in(head, b"content-length") or 0)
+    while len(answer) < end + 4 + size:
+        answer += _some_of(connection)
+    return head, answer[end + 4 :]
+
+
+def _some_of(connection: socket.socket) -> bytes:
+    part = connection.recv(RECEIVED_AT_ONCE)
+    if not part:
+        raise RuntimeError("the server closed the connection")
+    return part
 
 
 def print_table(rounds: Mapping[str, Sequence[Measured]]) -> None:
