@@ -7,8 +7,8 @@ by side.
 
 A function is compiled for the types that it is declared with and for no others, when its module is
 imported; the machine code is kept beside the module, or where `NUMBA_CACHE_DIR` says, so that this
-takes seconds once and milliseconds ever after. Kept code is run as it is found: only who may change
-this program may write there. Nothing is compiled while anybody waits.
+takes half a minute once and milliseconds ever after. Kept code is run as it is found: only who may
+change this program may write there. Nothing is compiled while anybody waits.
 
 >>> import numpy as np
 >>> @compiled(ROWS, table(FLOATS))
@@ -27,7 +27,9 @@ comes out is allocated inside.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba
@@ -78,9 +80,18 @@ def compiled(*arguments: Any) -> Callable[[F], F]:
             made = numba.njit([arguments], **OPTIONS)(function)
             with contextlib.suppress(Exception):
                 FunctionCache(function).flush()  # type: ignore[no-untyped-call]
+        if made.stats.cache_misses:
+            _say_why_it_takes_long()
         return cast(F, made)
 
     return compile_it
+
+
+@cache
+def _say_why_it_takes_long() -> None:
+    """Once, to whoever sits before a terminal where nothing seems to happen."""
+    if sys.stderr.isatty():
+        print("compiling loops, which takes half a minute the first time", file=sys.stderr)
 
 
 def part(function: F) -> F:
