@@ -18,7 +18,7 @@ class RankingInputs:
     """What ranking may know of R requests and their M candidates: raw arrays, made when asked for.
 
     The one encoder of stage 2: training makes it of logged requests, serving of live ones. All
-    derived features are the network's.
+    that is derived of them is made in `features/`.
 
     Of requests: context_rows [R, C]; history_* the last H watches, newest last, 0 pads, with age
     and watch time *as of the request* (a watch that is still running counts what has run); shown_*
